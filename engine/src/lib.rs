@@ -1,0 +1,18 @@
+//! Models in memory.
+//!
+//! This crate turns token ids into token ids (and tensors into tensors): it loads
+//! a model folder, schedules sequences into batches, runs them on a device and
+//! samples. It knows no HTTP and no SQL. The gateway talks to it through handles
+//! ([`generator::GeneratorHandle`], [`encoder::Encoder`], [`tensor::TensorModel`]).
+//!
+//! Reading order: [`request`] (what is asked), [`generator`] (the device thread),
+//! [`scheduler`] (what runs next), [`cache`] (where K/V live), [`backend`] (how it
+//! is computed), [`sampler`] and [`grammar`] (which token comes out),
+//! [`tokenizer`] and [`text`] (how ids become text again).
+
+pub mod backend;
+pub mod error;
+pub mod grammar;
+pub mod request;
+
+pub use error::{BackendError, LoadError, SubmitError};
