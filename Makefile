@@ -1,0 +1,38 @@
+# The targets a newcomer needs. Each is one script or one cargo call: read those for details.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help run test bench build models lint fmt lock clean distclean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+run: ## Prepare everything, build, and serve on 127.0.0.1:8080
+	@exec scripts/run.sh
+
+test: ## Lint, then every test: Rust, Python and Node clients
+	@exec scripts/test.sh
+
+bench: ## Measure embeddings, generation and gateway overhead
+	@exec scripts/bench.sh
+
+build: ## Build target/release/sluice
+	@cargo build --release --locked --bin sluice
+
+models: ## Fetch ONNX Runtime and prepare the models, without building
+	@scripts/setup.sh
+
+lint: ## Formatting, clippy, shellcheck, dependency policy
+	@scripts/lint.sh
+
+fmt: ## Format the Rust code
+	@cargo fmt --all
+
+lock: ## Resolve the Python lock files anew (needs uv)
+	@scripts/lock.sh
+
+clean: ## Remove build output
+	@cargo clean
+
+distclean: clean ## Remove build output, models and test environments
+	@scripts/distclean.sh

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change lands. Sets up what it needs by itself.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=scripts/toolchain.sh
+. "$ROOT/scripts/toolchain.sh"
+
+step() { printf '\n==> %s\n' "$*"; }
+
+prepare_python() {
+	"$ROOT/scripts/setup.sh"
+	use_test_venv
+}
+
+use_test_venv() {
+	# Without pip's cache: 3 GB that would be kept twice.
+	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" \
+		"the reference implementations and clients for the tests (3 GB, a few minutes)" --no-deps --no-cache-dir
+}
+
+rust_tests() {
+	if command -v cargo-nextest >/dev/null; then
+		cargo nextest run --workspace --release --locked --no-fail-fast
+	else
+		cargo test --workspace --release --locked --no-fail-fast
+	fi
+}
+
+python_tests() {
+	use_test_venv
+	"$VENV/bin/python" -m pytest -q tests/python pipelines
+}
+
+node_tests() {
+	if ! command -v npm >/dev/null; then
+		apt_install "the Node client's test" nodejs npm || true
+	fi
+	if ! command -v npm >/dev/null; then
+		say "Node is not installed: skipping the test of the Node client"
+		return
+	fi
+	(
+		cd tests/node
+		npm ci --no-audit --no-fund --loglevel=error
+		npm test --silent
+	)
+}
+
+cd "$ROOT"
+require_toolchain
+
+# The network and the disk work while the compiler does.
+prepare_python > >(sed -u 's/^/[setup] /') 2>&1 </dev/null &
+preparing=$!
+trap 'kill "$preparing" 2>/dev/null || true' EXIT
+
+step "Lint"
+scripts/lint.sh
+step "Build"
+cargo build --release --locked --bin sluice
+
+# What the tests of every language go by. The hub is out of reach on purpose: a test that
+# would fetch a model must fail, not hang.
+export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+step "Waiting for the Python environment"
+wait "$preparing" || die "setup failed; see the [setup] lines above"
+trap - EXIT
+
+step "Rust tests"
+rust_tests
+step "Python tests"
+python_tests
+step "Node tests"
+node_tests
+step "All tests passed"

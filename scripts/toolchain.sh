@@ -1,0 +1,24 @@
+# shellcheck shell=bash
+# The Rust side of the scripts. Sourced after lib.sh.
+
+# Cargo lets the user move its output; follow it.
+TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
+case $TARGET_DIR in
+/*) ;;
+*) TARGET_DIR=$ROOT/$TARGET_DIR ;;
+esac
+# Read by the scripts that source this file.
+# shellcheck disable=SC2034
+BINARY=$TARGET_DIR/release/sluice
+
+require_toolchain() {
+	if ! command -v cargo >/dev/null && [ -x "${CARGO_HOME:-${HOME:-}/.cargo}/bin/cargo" ]; then
+		# rustup was installed, but this shell was started before.
+		PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+	fi
+	command -v cargo >/dev/null || die "cargo is missing; install Rust (rustup's stable toolchain) and try again"
+	if ! command -v cc >/dev/null || ! command -v c++ >/dev/null; then
+		apt_install "C and C++ compilers for the native parts" build-essential ||
+			die "a C and C++ compiler is needed; run: sudo apt-get install build-essential"
+	fi
+}
