@@ -1,0 +1,276 @@
+//! What the layers and handlers know about one request.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
+
+use crate::router::Deployment;
+
+/// Who asks: the holder of an API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Stable id of the key (the first 12 hex digits of its SHA-256), safe to log.
+    pub key_id: Arc<str>,
+    /// Name given in the key file.
+    pub name: Arc<str>,
+    /// Class in the waiting queues, unless the request asks for a lower one.
+    pub priority: Priority,
+    /// Models that the key may use; `None` is all.
+    pub models: Option<Arc<[Box<str>]>>,
+}
+
+impl Principal {
+    /// Whether the key may use a model.
+    #[must_use]
+    pub fn may_use(&self, model: &str) -> bool {
+        self.models
+            .as_ref()
+            .is_none_or(|models| models.iter().any(|allowed| **allowed == *model))
+    }
+}
+
+/// Travels in the request's extensions. The stack makes it, handlers read it
+/// and fill in its [`Outcome`].
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The `x-request-id` of the response: the client's own, or a new one.
+    pub id: Arc<str>,
+    /// `None` when authentication is off.
+    pub principal: Option<Arc<Principal>>,
+    /// Past this instant the answer is worthless (`x-request-timeout-ms`).
+    pub deadline: Option<Instant>,
+    /// Class in the waiting queues.
+    pub priority: Priority,
+    /// When the request's head had been read.
+    pub received: Instant,
+    /// Filled in on the way; logged when the response has left.
+    pub outcome: Arc<Outcome>,
+}
+
+impl RequestContext {
+    /// A context that begins now, without principal or deadline.
+    #[must_use]
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        let received = Instant::now();
+        Self {
+            id: id.into(),
+            principal: None,
+            deadline: None,
+            priority: Priority::Normal,
+            received,
+            outcome: Arc::new(Outcome::new(received)),
+        }
+    }
+
+    /// Who shares the device fairly with whom: the key's id, or `anonymous`.
+    #[must_use]
+    pub fn tenant(&self) -> Arc<str> {
+        match &self.principal {
+            Some(principal) => Arc::clone(&principal.key_id),
+            None => Arc::from("anonymous"),
+        }
+    }
+}
+
+/// Whose fault a failed request is. Told apart because an alert must fire for
+/// the server's only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A 4xx: the request could not have succeeded.
+    Client,
+    /// The client hung up before the end.
+    Cancelled,
+    /// Everything else that was not answered as asked.
+    Server,
+}
+
+impl Fault {
+    /// Its name in logs and labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Cancelled => "cancelled",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// What became of one request. Written with atomics by whoever knows, in any
+/// order; read once, when the response's body has ended or was dropped.
+#[derive(Debug)]
+pub struct Outcome {
+    received: Instant,
+    deployment: OnceLock<Arc<Deployment>>,
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
+    queue_ns: AtomicU64,
+    prefill_ns: AtomicU64,
+    decode_ns: AtomicU64,
+    /// Time spent waiting for the target, nanoseconds.
+    target_ns: AtomicU64,
+    /// Nanoseconds after `received`; 0 is none yet.
+    first_token_ns: AtomicU64,
+    last_token_ns: AtomicU64,
+    finish: AtomicU8,
+    fault: AtomicU8,
+}
+
+impl Outcome {
+    /// An empty record of a request received at `received`.
+    #[must_use]
+    pub fn new(received: Instant) -> Self {
+        Self {
+            received,
+            deployment: OnceLock::new(),
+            prompt_tokens: AtomicU64::new(0),
+            cached_tokens: AtomicU64::new(0),
+            completion_tokens: AtomicU64::new(0),
+            queue_ns: AtomicU64::new(0),
+            prefill_ns: AtomicU64::new(0),
+            decode_ns: AtomicU64::new(0),
+            target_ns: AtomicU64::new(0),
+            first_token_ns: AtomicU64::new(0),
+            last_token_ns: AtomicU64::new(0),
+            finish: AtomicU8::new(0),
+            fault: AtomicU8::new(0),
+        }
+    }
+
+    /// The deployment that answers. The first call wins.
+    pub fn set_deployment(&self, deployment: &Arc<Deployment>) {
+        self.deployment.get_or_init(|| Arc::clone(deployment));
+    }
+
+    /// The deployment that answers, once routed.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&Arc<Deployment>> {
+        self.deployment.get()
+    }
+
+    /// Adds tokens; `n > 1` or several prompts add up.
+    pub fn add_usage(&self, usage: Usage) {
+        self.prompt_tokens.fetch_add(usage.prompt as u64, Relaxed);
+        self.cached_tokens.fetch_add(usage.cached as u64, Relaxed);
+        self.completion_tokens
+            .fetch_add(usage.completion as u64, Relaxed);
+    }
+
+    /// Tokens so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let read =
+            |counter: &AtomicU64| usize::try_from(counter.load(Relaxed)).unwrap_or(usize::MAX);
+        Usage {
+            prompt: read(&self.prompt_tokens),
+            cached: read(&self.cached_tokens),
+            completion: read(&self.completion_tokens),
+        }
+    }
+
+    /// The engine's timings. Of several sequences the longest of each counts.
+    pub fn add_timings(&self, timings: Timings) {
+        self.queue_ns.fetch_max(nanos(timings.queue), Relaxed);
+        self.prefill_ns.fetch_max(nanos(timings.prefill), Relaxed);
+        self.decode_ns.fetch_max(nanos(timings.decode), Relaxed);
+    }
+
+    /// The engine's timings so far.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        Timings {
+            queue: Duration::from_nanos(self.queue_ns.load(Relaxed)),
+            prefill: Duration::from_nanos(self.prefill_ns.load(Relaxed)),
+            decode: Duration::from_nanos(self.decode_ns.load(Relaxed)),
+        }
+    }
+
+    /// Time spent waiting for the target (engine or upstream); what remains of
+    /// the total is the gateway's own overhead.
+    pub fn add_target_time(&self, waited: Duration) {
+        self.target_ns.fetch_add(nanos(waited), Relaxed);
+    }
+
+    /// Time spent waiting for the target so far.
+    #[must_use]
+    pub fn target_time(&self) -> Duration {
+        Duration::from_nanos(self.target_ns.load(Relaxed))
+    }
+
+    /// One or more output tokens have just arrived: the first call sets the time
+    /// to first token, each later one is an inter-token latency. Call it for
+    /// generations only (not for embeddings).
+    pub fn token(&self) {
+        let now = nanos(self.received.elapsed()).max(1);
+        let last = self.last_token_ns.swap(now, Relaxed);
+        if last == 0 {
+            self.first_token_ns.store(now, Relaxed);
+        } else if let Some(deployment) = self.deployment.get() {
+            deployment
+                .series
+                .inter_token(Duration::from_nanos(now.saturating_sub(last)));
+        }
+    }
+
+    /// From `received` to the first output token.
+    #[must_use]
+    pub fn ttft(&self) -> Option<Duration> {
+        match self.first_token_ns.load(Relaxed) {
+            0 => None,
+            ns => Some(Duration::from_nanos(ns)),
+        }
+    }
+
+    /// Why the (last) sequence ended.
+    pub fn set_finish(&self, reason: FinishReason) {
+        let code = match reason {
+            FinishReason::Stop => 1,
+            FinishReason::Length => 2,
+            FinishReason::Cancelled => 3,
+            FinishReason::Deadline => 4,
+        };
+        self.finish.store(code, Relaxed);
+    }
+
+    /// Why the (last) sequence ended; `None` when nothing was generated.
+    #[must_use]
+    pub fn finish(&self) -> Option<FinishReason> {
+        match self.finish.load(Relaxed) {
+            1 => Some(FinishReason::Stop),
+            2 => Some(FinishReason::Length),
+            3 => Some(FinishReason::Cancelled),
+            4 => Some(FinishReason::Deadline),
+            _ => None,
+        }
+    }
+
+    /// Whose fault it is, where the status does not tell (a stream that broke
+    /// after its 200). The first call wins.
+    pub fn set_fault(&self, fault: Fault) {
+        let code = match fault {
+            Fault::Client => 1,
+            Fault::Cancelled => 2,
+            Fault::Server => 3,
+        };
+        _ = self.fault.compare_exchange(0, code, Relaxed, Relaxed);
+    }
+
+    /// The fault, if one was set.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match self.fault.load(Relaxed) {
+            1 => Some(Fault::Client),
+            2 => Some(Fault::Cancelled),
+            3 => Some(Fault::Server),
+            _ => None,
+        }
+    }
+}
+
+/// Whole nanoseconds; 584 years is enough.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

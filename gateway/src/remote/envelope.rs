@@ -1,0 +1,70 @@
+//! The few fields of a request that routing needs, read without building the rest.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// `model` and `stream` of a JSON request body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The `model` field, unescaped; `None` when absent or `null`.
+    pub model: Option<String>,
+    /// Where its JSON value (quotes included) stands in the body.
+    pub model_span: Option<Range<usize>>,
+    /// `"stream": true`.
+    pub stream: bool,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    stream: Option<&'a RawValue>,
+}
+
+impl Envelope {
+    /// Reads a body: checks that it is one JSON object, and builds nothing but
+    /// the two fields.
+    ///
+    /// # Errors
+    /// The body is not a JSON object, or `model` is not a string.
+    pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        let fields: Fields<'_> = serde_json::from_slice(body)?;
+        let stream = fields.stream.is_some_and(|raw| raw.get() == "true");
+        let Some(raw) = fields.model else {
+            return Ok(Self {
+                model: None,
+                model_span: None,
+                stream,
+            });
+        };
+        let model: Cow<'_, str> = serde_json::from_str(raw.get())?;
+        // `raw` borrows from `body`, so the distance of their addresses is its offset.
+        let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
+        Ok(Self {
+            model: Some(model.into_owned()),
+            model_span: Some(start..start + raw.get().len()),
+            stream,
+        })
+    }
+
+    /// The body with another model name in the same place.
+    #[must_use]
+    pub fn with_model(&self, body: &Bytes, model_json: &str) -> Bytes {
+        let Some(span) = &self.model_span else {
+            return body.clone();
+        };
+        if &body[span.clone()] == model_json.as_bytes() {
+            return body.clone();
+        }
+        let mut spliced = Vec::with_capacity(body.len() - span.len() + model_json.len());
+        spliced.extend_from_slice(&body[..span.start]);
+        spliced.extend_from_slice(model_json.as_bytes());
+        spliced.extend_from_slice(&body[span.end..]);
+        spliced.into()
+    }
+}

@@ -1,0 +1,94 @@
+//! From a model's name to where it runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::metrics::Series;
+use crate::remote::RemotePool;
+
+/// All deployments at one moment. Immutable: a change publishes a new table.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    by_model: HashMap<Arc<str>, Arc<Deployment>>,
+    /// In the order of the configuration, for listings.
+    deployments: Vec<Arc<Deployment>>,
+}
+
+impl RouteTable {
+    /// A table of these deployments, found by [`Deployment::name`].
+    ///
+    /// # Errors
+    /// Two deployments have the same name.
+    pub fn new(deployments: Vec<Arc<Deployment>>) -> Result<Self, RouteError> {
+        let mut by_model = HashMap::with_capacity(deployments.len());
+        for deployment in &deployments {
+            if by_model
+                .insert(Arc::clone(&deployment.name), Arc::clone(deployment))
+                .is_some()
+            {
+                return Err(RouteError::Duplicate(Arc::clone(&deployment.name)));
+            }
+        }
+        Ok(Self {
+            by_model,
+            deployments,
+        })
+    }
+
+    /// The deployment that serves `model`. O(1), no allocation.
+    #[must_use]
+    pub fn find(&self, model: &str) -> Option<&Arc<Deployment>> {
+        self.by_model.get(model)
+    }
+
+    /// All of them, in the order of the configuration.
+    #[must_use]
+    pub fn deployments(&self) -> &[Arc<Deployment>] {
+        &self.deployments
+    }
+}
+
+/// A named model as clients see it.
+#[derive(Debug)]
+pub struct Deployment {
+    /// What clients send as `model`.
+    pub name: Arc<str>,
+    /// Which version of the model answers; goes out as `x-sluice-revision`.
+    pub revision: Arc<str>,
+    /// Where it runs.
+    pub target: Target,
+    /// Unix seconds, as `/v1/models` reports it.
+    pub created: i64,
+    /// Metric handles of this deployment and revision.
+    pub series: Arc<Series>,
+}
+
+/// Where a deployment runs.
+#[derive(Debug)]
+pub enum Target {
+    /// In this process.
+    Local(LocalModel),
+    /// On OpenAI-compatible servers elsewhere.
+    Remote(RemotePool),
+}
+
+/// A model in this process, by what it can do. Variants hold the engine's
+/// handles, cheap to clone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum LocalModel {}
+
+/// A model name led nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// No deployment has this name (404 `model_not_found`).
+    #[error("the model does not exist")]
+    NotFound,
+    /// It exists, but not for this key. Answered like `NotFound`, so that keys
+    /// cannot probe for names.
+    #[error("the key may not use this model")]
+    Forbidden,
+    /// Two deployments share a name.
+    #[error("two deployments are named `{0}`; names must be unique")]
+    Duplicate(Arc<str>),
+}
