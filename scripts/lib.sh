@@ -37,6 +37,21 @@ apt_install() { # PURPOSE PACKAGE... → true if installed; false if this user o
 	) 9>"$SLUICE_DATA/.apt.lock"
 }
 
+# Runs a command beside what follows, its output marked line by line. It gets a process group of
+# its own, so that an interrupted or failed build does not leave downloads running behind the prompt.
+start_beside() { # COMMAND...
+	set -m
+	"$@" > >(sed -u 's/^/[setup] /') 2>&1 </dev/null &
+	BESIDE=$!
+	set +m
+	trap 'kill -- "-$BESIDE" 2>/dev/null || true' EXIT
+}
+
+wait_beside() {
+	wait "$BESIDE" || die "setup failed; see the [setup] lines above"
+	trap - EXIT
+}
+
 python_of_host() { # → path of a Python ≥ 3.11
 	local candidate
 	for candidate in "${PYTHON:-}" python3 python3.14 python3.13 python3.12 python3.11; do

@@ -20,4 +20,6 @@ lock() { # REQUIREMENTS LOCK [OPTION...]
 # `--no-deps`: these lists name all that is used, and leave out what is not.
 lock scripts/requirements/onnxruntime.txt scripts/requirements/onnxruntime.lock.txt --no-deps
 lock pipelines/convert/requirements.txt pipelines/convert/requirements.lock.txt --no-deps
-lock tests/python/requirements.txt tests/python/requirements.lock.txt
+# PyTorch from the index is the CUDA build. It runs on a CPU without these, which are a fifth of it.
+unused=(triton nvidia-cusolver nvidia-nvtx nvidia-cuda-cccl cuda-bindings cuda-pathfinder cuda-toolkit)
+lock tests/python/requirements.txt tests/python/requirements.lock.txt "${unused[@]/#/--no-emit-package=}"

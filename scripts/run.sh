@@ -9,17 +9,13 @@ set -euo pipefail
 . "$ROOT/scripts/toolchain.sh"
 require_toolchain
 
-"$ROOT/scripts/setup.sh" > >(sed -u 's/^/[setup] /') 2>&1 &
-setup=$!
-# An interrupted or failed build must not leave the downloads running behind the prompt.
-trap 'kill "$setup" 2>/dev/null || true' EXIT
+start_beside "$ROOT/scripts/setup.sh"
 
 cd "$ROOT"
 if [ ! -x "$BINARY" ]; then
 	say "Building sluice (a few minutes the first time)"
 fi
 cargo build --release --locked --bin sluice
-wait "$setup" || die "setup failed; see the [setup] lines above"
-trap - EXIT
+wait_beside
 
 exec "$BINARY" serve "$@"

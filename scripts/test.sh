@@ -51,9 +51,7 @@ cd "$ROOT"
 require_toolchain
 
 # The network and the disk work while the compiler does.
-prepare_python > >(sed -u 's/^/[setup] /') 2>&1 </dev/null &
-preparing=$!
-trap 'kill "$preparing" 2>/dev/null || true' EXIT
+start_beside prepare_python
 
 step "Lint"
 scripts/lint.sh
@@ -62,11 +60,10 @@ cargo build --release --locked --bin sluice
 
 # What the tests of every language go by. The hub is out of reach on purpose: a test that
 # would fetch a model must fail, not hang.
-export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True TOKENIZERS_PARALLELISM=false
 
 step "Waiting for the Python environment"
-wait "$preparing" || die "setup failed; see the [setup] lines above"
-trap - EXIT
+wait_beside
 
 step "Rust tests"
 rust_tests
