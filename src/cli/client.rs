@@ -1,0 +1,183 @@
+//! A small client of our own HTTP interface, shared by the CLI's verbs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// Where the server is and who is asking; the same options for every verb.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Server {
+    /// Base URL of the server.
+    #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    url: String,
+    /// API key, when the server asks for one.
+    #[arg(long, env = "SLUICE_API_KEY", hide_env_values = true, value_name = "KEY")]
+    key: Option<String>,
+}
+
+/// Connections are pooled inside; clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiClient {
+    base: String,
+    authorization: Option<header::HeaderValue>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// Connecting to a server that is not there should fail while one still looks.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl ApiClient {
+    /// Checks the options; connects on first use.
+    pub(crate) fn new(server: &Server) -> Result<Self> {
+        let base = server.url.trim_end_matches('/');
+        let base = base.strip_suffix("/v1").unwrap_or(base);
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            bail!("--url must begin with http:// or https://, got `{}`", server.url);
+        }
+        let authorization = match &server.key {
+            Some(key) => {
+                let mut value = header::HeaderValue::try_from(format!("Bearer {key}"))
+                    .context("--key holds characters that no header may carry")?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_webpki_roots()
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let http = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { base: base.to_owned(), authorization, http })
+    }
+
+    /// `GET path`, a JSON document.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        let request = self.request("GET", path).body(Full::default())?;
+        read_json(self.send(request).await?).await
+    }
+
+    /// `POST path` with a JSON body, a JSON document back.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        read_json(self.post_raw(path, body).await?).await
+    }
+
+    /// `POST path` whose answer comes as server-sent events.
+    pub(crate) async fn stream(&self, path: &str, body: &Value) -> Result<Events> {
+        let response = self.post_raw(path, body).await?;
+        Ok(Events { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    async fn post_raw(&self, path: &str, body: &Value) -> Result<Response<Incoming>> {
+        let request = self
+            .request("POST", path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::from(serde_json::to_vec(body)?))?;
+        self.send(request).await
+    }
+
+    fn request(&self, method: &str, path: &str) -> http::request::Builder {
+        let builder = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        match &self.authorization {
+            Some(value) => builder.header(header::AUTHORIZATION, value),
+            None => builder,
+        }
+    }
+
+    /// Sends, and turns an error status into the server's own message.
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        let response = self.http.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                anyhow!("no server answers at {} — start one with `sluice serve`, or name another with --url", self.base)
+            } else {
+                anyhow!("the request to {} failed: {}", self.base, root_cause(&error))
+            }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.into_body().collect().await?.to_bytes();
+        bail!("{}", error_message(status, &body))
+    }
+}
+
+async fn read_json(response: Response<Incoming>) -> Result<Value> {
+    let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+    serde_json::from_slice(&body).context("the answer is not JSON")
+}
+
+/// The message of OpenAI's error object, or else the raw body.
+fn error_message(status: StatusCode, body: &[u8]) -> String {
+    let parsed: Option<Value> = serde_json::from_slice(body).ok();
+    let message = parsed.as_ref().and_then(|value| value["error"]["message"].as_str());
+    match message {
+        Some(message) => format!("{message} (HTTP {})", status.as_u16()),
+        None => format!("HTTP {status}: {}", String::from_utf8_lossy(body).trim()),
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// The `data:` payloads of a server-sent event stream, in order.
+#[derive(Debug)]
+pub(crate) struct Events {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Events {
+    /// The next event's JSON; `None` after `[DONE]` or the end of the body.
+    ///
+    /// # Errors
+    /// The connection broke, or the server sent an error event.
+    pub(crate) async fn next(&mut self) -> Result<Option<Value>> {
+        loop {
+            while let Some(line) = self.take_line() {
+                let Some(payload) = line.strip_prefix(b"data:") else { continue };
+                let payload = payload.trim_ascii();
+                if payload == b"[DONE]" {
+                    return Ok(None);
+                }
+                let value: Value = serde_json::from_slice(payload).context("an event is not JSON")?;
+                if let Some(message) = value["error"]["message"].as_str() {
+                    bail!("{message}");
+                }
+                return Ok(Some(value));
+            }
+            match self.body.frame().await {
+                Some(frame) => {
+                    if let Ok(bytes) = frame.context("the stream broke off")?.into_data() {
+                        self.buffer.extend_from_slice(&bytes);
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn take_line(&mut self) -> Option<BytesMut> {
+        let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
+        Some(self.buffer.split_to(end + 1))
+    }
+}

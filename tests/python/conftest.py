@@ -1,0 +1,33 @@
+"""Fixtures: servers with the example models, shared by a whole test session where they can be."""
+
+import pytest
+import sluice
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The two models of `make run`."""
+    running = sluice.start(
+        tmp_path_factory.mktemp("server"),
+        [
+            {"name": "helpdesk", "path": sluice.HELPDESK / "v2", "slots": 8},
+            {"name": "all-minilm-l6-v2", "path": sluice.MINILM},
+        ],
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts servers of a test's own and stops them after it."""
+    running = []
+
+    def begin(deployments, **options):
+        server = sluice.start(tmp_path / str(len(running)), deployments, **options)
+        running.append(server)
+        return server
+
+    yield begin
+    for server in running:
+        server.stop()

@@ -1,0 +1,141 @@
+"""Starts the real `sluice` binary for a test and talks to it over real HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("SLUICE_BIN", ROOT / "target" / "release" / "sluice"))
+DATA = Path(os.environ.get("SLUICE_DATA", ROOT / "data"))
+HELPDESK = ROOT / "examples" / "helpdesk" / "models"
+MINILM = DATA / "models" / "all-minilm-l6-v2"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def toml_value(value) -> str:
+    """JSON's strings, numbers, booleans and arrays are TOML's."""
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def config_text(port: int, deployments: list[dict], sections: dict[str, dict] | None = None) -> str:
+    lines = [f'listen = "127.0.0.1:{port}"']
+    for name, section in (sections or {}).items():
+        lines.append(f"[{name}]")
+        lines += [f"{key} = {toml_value(value)}" for key, value in section.items()]
+    for deployment in deployments:
+        lines.append("[[deployment]]")
+        lines += [f"{key} = {toml_value(value)}" for key, value in deployment.items()]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen
+    port: int
+    log: Path
+    client: httpx.Client = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def v1(self) -> str:
+        return f"{self.url}/v1"
+
+    def stats(self) -> dict:
+        """The text of /metrics as {series: value}."""
+        text = self.client.get("/metrics").text
+        rows = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {series: float(value) for series, value in rows}
+
+    def gauge(self, name: str, **labels: str) -> float:
+        """The sum of the series called `name` that carry all `labels`."""
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(
+            value
+            for series, value in self.stats().items()
+            if series.split("{")[0] == name and all(label in series for label in wanted)
+        )
+
+    def wait_until(self, condition, seconds: float = 20.0, what: str = "the condition"):
+        """Polls; the time is a limit for giving up, not something that is measured."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"{what} did not come true in {seconds} s; the log ends:\n{self.log_tail()}")
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def resident_mb(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 30.0) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.client.close()
+
+
+class StartFailed(Exception):
+    """The server ended instead of starting; the text is its log."""
+
+
+def start(folder: Path, deployments: list[dict], sections=None, env=None, args=(), wait: float = 120.0) -> Server:
+    """Starts a server with its files in `folder`, ready when it returns."""
+    if not BINARY.exists():
+        raise FileNotFoundError(f"{BINARY} is missing: run `make build`, or name a binary in SLUICE_BIN")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    config = folder / "sluice.toml"
+    config.write_text(config_text(port, deployments, sections))
+    log = folder / "sluice.log"
+    with log.open("w") as sink:
+        process = subprocess.Popen(
+            [str(BINARY), "serve", "--config", str(config), *args],
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, "SLUICE_DATA": str(DATA), **(env or {})},
+        )
+    server = Server(process, port, log, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
+    end = time.monotonic() + wait
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise StartFailed(log.read_text(errors="replace"))
+        try:
+            if server.client.get("/health/ready").status_code == 200:
+                return server
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    server.stop(signal.SIGKILL)
+    raise StartFailed(f"not ready after {wait} s:\n{server.log_tail()}")
