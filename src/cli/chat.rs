@@ -44,10 +44,17 @@ impl Chat {
             None => default_model(&client, "chat").await?,
         };
         let message = self.one_message()?;
-        let mut talk = Conversation { client, model, options: self, messages: Vec::new() };
+        let mut talk = Conversation {
+            client,
+            model,
+            options: self,
+            messages: Vec::new(),
+        };
         talk.reset();
         match message {
-            Some(message) if talk.options.output == Format::Json => talk.answer_as_json(&message).await,
+            Some(message) if talk.options.output == Format::Json => {
+                talk.answer_as_json(&message).await
+            }
             Some(message) => talk.answer(&message).await,
             None if talk.options.output == Format::Json => bail!("-o json needs a message"),
             None => talk.converse().await,
@@ -83,7 +90,8 @@ impl Conversation {
     fn reset(&mut self) {
         self.messages.clear();
         if let Some(system) = &self.options.system {
-            self.messages.push(json!({"role": "system", "content": system}));
+            self.messages
+                .push(json!({"role": "system", "content": system}));
         }
     }
 
@@ -102,15 +110,24 @@ impl Conversation {
     }
 
     async fn answer_as_json(&mut self, message: &str) -> Result<()> {
-        self.messages.push(json!({"role": "user", "content": message}));
-        let answer = self.client.post("/v1/chat/completions", &self.body(false)).await?;
+        self.messages
+            .push(json!({"role": "user", "content": message}));
+        let answer = self
+            .client
+            .post("/v1/chat/completions", &self.body(false))
+            .await?;
         output::json(&answer)
     }
 
     /// Streams one answer to standard output and remembers both sides.
     async fn answer(&mut self, message: &str) -> Result<()> {
-        self.messages.push(json!({"role": "user", "content": message}));
-        let mut events = match self.client.stream("/v1/chat/completions", &self.body(true)).await {
+        self.messages
+            .push(json!({"role": "user", "content": message}));
+        let mut events = match self
+            .client
+            .stream("/v1/chat/completions", &self.body(true))
+            .await
+        {
             Ok(events) => events,
             Err(error) => {
                 self.messages.pop();
@@ -125,26 +142,35 @@ impl Conversation {
             }
         }
         output::line("")?;
-        self.messages.push(json!({"role": "assistant", "content": answer}));
+        self.messages
+            .push(json!({"role": "assistant", "content": answer}));
         Ok(())
     }
 
     async fn converse(&mut self) -> Result<()> {
-        output::note(format!("{} — /help for commands, Ctrl-D to leave", self.model));
+        output::note(format!(
+            "{} — /help for commands, Ctrl-D to leave",
+            self.model
+        ));
         let mut lines = io::stdin().lock().lines();
         loop {
             output::fragment("› ")?;
-            let Some(text) = lines.next().transpose()? else { return output::line("") };
+            let Some(text) = lines.next().transpose()? else {
+                return output::line("");
+            };
             match text.trim() {
                 "" => {}
                 "/quit" | "/exit" => return Ok(()),
                 "/help" => output::line(HELP)?,
                 "/reset" => self.reset(),
                 command if command.starts_with("/system") => {
-                    self.options.system = Some(command.trim_start_matches("/system").trim().to_owned());
+                    self.options.system =
+                        Some(command.trim_start_matches("/system").trim().to_owned());
                     self.reset();
                 }
-                command if command.starts_with('/') => output::note(format!("unknown command {command}; /help lists them")),
+                command if command.starts_with('/') => {
+                    output::note(format!("unknown command {command}; /help lists them"))
+                }
                 message => {
                     // A failed turn is reported and the conversation goes on.
                     if let Err(error) = self.answer(message).await {

@@ -17,10 +17,20 @@ use serde_json::Value;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Server {
     /// Base URL of the server.
-    #[arg(long, env = "SLUICE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long,
+        env = "SLUICE_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     url: String,
     /// API key, when the server asks for one.
-    #[arg(long, env = "SLUICE_API_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(
+        long,
+        env = "SLUICE_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     key: Option<String>,
 }
 
@@ -41,7 +51,10 @@ impl ApiClient {
         let base = server.url.trim_end_matches('/');
         let base = base.strip_suffix("/v1").unwrap_or(base);
         if !base.starts_with("http://") && !base.starts_with("https://") {
-            bail!("--url must begin with http:// or https://, got `{}`", server.url);
+            bail!(
+                "--url must begin with http:// or https://, got `{}`",
+                server.url
+            );
         }
         let authorization = match &server.key {
             Some(key) => {
@@ -62,7 +75,11 @@ impl ApiClient {
             .enable_http1()
             .wrap_connector(tcp);
         let http = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base: base.to_owned(), authorization, http })
+        Ok(Self {
+            base: base.to_owned(),
+            authorization,
+            http,
+        })
     }
 
     /// `GET path`, a JSON document.
@@ -79,7 +96,10 @@ impl ApiClient {
     /// `POST path` whose answer comes as server-sent events.
     pub(crate) async fn stream(&self, path: &str, body: &Value) -> Result<Events> {
         let response = self.post_raw(path, body).await?;
-        Ok(Events { body: response.into_body(), buffer: BytesMut::new() })
+        Ok(Events {
+            body: response.into_body(),
+            buffer: BytesMut::new(),
+        })
     }
 
     async fn post_raw(&self, path: &str, body: &Value) -> Result<Response<Incoming>> {
@@ -91,7 +111,9 @@ impl ApiClient {
     }
 
     fn request(&self, method: &str, path: &str) -> http::request::Builder {
-        let builder = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let builder = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base));
         match &self.authorization {
             Some(value) => builder.header(header::AUTHORIZATION, value),
             None => builder,
@@ -117,14 +139,21 @@ impl ApiClient {
 }
 
 async fn read_json(response: Response<Incoming>) -> Result<Value> {
-    let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .context("the answer broke off")?
+        .to_bytes();
     serde_json::from_slice(&body).context("the answer is not JSON")
 }
 
 /// The message of OpenAI's error object, or else the raw body.
 fn error_message(status: StatusCode, body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let message = parsed.as_ref().and_then(|value| value["error"]["message"].as_str());
+    let message = parsed
+        .as_ref()
+        .and_then(|value| value["error"]["message"].as_str());
     match message {
         Some(message) => format!("{message} (HTTP {})", status.as_u16()),
         None => format!("HTTP {status}: {}", String::from_utf8_lossy(body).trim()),
@@ -154,12 +183,15 @@ impl Events {
     pub(crate) async fn next(&mut self) -> Result<Option<Value>> {
         loop {
             while let Some(line) = self.take_line() {
-                let Some(payload) = line.strip_prefix(b"data:") else { continue };
+                let Some(payload) = line.strip_prefix(b"data:") else {
+                    continue;
+                };
                 let payload = payload.trim_ascii();
                 if payload == b"[DONE]" {
                     return Ok(None);
                 }
-                let value: Value = serde_json::from_slice(payload).context("an event is not JSON")?;
+                let value: Value =
+                    serde_json::from_slice(payload).context("an event is not JSON")?;
                 if let Some(message) = value["error"]["message"].as_str() {
                     bail!("{message}");
                 }

@@ -33,7 +33,10 @@ pub(crate) struct Embed {
 impl Embed {
     pub(crate) async fn run(self) -> Result<()> {
         let texts = if self.texts.is_empty() {
-            std::io::stdin().lock().lines().collect::<std::io::Result<Vec<_>>>()?
+            std::io::stdin()
+                .lock()
+                .lines()
+                .collect::<std::io::Result<Vec<_>>>()?
         } else {
             self.texts
         };
@@ -60,23 +63,38 @@ impl Embed {
 fn print_table(texts: &[String], answer: &Value) -> Result<()> {
     let vectors: Vec<Vec<f64>> = answer["data"]
         .as_array()
-        .map(|items| items.iter().map(|item| numbers(&item["embedding"])).collect())
+        .map(|items| {
+            items
+                .iter()
+                .map(|item| numbers(&item["embedding"]))
+                .collect()
+        })
         .unwrap_or_default();
-    let Some(first) = vectors.first() else { bail!("the server answered without vectors") };
+    let Some(first) = vectors.first() else {
+        bail!("the server answered without vectors")
+    };
     let rows: Vec<Vec<String>> = texts
         .iter()
         .zip(&vectors)
         .map(|(text, vector)| {
             let head: Vec<String> = vector.iter().take(4).map(|x| format!("{x:+.4}")).collect();
             let shown: String = text.chars().take(40).collect();
-            vec![shown, vector.len().to_string(), format!("{} …", head.join(" ")), format!("{:.4}", cosine(first, vector))]
+            vec![
+                shown,
+                vector.len().to_string(),
+                format!("{} …", head.join(" ")),
+                format!("{:.4}", cosine(first, vector)),
+            ]
         })
         .collect();
     output::table(&["TEXT", "DIMENSIONS", "VECTOR", "COSINE TO FIRST"], &rows)
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().map(|items| items.iter().filter_map(Value::as_f64).collect()).unwrap_or_default()
+    value
+        .as_array()
+        .map(|items| items.iter().filter_map(Value::as_f64).collect())
+        .unwrap_or_default()
 }
 
 fn cosine(a: &[f64], b: &[f64]) -> f64 {

@@ -31,7 +31,12 @@ impl Models {
         let models = list["data"].as_array().cloned().unwrap_or_default();
         let rows: Vec<Vec<String>> = models
             .iter()
-            .map(|model| ["id", "kind", "revision", "max_model_len"].iter().map(|field| text(&model[field])).collect())
+            .map(|model| {
+                ["id", "kind", "revision", "max_model_len"]
+                    .iter()
+                    .map(|field| text(&model[field]))
+                    .collect()
+            })
             .collect();
         output::table(&["MODEL", "KIND", "REVISION", "CONTEXT"], &rows)
     }
@@ -43,13 +48,26 @@ impl Models {
 /// There is none, or the choice is not obvious; the message lists the names.
 pub(crate) async fn default_model(client: &ApiClient, kind: &str) -> Result<String> {
     let list = client.get("/v1/models").await?;
-    let all: Vec<&Value> = list["data"].as_array().map(|models| models.iter().collect()).unwrap_or_default();
-    let matching: Vec<&str> =
-        all.iter().filter(|model| model["kind"] == kind).filter_map(|model| model["id"].as_str()).collect();
+    let all: Vec<&Value> = list["data"]
+        .as_array()
+        .map(|models| models.iter().collect())
+        .unwrap_or_default();
+    let matching: Vec<&str> = all
+        .iter()
+        .filter(|model| model["kind"] == kind)
+        .filter_map(|model| model["id"].as_str())
+        .collect();
     match (matching.as_slice(), all.as_slice()) {
         ([only], _) => Ok((*only).to_owned()),
-        ([], [only]) if only["kind"].is_null() => Ok(only["id"].as_str().unwrap_or_default().to_owned()),
-        ([], _) => anyhow::bail!("the server has no {kind} model; `sluice models` lists what it has"),
-        (several, _) => anyhow::bail!("name a model with -m; the server has {}", several.join(", ")),
+        ([], [only]) if only["kind"].is_null() => {
+            Ok(only["id"].as_str().unwrap_or_default().to_owned())
+        }
+        ([], _) => {
+            anyhow::bail!("the server has no {kind} model; `sluice models` lists what it has")
+        }
+        (several, _) => anyhow::bail!(
+            "name a model with -m; the server has {}",
+            several.join(", ")
+        ),
     }
 }

@@ -57,7 +57,10 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<()> {
         .iter()
         .enumerate()
         .map(|(column, heading)| {
-            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell));
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| width(cell));
             cells.fold(width(heading), usize::max)
         })
         .collect();
@@ -65,12 +68,16 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<()> {
         let mut text = String::new();
         for (cell, wide) in cells.zip(&widths) {
             text.push_str(cell);
-            text.extend(std::iter::repeat_n(' ', wide.saturating_sub(width(cell)) + 2));
+            text.extend(std::iter::repeat_n(
+                ' ',
+                wide.saturating_sub(width(cell)) + 2,
+            ));
         }
         line(text.trim_end())
     };
     print(&mut headings.iter().copied())?;
-    rows.iter().try_for_each(|row| print(&mut row.iter().map(String::as_str)))
+    rows.iter()
+        .try_for_each(|row| print(&mut row.iter().map(String::as_str)))
 }
 
 /// Terminal columns of a string: wide for CJK and full-width forms.

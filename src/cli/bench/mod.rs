@@ -86,7 +86,10 @@ impl Bench {
         if !self.duration.is_finite() || self.duration <= 0.0 {
             bail!("--duration must be a positive number of seconds");
         }
-        if self.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+        if self
+            .rate
+            .is_some_and(|rate| !rate.is_finite() || rate <= 0.0)
+        {
             bail!("--rate must be a positive number of requests a second");
         }
         let client = ApiClient::new(&self.server)?;
@@ -104,7 +107,13 @@ impl Bench {
         let began = Instant::now();
         let samples = self.load(&client, &workload, began).await;
         output::progress("");
-        let report = Report::new(&model, self.concurrency, self.rate, began.elapsed(), &samples);
+        let report = Report::new(
+            &model,
+            self.concurrency,
+            self.rate,
+            began.elapsed(),
+            &samples,
+        );
         match self.output {
             Format::Json => output::json(&report),
             Format::Table => report.print(),
@@ -112,13 +121,27 @@ impl Bench {
     }
 
     /// Runs the clients until the requests or the time are used up.
-    async fn load(&self, client: &ApiClient, workload: &Arc<Workload>, began: Instant) -> Vec<Sample> {
+    async fn load(
+        &self,
+        client: &ApiClient,
+        workload: &Arc<Workload>,
+        began: Instant,
+    ) -> Vec<Sample> {
         let next = Arc::new(AtomicUsize::new(0));
         let limit = self.requests.unwrap_or(usize::MAX);
-        let until = if self.requests.is_some() { None } else { Some(began + Duration::from_secs_f64(self.duration)) };
+        let until = if self.requests.is_some() {
+            None
+        } else {
+            Some(began + Duration::from_secs_f64(self.duration))
+        };
         let (sender, mut receiver) = mpsc::channel::<Sample>(1024);
         for _ in 0..self.concurrency {
-            let (client, workload, next, sender) = (client.clone(), workload.clone(), next.clone(), sender.clone());
+            let (client, workload, next, sender) = (
+                client.clone(),
+                workload.clone(),
+                next.clone(),
+                sender.clone(),
+            );
             let rate = self.rate;
             tokio::spawn(async move {
                 loop {
@@ -146,8 +169,15 @@ impl Bench {
             if shown.elapsed() > Duration::from_millis(200) {
                 shown = Instant::now();
                 let seconds = began.elapsed().as_secs_f64();
-                let failed = samples.iter().filter(|sample| sample.error.is_some()).count();
-                output::progress(&format!("{seconds:5.1} s  {} answered, {failed} failed, {:.1}/s", samples.len(), samples.len() as f64 / seconds));
+                let failed = samples
+                    .iter()
+                    .filter(|sample| sample.error.is_some())
+                    .count();
+                output::progress(&format!(
+                    "{seconds:5.1} s  {} answered, {failed} failed, {:.1}/s",
+                    samples.len(),
+                    samples.len() as f64 / seconds
+                ));
             }
         }
         samples
@@ -160,18 +190,32 @@ async fn send(client: &ApiClient, workload: &Workload, index: usize, start: Inst
     let outcome = if workload.kind.streams() {
         read_stream(client, workload, index, start, &mut sample).await
     } else {
-        client.post(workload.kind.path(), &workload.body(index)).await.map(|answer| count_usage(&answer, &mut sample))
+        client
+            .post(workload.kind.path(), &workload.body(index))
+            .await
+            .map(|answer| count_usage(&answer, &mut sample))
     };
     sample.total = start.elapsed();
     sample.error = outcome.err().map(|error| format!("{error:#}"));
     sample
 }
 
-async fn read_stream(client: &ApiClient, workload: &Workload, index: usize, start: Instant, sample: &mut Sample) -> Result<()> {
-    let mut events = client.stream(workload.kind.path(), &workload.body(index)).await?;
+async fn read_stream(
+    client: &ApiClient,
+    workload: &Workload,
+    index: usize,
+    start: Instant,
+    sample: &mut Sample,
+) -> Result<()> {
+    let mut events = client
+        .stream(workload.kind.path(), &workload.body(index))
+        .await?;
     while let Some(event) = events.next().await? {
         let choice = &event["choices"][0];
-        let text = choice["delta"]["content"].as_str().or(choice["text"].as_str()).unwrap_or_default();
+        let text = choice["delta"]["content"]
+            .as_str()
+            .or(choice["text"].as_str())
+            .unwrap_or_default();
         if sample.first.is_none() && !text.is_empty() {
             sample.first = Some(start.elapsed());
         }

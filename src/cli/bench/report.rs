@@ -38,8 +38,17 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(model: &str, concurrency: u32, rate: Option<f64>, elapsed: Duration, samples: &[Sample]) -> Self {
-        let good: Vec<&Sample> = samples.iter().filter(|sample| sample.error.is_none()).collect();
+    pub(super) fn new(
+        model: &str,
+        concurrency: u32,
+        rate: Option<f64>,
+        elapsed: Duration,
+        samples: &[Sample],
+    ) -> Self {
+        let good: Vec<&Sample> = samples
+            .iter()
+            .filter(|sample| sample.error.is_none())
+            .collect();
         let mut errors = BTreeMap::new();
         for error in samples.iter().filter_map(|sample| sample.error.clone()) {
             *errors.entry(error).or_default() += 1;
@@ -48,7 +57,10 @@ impl Report {
         let per_second = |count: u64| count as f64 / seconds;
         let per_token = |sample: &&Sample| {
             let rest = sample.total.checked_sub(sample.first?)?;
-            let tokens = sample.completion_tokens.checked_sub(1).filter(|tokens| *tokens > 0)?;
+            let tokens = sample
+                .completion_tokens
+                .checked_sub(1)
+                .filter(|tokens| *tokens > 0)?;
             Some(rest.div_f64(tokens as f64))
         };
         Self {
@@ -60,8 +72,12 @@ impl Report {
             failed: samples.len() - good.len(),
             errors,
             requests_per_second: per_second(good.len() as u64),
-            prompt_tokens_per_second: per_second(good.iter().map(|sample| sample.prompt_tokens).sum()),
-            completion_tokens_per_second: per_second(good.iter().map(|sample| sample.completion_tokens).sum()),
+            prompt_tokens_per_second: per_second(
+                good.iter().map(|sample| sample.prompt_tokens).sum(),
+            ),
+            completion_tokens_per_second: per_second(
+                good.iter().map(|sample| sample.completion_tokens).sum(),
+            ),
             latency_ms: quantiles(good.iter().map(|sample| sample.total).collect()),
             ttft_ms: quantiles(good.iter().filter_map(|sample| sample.first).collect()),
             time_per_output_token_ms: quantiles(good.iter().filter_map(per_token).collect()),
@@ -75,10 +91,15 @@ impl Report {
         ))?;
         output::line(format!(
             "{:.1} requests/s, {:.0} prompt tokens/s, {:.0} generated tokens/s\n",
-            self.requests_per_second, self.prompt_tokens_per_second, self.completion_tokens_per_second
+            self.requests_per_second,
+            self.prompt_tokens_per_second,
+            self.completion_tokens_per_second
         ))?;
-        let measures =
-            [("latency", &self.latency_ms), ("time to first token", &self.ttft_ms), ("time per output token", &self.time_per_output_token_ms)];
+        let measures = [
+            ("latency", &self.latency_ms),
+            ("time to first token", &self.ttft_ms),
+            ("time per output token", &self.time_per_output_token_ms),
+        ];
         let rows: Vec<Vec<String>> = measures
             .into_iter()
             .filter_map(|(name, quantiles)| {
@@ -88,7 +109,9 @@ impl Report {
             })
             .collect();
         output::table(&["MILLISECONDS", "MEAN", "P50", "P90", "P99", "MAX"], &rows)?;
-        self.errors.iter().try_for_each(|(error, count)| output::line(format!("{count} × {error}")))
+        self.errors
+            .iter()
+            .try_for_each(|(error, count)| output::line(format!("{count} × {error}")))
     }
 }
 
@@ -97,7 +120,10 @@ fn quantiles(mut values: Vec<Duration>) -> Option<Quantiles> {
     let milliseconds = |value: Duration| value.as_secs_f64() * 1e3;
     let rank = |share: f64| {
         let index = (share * values.len() as f64).ceil() as usize;
-        values.get(index.saturating_sub(1)).copied().map(milliseconds)
+        values
+            .get(index.saturating_sub(1))
+            .copied()
+            .map(milliseconds)
     };
     let total: Duration = values.iter().sum();
     Some(Quantiles {

@@ -60,7 +60,9 @@ impl Workload {
             None => {
                 let (min, max) = parse_range(&options.words)?;
                 let mut random = SplitMix(options.seed);
-                (0..GENERATED).map(|_| Value::String(random.prompt(min, max))).collect()
+                (0..GENERATED)
+                    .map(|_| Value::String(random.prompt(min, max)))
+                    .collect()
             }
         };
         Ok(Self {
@@ -80,7 +82,9 @@ impl Workload {
             Kind::Completions => json!({"model": self.model, "prompt": text_of(prompt)}),
             Kind::Chat => match prompt.get("messages") {
                 Some(messages) => json!({"model": self.model, "messages": messages}),
-                None => json!({"model": self.model, "messages": [{"role": "user", "content": text_of(prompt)}]}),
+                None => {
+                    json!({"model": self.model, "messages": [{"role": "user", "content": text_of(prompt)}]})
+                }
             },
         };
         body["stream"] = true.into();
@@ -95,8 +99,12 @@ impl Workload {
 }
 
 fn text_of(prompt: &Value) -> &Value {
-    let field = ["prompt", "input", "text"].iter().find_map(|name| prompt.get(name));
-    field.or_else(|| prompt.pointer("/messages/0/content")).unwrap_or(prompt)
+    let field = ["prompt", "input", "text"]
+        .iter()
+        .find_map(|name| prompt.get(name));
+    field
+        .or_else(|| prompt.pointer("/messages/0/content"))
+        .unwrap_or(prompt)
 }
 
 fn read_prompts(path: &std::path::Path) -> Result<Vec<Value>> {
@@ -105,7 +113,9 @@ fn read_prompts(path: &std::path::Path) -> Result<Vec<Value>> {
     for (number, line) in std::io::BufReader::new(file).lines().enumerate() {
         let line = line?;
         if !line.trim().is_empty() {
-            let value = serde_json::from_str(&line).with_context(|| format!("--input {}, line {}: not JSON", path.display(), number + 1))?;
+            let value = serde_json::from_str(&line).with_context(|| {
+                format!("--input {}, line {}: not JSON", path.display(), number + 1)
+            })?;
             prompts.push(value);
         }
     }
@@ -116,7 +126,9 @@ fn read_prompts(path: &std::path::Path) -> Result<Vec<Value>> {
 }
 
 fn parse_range(text: &str) -> Result<(usize, usize)> {
-    let parts = text.split_once("..").and_then(|(min, max)| Some((min.parse().ok()?, max.parse().ok()?)));
+    let parts = text
+        .split_once("..")
+        .and_then(|(min, max)| Some((min.parse().ok()?, max.parse().ok()?)));
     match parts {
         Some((min, max)) if 1 <= min && min <= max => Ok((min, max)),
         _ => bail!("--words must be MIN..MAX with 1 <= MIN <= MAX, got `{text}`"),
@@ -127,10 +139,11 @@ fn parse_range(text: &str) -> Result<(usize, usize)> {
 struct SplitMix(u64);
 
 const WORDS: [&str; 40] = [
-    "printer", "laptop", "password", "reset", "network", "drive", "slow", "urgent", "the", "please", "cannot", "reach",
-    "since", "morning", "office", "floor", "email", "account", "locked", "ticket", "server", "backup", "failed", "access",
-    "shared", "folder", "screen", "monitor", "VPN", "Wi-Fi", "meeting", "room", "update", "install", "error", "message",
-    "phone", "user", "again", "help",
+    "printer", "laptop", "password", "reset", "network", "drive", "slow", "urgent", "the",
+    "please", "cannot", "reach", "since", "morning", "office", "floor", "email", "account",
+    "locked", "ticket", "server", "backup", "failed", "access", "shared", "folder", "screen",
+    "monitor", "VPN", "Wi-Fi", "meeting", "room", "update", "install", "error", "message", "phone",
+    "user", "again", "help",
 ];
 
 impl SplitMix {
