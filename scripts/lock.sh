@@ -23,3 +23,5 @@ lock pipelines/convert/requirements.txt pipelines/convert/requirements.lock.txt 
 # PyTorch from the index is the CUDA build. It runs on a CPU without these, which are a fifth of it.
 unused=(triton nvidia-cusolver nvidia-nvtx nvidia-cuda-cccl cuda-bindings cuda-pathfinder cuda-toolkit)
 lock tests/python/requirements.txt tests/python/requirements.lock.txt "${unused[@]/#/--no-emit-package=}"
+lock benches/harness/requirements.txt benches/harness/requirements.lock.txt
+lock benches/harness/requirements-litellm.txt benches/harness/requirements-litellm.lock.txt

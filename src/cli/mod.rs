@@ -1,25 +1,54 @@
+//! The command line: one file a verb.
+
 mod bench;
 mod chat;
 mod client;
+mod completions;
 mod embed;
 mod models;
 mod output;
 mod top;
-use clap::Parser;
-#[derive(Parser)]
-enum Cli {
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// An inference gateway with its control plane built in.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  sluice chat 'My VPN is down'        # ask it something\n  sluice top                          # watch it work\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
     Chat(chat::Chat),
     Embed(embed::Embed),
     Models(models::Models),
-    Bench(bench::Bench),
     Top(top::Top),
+    Bench(bench::Bench),
+    Completions(completions::Completions),
 }
-pub(crate) async fn run() -> anyhow::Result<()> {
-    match Cli::parse() {
-        Cli::Chat(x) => x.run().await,
-        Cli::Embed(x) => x.run().await,
-        Cli::Models(x) => x.run().await,
-        Cli::Bench(x) => x.run().await,
-        Cli::Top(x) => x.run().await,
+
+impl Cli {
+    pub(crate) async fn run(self) -> Result<()> {
+        match self.verb {
+            Verb::Chat(verb) => verb.run().await,
+            Verb::Embed(verb) => verb.run().await,
+            Verb::Models(verb) => verb.run().await,
+            Verb::Top(verb) => verb.run().await,
+            Verb::Bench(verb) => verb.run().await,
+            Verb::Completions(verb) => verb.run(),
+        }
     }
+}
+
+/// Tells the user what went wrong, with its causes, on one line.
+pub(crate) fn report(error: &anyhow::Error) {
+    output::note(format!("error: {error:#}"));
 }
