@@ -28,7 +28,8 @@ harness() { # SCRIPT ARGUMENT...
 }
 
 prepare_llama() { # a random-weight model in every peer's format
-	local folder=$WORK/llama-$(digest_of "$HARNESS/random_llama.py")
+	local folder
+	folder=$WORK/llama-$(digest_of "$HARNESS/random_llama.py")
 	LLAMA=$folder
 	[ -e "$folder/.complete" ] && return
 	say "Making a random-weight Llama"
@@ -50,7 +51,7 @@ bench_generate() {
 bench_gateway() {
 	need_commands nginx:nginx-light haproxy:haproxy
 	use_venv "$WORK" litellm "$HARNESS/requirements-litellm.lock.txt" "LiteLLM's proxy" --no-deps
-	harness gateway --mock "${CARGO_TARGET_DIR:-$ROOT/target}/release/examples/mock-upstream" --litellm "$VENV/bin/litellm"
+	harness gateway --mock "$TARGET_DIR/release/examples/mock-upstream" --litellm "$VENV/bin/litellm"
 }
 
 cd "$ROOT"
