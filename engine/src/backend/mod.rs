@@ -4,6 +4,8 @@
 //! queue, no clock, no sampling and no async in it. It is built on its device
 //! thread (see [`BackendFactory`]) and never leaves it.
 
+pub mod onnx;
+
 use std::ops::Range;
 
 use crate::error::{BackendError, LoadError};

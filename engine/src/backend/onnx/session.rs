@@ -1,0 +1,435 @@
+//! One ONNX Runtime session: open it, ask what it takes and gives, run it.
+//!
+//! A session has one owner thread; several sessions of one model share their
+//! prepacked weights through [`SharedWeights`].
+
+use std::ffi::CString;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::ep;
+use ort::session::builder::{PrepackedWeights, SessionBuilder};
+use ort::session::{RunOptions, Session, SessionInputValue};
+use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorRef, ValueType};
+
+use super::bound::{self, c_name};
+use super::runtime::{self, Provider};
+use super::tensor_data::{Datatype, TensorData, TensorSlice};
+use crate::error::{BackendError, LoadError};
+
+/// How a session computes.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// Where.
+    pub provider: Provider,
+    /// Threads of one operator; 0 takes every core.
+    pub threads: usize,
+    /// Idle threads spin instead of sleeping: lower latency, and cores burnt that
+    /// another model could use. Off by default.
+    pub spin: bool,
+    /// Share prepacked weights with the other sessions that hold the same handle.
+    pub weights: Option<SharedWeights>,
+}
+
+/// Prepacked weights of one model, shared by its sessions.
+#[derive(Debug, Clone)]
+pub struct SharedWeights(PrepackedWeights);
+
+impl SharedWeights {
+    /// An empty set; loads the library if need be.
+    ///
+    /// # Errors
+    /// [`LoadError::Runtime`]: ONNX Runtime is not available.
+    pub fn new() -> Result<Self, LoadError> {
+        runtime::init_runtime(None)?;
+        Ok(Self(PrepackedWeights::new()))
+    }
+}
+
+/// What a model is made from.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelSource<'a> {
+    /// A file; external data are looked for beside it.
+    File(&'a Path),
+    /// A serialised model; external data are looked for in `folder`.
+    Bytes {
+        /// The serialised `ModelProto`.
+        model: &'a [u8],
+        /// Folder of the external data.
+        folder: Option<&'a Path>,
+    },
+}
+
+/// One dimension of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dimension {
+    /// Fixed.
+    Fixed(i64),
+    /// Free; the name may be empty. Equal names mean equal sizes.
+    Free(String),
+}
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name in the graph.
+    pub name: String,
+    /// Element type; `None` for one that the Open Inference Protocol lacks
+    /// (bfloat16, sequences, maps).
+    pub datatype: Option<Datatype>,
+    /// Dimensions, outermost first.
+    pub shape: Vec<Dimension>,
+}
+
+impl TensorInfo {
+    fn of(outlet: &Outlet) -> Self {
+        let (datatype, shape) = match outlet.dtype() {
+            ValueType::Tensor {
+                ty,
+                shape,
+                dimension_symbols,
+            } => {
+                let dimension = |(size, name): (&i64, &String)| match *size {
+                    -1 => Dimension::Free(name.clone()),
+                    size => Dimension::Fixed(size),
+                };
+                let shape = shape.iter().zip(dimension_symbols.iter()).map(dimension);
+                (Datatype::from_ort(*ty), shape.collect())
+            }
+            _ => (None, Vec::new()),
+        };
+        Self {
+            name: outlet.name().to_owned(),
+            datatype,
+            shape,
+        }
+    }
+
+    /// The shape with `-1` for free dimensions, as the Open Inference Protocol writes it.
+    #[must_use]
+    pub fn dims(&self) -> Vec<i64> {
+        let size = |dimension: &Dimension| match dimension {
+            Dimension::Fixed(size) => *size,
+            Dimension::Free(_) => -1,
+        };
+        self.shape.iter().map(size).collect()
+    }
+}
+
+/// A borrowed tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TensorView<'a> {
+    /// Sizes, outermost first; their product is the number of elements.
+    pub shape: &'a [i64],
+    /// Elements, row-major.
+    pub data: TensorSlice<'a>,
+}
+
+/// An owned tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Sizes, outermost first.
+    pub shape: Vec<i64>,
+    /// Elements, row-major.
+    pub data: TensorData,
+}
+
+/// Stops the run in flight of one session, from any thread.
+#[derive(Clone)]
+pub struct Canceller(Arc<RunOptions>);
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Canceller")
+    }
+}
+
+impl Canceller {
+    /// The run in flight and later ones fail until [`OnnxSession::resume`].
+    pub fn cancel(&self) {
+        if let Err(error) = self.0.terminate() {
+            tracing::debug!(%error, "terminate");
+        }
+    }
+}
+
+/// A loaded model on one device, owned by one thread.
+pub struct OnnxSession {
+    pub(super) session: Session,
+    pub(super) run_options: Arc<RunOptions>,
+    inputs: Vec<TensorInfo>,
+    outputs: Vec<TensorInfo>,
+}
+
+impl fmt::Debug for OnnxSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnnxSession")
+            .field("inputs", &self.inputs)
+            .field("outputs", &self.outputs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OnnxSession {
+    /// Loads and optimises a model.
+    ///
+    /// # Errors
+    /// [`LoadError::Runtime`] when the library or the provider is missing,
+    /// [`LoadError::Unsupported`] with ONNX Runtime's own words when it refuses
+    /// the graph; `name` is the model's, for the message.
+    pub fn open(
+        name: &str,
+        source: ModelSource<'_>,
+        options: &SessionOptions,
+    ) -> Result<Self, LoadError> {
+        let refused = |error: ort::Error| LoadError::Unsupported {
+            model: name.to_owned(),
+            reason: format!("ONNX Runtime refuses the graph: {}", error.message()),
+        };
+        let mut builder = builder(options)?;
+        let session = match source {
+            ModelSource::File(path) => builder.commit_from_file(path),
+            ModelSource::Bytes { model, folder } => {
+                if let Some(folder) = folder {
+                    builder = builder
+                        .with_config_entry(
+                            "session.model_external_initializers_file_folder_path",
+                            folder.to_string_lossy(),
+                        )
+                        .map_err(|e| refused(e.into()))?;
+                }
+                builder.commit_from_memory(model)
+            }
+        }
+        .map_err(refused)?;
+        Ok(Self {
+            inputs: session.inputs().iter().map(TensorInfo::of).collect(),
+            outputs: session.outputs().iter().map(TensorInfo::of).collect(),
+            run_options: Arc::new(RunOptions::new().map_err(refused)?),
+            session,
+        })
+    }
+
+    /// What the model takes, in the graph's order.
+    #[must_use]
+    pub fn inputs(&self) -> &[TensorInfo] {
+        &self.inputs
+    }
+
+    /// What the model gives, in the graph's order.
+    #[must_use]
+    pub fn outputs(&self) -> &[TensorInfo] {
+        &self.outputs
+    }
+
+    /// A handle that stops the run in flight.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.run_options))
+    }
+
+    /// Allows runs again after [`Canceller::cancel`].
+    pub fn resume(&mut self) {
+        if let Err(error) = self.run_options.unterminate() {
+            tracing::debug!(%error, "unterminate");
+        }
+    }
+
+    /// Runs the model on borrowed tensors and returns the `wanted` outputs, in
+    /// that order (all of them, in the graph's order, when `wanted` is empty).
+    ///
+    /// # Errors
+    /// [`BackendError::Step`]: an unknown name, a wrong type or shape, a failed
+    /// or cancelled run. The session can be used again.
+    pub fn run(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        wanted: &[&str],
+    ) -> Result<Vec<Tensor>, BackendError> {
+        self.run_with(inputs, wanted, |outputs| {
+            let owned = |view: &TensorView<'_>| Tensor {
+                shape: view.shape.to_vec(),
+                data: view.data.to_data(),
+            };
+            outputs.iter().map(owned).collect()
+        })
+    }
+
+    /// As [`run`](Self::run), but `then` sees the outputs where ONNX Runtime put
+    /// them, without a copy.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_with<T>(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        wanted: &[&str],
+        then: impl FnOnce(&[TensorView<'_>]) -> T,
+    ) -> Result<T, BackendError> {
+        let input_names = c_names(inputs.iter().map(|(name, _)| *name))?;
+        let input_values = inputs
+            .iter()
+            .map(|(name, view)| input_value(view).map_err(|e| step(&format!("input `{name}`"), &e)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let input_refs: Vec<_> = input_names
+            .iter()
+            .map(CString::as_c_str)
+            .zip(input_values.iter().map(|value| &**value))
+            .collect();
+        let all = self.outputs.iter().map(|info| info.name.as_str());
+        let output_names = match wanted {
+            [] => c_names(all)?,
+            wanted => c_names(wanted.iter().copied())?,
+        };
+        let mut outputs: Vec<_> = output_names
+            .iter()
+            .map(|name| (name.as_c_str(), None))
+            .collect();
+        bound::run(
+            &mut self.session,
+            &self.run_options,
+            &input_refs,
+            &mut outputs,
+        )
+        .map_err(|error| step("run", &error))?;
+        let mut extracted = Vec::with_capacity(outputs.len());
+        for (name, value) in &outputs {
+            let value = value
+                .as_ref()
+                .ok_or_else(|| BackendError::Step(format!("output {name:?} was not computed")))?;
+            extracted.push(extract(value)?);
+        }
+        let views: Vec<_> = extracted.iter().map(Extracted::view).collect();
+        Ok(then(&views))
+    }
+}
+
+fn builder(options: &SessionOptions) -> Result<SessionBuilder, LoadError> {
+    let (info, environment) = runtime::environment()?;
+    runtime::check_provider(options.provider, &info)?;
+    configure(&environment, options).map_err(|error| {
+        LoadError::Runtime(format!(
+            "the {} provider cannot be used with ONNX Runtime {} ({}): {}",
+            options.provider,
+            info.version,
+            info.path.display(),
+            error.message()
+        ))
+    })
+}
+
+fn configure(
+    environment: &ort::environment::Environment,
+    options: &SessionOptions,
+) -> ort::Result<SessionBuilder> {
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let device = |device: u32| i32::try_from(device).unwrap_or(i32::MAX);
+    let mut builder = Session::builder(environment)?
+        .with_intra_threads(threads)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(options.spin)?
+        // Memory patterns are cached for every shape ever seen: unbounded here.
+        .with_memory_pattern(false)?;
+    builder = match options.provider {
+        Provider::Cpu => builder,
+        Provider::Cuda { device: id } => builder.with_execution_providers([cuda(device(id))])?,
+        Provider::TensorRt { device: id } => builder.with_execution_providers([
+            ep::TensorRT::default()
+                .with_device_id(device(id))
+                .build()
+                .error_on_failure(),
+            cuda(device(id)),
+        ])?,
+    };
+    Ok(match &options.weights {
+        Some(weights) => builder.with_prepacked_weights(&weights.0)?,
+        None => builder,
+    })
+}
+
+fn cuda(device: i32) -> ep::ExecutionProviderDispatch {
+    ep::CUDA::default()
+        .with_device_id(device)
+        .build()
+        .error_on_failure()
+}
+
+fn c_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, BackendError> {
+    names
+        .map(|name| c_name(name).map_err(|error| step("name", &error)))
+        .collect()
+}
+
+fn step(what: &str, error: &ort::Error) -> BackendError {
+    BackendError::Step(format!("{what}: {}", error.message()))
+}
+
+/// Runs `$on!(variant)` for every datatype that lies in memory as it is.
+macro_rules! plain_datatypes {
+    ($on:ident) => {
+        $on!(
+            Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Fp32, Fp64
+        )
+    };
+}
+
+fn input_value<'a>(view: &TensorView<'a>) -> ort::Result<SessionInputValue<'a>> {
+    macro_rules! borrow {
+        ($($variant:ident),+) => {
+            match view.data {
+                $(TensorSlice::$variant(data) => TensorRef::from_array_view((view.shape, data))?.into(),)+
+                TensorSlice::Bytes(data) => OrtTensor::from_string_array((view.shape, data))?.into(),
+            }
+        };
+    }
+    Ok(plain_datatypes!(borrow))
+}
+
+/// An output: in ONNX Runtime's memory, or copied out because it is made of strings.
+enum Extracted<'v> {
+    InPlace(TensorView<'v>),
+    Strings { shape: &'v [i64], data: Vec<String> },
+}
+
+impl Extracted<'_> {
+    fn view(&self) -> TensorView<'_> {
+        match self {
+            Self::InPlace(view) => *view,
+            Self::Strings { shape, data } => TensorView {
+                shape,
+                data: TensorSlice::Bytes(data),
+            },
+        }
+    }
+}
+
+fn extract(value: &DynValue) -> Result<Extracted<'_>, BackendError> {
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return Err(BackendError::Step("an output is not a tensor".to_owned()));
+    };
+    let Some(datatype) = Datatype::from_ort(*ty) else {
+        return Err(BackendError::Step(format!(
+            "an output is of type {ty}, which cannot be returned"
+        )));
+    };
+    macro_rules! in_place {
+        ($($variant:ident),+) => {
+            match datatype {
+                $(Datatype::$variant => value.try_extract_tensor().map(|(shape, data)| {
+                    Extracted::InPlace(TensorView { shape, data: TensorSlice::$variant(data) })
+                }),)+
+                Datatype::Bytes => value
+                    .try_extract_strings()
+                    .map(|(shape, data)| Extracted::Strings { shape, data }),
+            }
+        };
+    }
+    plain_datatypes!(in_place).map_err(|error| step("output", &error))
+}
+
+#[cfg(test)]
+mod tests;
