@@ -23,7 +23,8 @@ def train(texts: list[str]) -> Tokenizer:
         [
             # Chinese runs into Latin without a space ("工单INC-48213"); one word across
             # the border would give an id another spelling in the message than in the ticket.
-            pre_tokenizers.Split(Regex(r"\p{Han}+"), behavior="isolated"),
+            # A range, because not every runtime's regular expressions know \p{Han}.
+            pre_tokenizers.Split(Regex("[\u4e00-\u9fff]+"), behavior="isolated"),
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         ]
