@@ -91,13 +91,18 @@ use_venv() { # PARENT NAME LOCK WHAT [PIP_OPTION...]
 		say "Fetching $what"
 		rm -rf "$VENV"
 		"$python" -m venv "$VENV"
-		PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip install --quiet --no-input \
-			--require-hashes --only-binary :all: "$@" -r "$lock"
+		PIP_DISABLE_PIP_VERSION_CHECK=1 "$VENV/bin/python" -m pip install --no-input --progress-bar off \
+			--require-hashes --only-binary :all: "$@" -r "$lock" | large_downloads
 		touch "$marker"
 		say "Installed $name: $(size_of "$VENV") in $VENV"
 		remove_older_venvs "$parent" "$name"
 	fi
 	exec 8>&-
+}
+
+# pip's own account of an installation, cut down to what takes long: downloads of 10 MB and more.
+large_downloads() {
+	sed -nuE 's#^ *Downloading ([^ ]*/)?([^-/ ]+)-[^ ]* \(([0-9]{2,}\.[0-9] MB|[0-9.]+ GB)\).*#  \2 (\3)#p'
 }
 
 remove_older_venvs() { # PARENT NAME: all but $VENV, the digest being the 16 characters at the end
