@@ -6,14 +6,17 @@
 //! for a target elsewhere [`remote`]. What the layers share about one request is
 //! [`context`]; what all requests share is [`gateway`].
 
+pub mod api;
 pub mod config;
 pub mod context;
+pub mod error;
 pub mod gateway;
 pub mod metrics;
 pub mod remote;
 pub mod router;
 
 pub use context::{Outcome, Principal, RequestContext};
+pub use error::ApiError;
 pub use gateway::Gateway;
 
 /// The error of a body: whatever the target or the network reported.
