@@ -5,6 +5,6 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 rm -rf "${SLUICE_DATA:?}"/{lib,venv} "$SLUICE_DATA"/models/{all-minilm-l6-v2,.all-minilm-l6-v2.stamp} \
-	"$SLUICE_DATA"/.{setup,apt}.lock "${SLUICE_CACHE:?}"/{tests-????????????????,.tests.lock} \
-	"$ROOT/tests/node/node_modules"
+	"$SLUICE_DATA"/.{setup,apt}.lock "${SLUICE_CACHE:?}"/{tests-????????????????,.tests.lock,bench} \
+	"$ROOT"/{tests/node/node_modules,.pytest_cache,.hypothesis}
 say "Removed the models, the inference library and the test environments"

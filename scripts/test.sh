@@ -59,11 +59,12 @@ cargo build --release --locked --bin sluice
 # would fetch a model must fail, not hang.
 export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True TOKENIZERS_PARALLELISM=false
 
+step "Rust tests"
+# Waits for the one that runs beside; they want the inference library, not the Python environment.
+scripts/setup.sh
+rust_tests
 step "Waiting for the Python environment"
 wait_beside
-
-step "Rust tests"
-rust_tests
 step "Python tests, and the Node client's"
 python_tests
 step "All tests passed"
