@@ -14,5 +14,6 @@ pub mod backend;
 pub mod error;
 pub mod grammar;
 pub mod request;
+pub mod tokenizer;
 
 pub use error::{BackendError, LoadError, SubmitError};
