@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", required=True)
     parser.add_argument("--work", type=Path, required=True)
-    # Matrices this small gain little from a second thread; two versions side by side gain all of it.
+    # Matrices this small gain little from a second thread, and one thread adds up in one order.
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
