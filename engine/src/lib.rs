@@ -11,9 +11,12 @@
 //! [`tokenizer`] and [`text`] (how ids become text again).
 
 pub mod backend;
+pub mod cache;
 pub mod error;
+pub mod generator;
 pub mod grammar;
 pub mod request;
+pub mod scheduler;
 pub mod tokenizer;
 
 pub use error::{BackendError, LoadError, SubmitError};

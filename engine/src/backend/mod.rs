@@ -4,6 +4,7 @@
 //! queue, no clock, no sampling and no async in it. It is built on its device
 //! thread (see [`BackendFactory`]) and never leaves it.
 
+pub mod fake;
 pub mod onnx;
 
 use std::ops::Range;

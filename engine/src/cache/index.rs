@@ -113,9 +113,4 @@ impl PrefixIndex {
             .and_then(|last| self.slots.get(&key.hashes()[last]))
             .map_or(&[], Vec::as_slice)
     }
-
-    #[cfg(test)]
-    pub(super) fn entries(&self) -> usize {
-        self.slots.values().map(Vec::len).sum()
-    }
 }

@@ -17,8 +17,6 @@
 
 mod index;
 mod placement;
-#[cfg(test)]
-mod tests;
 
 pub use index::{BLOCK, PrefixKey};
 use index::{KeyMaker, PrefixIndex};
@@ -238,7 +236,7 @@ impl SlotCache {
 
     /// Gives a slot back; its K/V stay for reuse.
     pub fn release(&mut self, lease: SlotLease) {
-        let slot = lease.slot;
+        let SlotLease { slot } = lease;
         self.clock += 1;
         let held = &mut self.slots[slot as usize];
         held.leased = false;

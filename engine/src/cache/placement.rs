@@ -22,11 +22,7 @@ pub(super) struct Placement {
     pub(super) consumed: Option<u32>,
 }
 
-pub(super) fn place(
-    slots: &[Slot],
-    range: usize,
-    found: Option<PrefixMatch>,
-) -> Option<Placement> {
+pub(super) fn place(slots: &[Slot], range: usize, found: Option<PrefixMatch>) -> Option<Placement> {
     let lowest = slots.iter().position(|slot| !slot.leased)? as u32;
     // Leasing inside the range, or the lowest free slot, adds no dummy row.
     let inside = |slot: u32| (slot as usize) < range || slot == lowest;

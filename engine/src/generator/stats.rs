@@ -34,8 +34,8 @@ pub struct GeneratorStats {
     pub(super) residence_nanos: AtomicU64,
 }
 
-/// [`GeneratorStats`] at one moment. Counters only grow; gauges are named `*_now`
-/// nowhere: `running`, `waiting` and `kv_*` are gauges, all else counters.
+/// [`GeneratorStats`] at one moment. `running`, `waiting` and
+/// `kv_*` are gauges, all else counters.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct GeneratorSnapshot {
     /// Sequences that hold a slot.
@@ -159,12 +159,23 @@ impl GeneratorStats {
         self.step_nanos.fetch_add(nanos(time), Relaxed);
     }
 
-    pub(super) fn count_finished(&self, reason: FinishReason) {
-        self.finished[slot_of(reason)].fetch_add(1, Relaxed);
+    pub(super) fn count_start(&self, prompt: usize, cached: usize) {
+        self.prompt_tokens.fetch_add(prompt as u64, Relaxed);
+        self.prefix_queries.fetch_add(prompt as u64, Relaxed);
+        self.prefix_hits.fetch_add(cached as u64, Relaxed);
     }
 
-    /// Exponential moving average with weight 1/8 for the newest.
-    pub(super) fn observe_residence(&self, residence: Duration) {
+    /// `residence`: time since the sequence's first step, if it had one.
+    pub(super) fn count_finished(&self, reason: FinishReason, residence: Option<Duration>) {
+        self.finished[slot_of(reason)].fetch_add(1, Relaxed);
+        if let Some(residence) = residence {
+            self.observe_residence(residence);
+        }
+    }
+
+    /// Exponential moving average with weight 1/8 for the newest. Only the device
+    /// thread writes it.
+    fn observe_residence(&self, residence: Duration) {
         let before = self.residence_nanos.load(Relaxed);
         let now = nanos(residence);
         let next = if before == 0 {

@@ -84,12 +84,11 @@ impl Scheduler {
             self.waiting.push(waiting);
             return;
         };
-        if waiting.resumed.is_none() {
-            plan.events.push(SequenceEvent::Started {
-                sequence: waiting.sequence.id,
-                cached,
-            });
-        }
+        let sequence = waiting.sequence.id;
+        plan.events.push(match waiting.resumed {
+            None => SequenceEvent::Started { sequence, cached },
+            Some(_) => SequenceEvent::Resumed { sequence },
+        });
         self.admissions += 1;
         self.running.push(Running {
             key,

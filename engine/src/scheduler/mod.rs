@@ -15,8 +15,6 @@ mod pacer;
 mod plan;
 mod queue;
 mod sequence;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -28,8 +26,8 @@ use pacer::{MIN_CHUNK, Pacer};
 pub use plan::{PlannedRow, StepPlan};
 pub use queue::AGED_SHARE;
 use queue::WaitingQueue;
-use sequence::{Running, Waiting};
 pub use sequence::{Drawn, Sampled, Sequence, SequenceEvent, SequenceId};
+use sequence::{Running, Waiting};
 
 /// What a row costs beside its tokens where each prompt needs a run of its own
 /// (backends that are not [`crate::backend::Capabilities::ragged`]), in tokens.
@@ -370,7 +368,7 @@ impl Scheduler {
         places.sort_by_key(|&place| self.running[place].admitted);
         let alone = places.len() == 1 && self.waiting() == 0;
         let mut first_row = None;
-        if let Some((&first, others)) = places.split_first_mut() {
+        if let Some((&mut first, others)) = places.split_first_mut() {
             let share = if alone {
                 left.tokens
             } else {

@@ -64,6 +64,11 @@ pub enum SequenceEvent {
         /// Prompt tokens found in the cache.
         cached: usize,
     },
+    /// It has a slot again after [`Self::Preempted`].
+    Resumed {
+        /// Which sequence.
+        sequence: SequenceId,
+    },
     /// It gave its slot to a sequence of higher priority and waits again; it will
     /// go on where it was, unseen by its client.
     Preempted {
@@ -179,9 +184,8 @@ impl Running {
     pub(super) fn push(&mut self, token: u32, last: bool) -> Option<FinishReason> {
         self.tokens.push(token);
         let generated = self.generated();
-        if generated > self.sequence.min_tokens && self.sequence.stop.contains(&token) {
-            Some(FinishReason::Stop)
-        } else if last {
+        let stops = generated > self.sequence.min_tokens && self.sequence.stop.contains(&token);
+        if stops || last {
             Some(FinishReason::Stop)
         } else if generated >= self.sequence.max_tokens {
             Some(FinishReason::Length)

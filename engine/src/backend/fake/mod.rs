@@ -9,12 +9,10 @@
 
 mod control;
 mod next_token;
-#[cfg(test)]
-mod tests;
 
 use std::time::{Duration, Instant};
 
-pub use control::{FakeControl, Failure};
+pub use control::{Failure, FakeControl};
 pub use next_token::{FakeTokens, next_token};
 
 use super::{Backend, BackendFactory, Batch, Capabilities, Outputs, Row, Wanted};
@@ -246,10 +244,8 @@ impl Backend for FakeBackend {
         }
         let capacity = self.options.capacity as usize;
         let source = from as usize * capacity;
-        self.cells.copy_within(
-            source..source + tokens as usize,
-            to as usize * capacity,
-        );
+        self.cells
+            .copy_within(source..source + tokens as usize, to as usize * capacity);
         self.lengths[to as usize] = tokens;
         self.spend(self.options.copy_time * tokens);
         Ok(())

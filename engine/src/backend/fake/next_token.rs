@@ -85,9 +85,11 @@ pub fn next_token(tokens: &FakeTokens, vocab: u32, history: &[u32]) -> u32 {
 
 /// FNV-1a over the token ids, finished by `splitmix64`'s mixer.
 fn hash(history: &[u32]) -> u64 {
-    let folded = history.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &token| {
-        (hash ^ u64::from(token)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let folded = history
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &token| {
+            (hash ^ u64::from(token)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     let mixed = (folded ^ (folded >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -1,0 +1,425 @@
+//! The device thread: the only owner of the backend, the K/V slots and the
+//! schedule. It blocks when there is nothing to do and never waits for a client.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::interim::Sampler;
+use super::stream::{Stream, Submission};
+use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
+use crate::backend::{Backend, BackendFactory, Batch, Outputs, Row, Wanted};
+use crate::cache::SlotCache;
+use crate::error::{BackendError, LoadError};
+use crate::request::FinishReason;
+use crate::scheduler::{
+    Drawn, Sampled, Scheduler, SchedulerOptions, SequenceEvent, SequenceId, StepPlan,
+};
+
+/// What handles send to the thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A new sequence.
+    Submit(Box<Submission>),
+    /// A flag has changed.
+    Wake,
+}
+
+/// Starts the thread; returns when the backend is built and warm.
+pub(super) fn start(
+    name: &str,
+    factory: BackendFactory,
+    options: GeneratorOptions,
+) -> Result<(Sender<Command>, Arc<Shared>), LoadError> {
+    let (ready, started) = bounded(1);
+    let name = name.to_owned();
+    std::thread::Builder::new()
+        .name(format!("sluice {name}"))
+        .spawn(move || {
+            let built = catch_unwind(AssertUnwindSafe(|| build(factory)))
+                .unwrap_or_else(|panic| Err(LoadError::Runtime(message(&*panic).to_owned())));
+            let mut device = match built {
+                Ok(backend) => Device::new(&name, backend, options),
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let (commands, receiver) = bounded(device.shared.channel_capacity());
+            if ready
+                .send(Ok((commands, Arc::clone(&device.shared))))
+                .is_ok()
+            {
+                device.run(&receiver);
+            }
+        })
+        .map_err(|error| LoadError::Runtime(format!("cannot start a device thread: {error}")))?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(LoadError::Runtime("the device thread ended".to_owned())))
+}
+
+fn build(factory: BackendFactory) -> Result<Box<dyn Backend>, LoadError> {
+    let mut backend = factory()?;
+    backend
+        .warmup()
+        .map_err(|error| LoadError::Runtime(format!("warm-up failed: {error}")))?;
+    Ok(backend)
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
+}
+
+impl Shared {
+    fn channel_capacity(&self) -> usize {
+        self.options.max_waiting + self.capabilities.slots as usize + WAKES
+    }
+}
+
+/// Whether the loop goes on.
+enum Turn {
+    Continue,
+    Stop,
+    /// The backend is lost, with the reason.
+    Collapse(String),
+}
+
+struct Device {
+    shared: Arc<Shared>,
+    backend: Box<dyn Backend>,
+    cache: SlotCache,
+    scheduler: Scheduler,
+    streams: HashMap<SequenceId, Stream>,
+    sampler: Sampler,
+    outputs: Outputs,
+    sampled: Vec<Sampled>,
+    events: Vec<SequenceEvent>,
+    next_id: u64,
+    /// Cancellations looked at so far.
+    cancellations: u64,
+}
+
+impl Device {
+    fn new(name: &str, backend: Box<dyn Backend>, options: GeneratorOptions) -> Self {
+        let capabilities = backend.capabilities().clone();
+        let row_bytes = capabilities.vocab.max(1) as usize * size_of::<f32>();
+        let scheduler = Scheduler::new(SchedulerOptions {
+            step_budget: options.step_budget,
+            prefill_chunk: options.prefill_chunk,
+            logits_budget: (options.logits_bytes / row_bytes).max(1),
+            inter_token_target: options.inter_token_target,
+            ageing: options.ageing,
+            preemption: options.preemption,
+            ragged: capabilities.ragged,
+        });
+        let capacity = capabilities.capacity as usize;
+        let cache = SlotCache::new(capabilities.slots, capacity, options.prefix_reuse);
+        let stats = GeneratorStats::default();
+        let cells = u64::from(capabilities.slots) * u64::from(capabilities.capacity);
+        stats.kv_tokens_capacity.store(cells, Relaxed);
+        tracing::info!(
+            model = name,
+            provider = capabilities.provider,
+            slots = capabilities.slots,
+            tokens_per_slot = capabilities.capacity,
+            kv_bytes = capabilities.kv_bytes,
+            weight_bytes = capabilities.weight_bytes,
+            max_waiting = options.max_waiting,
+            "generator ready"
+        );
+        Self {
+            shared: Arc::new(Shared {
+                name: name.to_owned(),
+                options,
+                capabilities,
+                stats,
+                places: AtomicU64::new(0),
+                closing: AtomicBool::new(false),
+                aborting: AtomicBool::new(false),
+                cancellations: AtomicU64::new(0),
+                failure: OnceLock::new(),
+                epoch: Instant::now(),
+                step_began: AtomicU64::new(0),
+            }),
+            backend,
+            cache,
+            scheduler,
+            streams: HashMap::new(),
+            sampler: Sampler::new(),
+            outputs: Outputs::default(),
+            sampled: Vec::new(),
+            events: Vec::new(),
+            next_id: 0,
+            cancellations: 0,
+        }
+    }
+
+    fn run(&mut self, commands: &Receiver<Command>) {
+        let end = loop {
+            // After a panic nothing of the device is used but the clients' channels.
+            match catch_unwind(AssertUnwindSafe(|| self.turn(commands))) {
+                Ok(Turn::Continue) => {}
+                Ok(Turn::Stop) => break None,
+                Ok(Turn::Collapse(reason)) => break Some(reason),
+                Err(panic) => break Some(format!("panic in the backend: {}", message(&*panic))),
+            }
+        };
+        self.shared.closing.store(true, SeqCst);
+        if let Some(reason) = end {
+            tracing::error!(model = self.shared.name, reason, "generator lost");
+            let _ = self.shared.failure.set(reason);
+        }
+        self.shared.step_began.store(0, Relaxed);
+        // Those still in the channel fail when it is dropped with this thread.
+        self.fail_all();
+        let stats = &self.shared.stats;
+        stats.running.store(0, Relaxed);
+        stats.kv_tokens_used.store(0, Relaxed);
+        stats.kv_tokens_cached.store(0, Relaxed);
+    }
+
+    /// One round of the loop: at most one step.
+    fn turn(&mut self, commands: &Receiver<Command>) -> Turn {
+        if !self.receive(commands) || self.shared.aborting.load(SeqCst) {
+            return Turn::Stop;
+        }
+        self.drop_cancelled();
+        let now = Instant::now();
+        let plan = self.scheduler.schedule(&mut self.cache, now);
+        self.events.extend_from_slice(&plan.events);
+        self.publish(now);
+        if plan.is_empty() {
+            return Turn::Continue;
+        }
+        match self.step(&plan) {
+            Ok(()) => Turn::Continue,
+            Err(BackendError::Step(reason)) => {
+                self.fail_step(&plan, &reason);
+                Turn::Continue
+            }
+            Err(BackendError::Fatal(reason)) => Turn::Collapse(reason),
+        }
+    }
+
+    /// Takes in what was submitted; blocks while there is nothing else to do.
+    /// False: nothing will ever come, and nothing is left.
+    fn receive(&mut self, commands: &Receiver<Command>) -> bool {
+        let mut next = commands.try_recv().ok();
+        if next.is_none() && self.scheduler.is_idle() {
+            if self.shared.closing.load(SeqCst) {
+                return false;
+            }
+            let Ok(command) = commands.recv() else {
+                return false;
+            };
+            next = Some(command);
+        }
+        while let Some(command) = next {
+            if let Command::Submit(submission) = command {
+                self.open(*submission);
+            }
+            next = commands.try_recv().ok();
+        }
+        true
+    }
+
+    fn open(&mut self, submission: Submission) {
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        let submitted = submission.submitted;
+        let (sequence, stream) = Stream::open(submission, id, &self.shared.options.eos);
+        self.streams.insert(id, stream);
+        self.scheduler.add(sequence, submitted);
+    }
+
+    fn drop_cancelled(&mut self) {
+        let cancellations = self.shared.cancellations.load(SeqCst);
+        if cancellations == self.cancellations {
+            return;
+        }
+        self.cancellations = cancellations;
+        let cancelled = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.is_cancelled());
+        for id in cancelled.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let event = self
+                .scheduler
+                .abort(id, FinishReason::Cancelled, &mut self.cache);
+            self.events.extend(event);
+        }
+        self.publish(Instant::now());
+    }
+
+    fn step(&mut self, plan: &StepPlan) -> Result<(), BackendError> {
+        let began = Instant::now();
+        let since_epoch = began.saturating_duration_since(self.shared.epoch);
+        let mark = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+        self.shared.step_began.store(mark.max(1), Relaxed);
+        let run = self.execute(plan);
+        let time = began.elapsed();
+        self.shared.step_began.store(0, Relaxed);
+        run?;
+        self.shared
+            .stats
+            .count_step(plan.rows.len(), plan.tokens(), time);
+        self.scheduler.observe(plan, time);
+        self.sample(plan);
+        self.scheduler
+            .update(plan, &self.sampled, &mut self.cache, &mut self.events);
+        self.publish(Instant::now());
+        Ok(())
+    }
+
+    fn execute(&mut self, plan: &StepPlan) -> Result<(), BackendError> {
+        for copy in &plan.copies {
+            self.backend.copy_prefix(copy.from, copy.to, copy.tokens)?;
+            let copied = &self.shared.stats.copied_tokens;
+            copied.fetch_add(u64::from(copy.tokens), Relaxed);
+        }
+        let rows = plan.rows.iter().map(|row| Row {
+            slot: row.slot,
+            past: row.past as u32,
+            tokens: self.scheduler.tokens_of(row),
+            wanted: row.wanted,
+        });
+        let batch = Batch {
+            rows: rows.collect(),
+        };
+        self.backend.execute(&batch, &mut self.outputs)?;
+        if self.outputs.ranges.len() == batch.rows.len() {
+            Ok(())
+        } else {
+            Err(BackendError::Fatal(format!(
+                "{} rows were run and {} came back",
+                batch.rows.len(),
+                self.outputs.ranges.len()
+            )))
+        }
+    }
+
+    /// Draws for every row that is to have a token.
+    fn sample(&mut self, plan: &StepPlan) {
+        self.sampled.clear();
+        for (place, row) in plan.rows.iter().enumerate() {
+            if row.wanted == Wanted::Nothing {
+                continue;
+            }
+            let logits = self.outputs.ranges[place].clone();
+            let drawn = match self.streams.get_mut(&row.sequence) {
+                None => Drawn::Nothing,
+                Some(stream) => {
+                    if row.wanted == Wanted::All {
+                        stream.read_prompt(row, logits.start, &self.outputs);
+                    }
+                    if !row.draws {
+                        continue;
+                    }
+                    let logits = self.outputs.row_mut(logits.end - 1);
+                    stream
+                        .draw(&mut self.sampler, logits)
+                        .unwrap_or_else(|reason| {
+                            stream.fail(&reason);
+                            Drawn::Nothing
+                        })
+                }
+            };
+            self.sampled.push(Sampled {
+                sequence: row.sequence,
+                drawn,
+            });
+        }
+    }
+
+    /// Tells clients what has happened. The gauges come first, so that whoever has
+    /// seen a sequence end finds it gone from them.
+    fn publish(&mut self, now: Instant) {
+        self.set_gauges();
+        let stats = &self.shared.stats;
+        for event in self.events.drain(..) {
+            match event {
+                SequenceEvent::Started { sequence, cached } => {
+                    if let Some(stream) = self.streams.get_mut(&sequence) {
+                        stream.start(now);
+                        stats.count_start(stream.prompt_tokens(), cached);
+                    }
+                }
+                SequenceEvent::Resumed { sequence } => {
+                    if let Some(stream) = self.streams.get_mut(&sequence) {
+                        stream.place = None;
+                    }
+                }
+                SequenceEvent::Preempted { sequence } => {
+                    stats.preemptions.fetch_add(1, Relaxed);
+                    if let Some(stream) = self.streams.get_mut(&sequence) {
+                        stream.place = Some(Place::again(&self.shared, stream.priority));
+                    }
+                }
+                SequenceEvent::Token { sequence, .. } => {
+                    if let Some(stream) = self.streams.get_mut(&sequence) {
+                        stats.generated_tokens.fetch_add(1, Relaxed);
+                        stream.publish(now);
+                    }
+                }
+                SequenceEvent::Finished {
+                    sequence,
+                    reason,
+                    usage,
+                } => {
+                    if let Some(mut stream) = self.streams.remove(&sequence) {
+                        stats.count_finished(reason, stream.age(now));
+                        stream.finish(reason, usage, now);
+                    }
+                }
+                SequenceEvent::Lost { sequence } => {
+                    self.streams.remove(&sequence);
+                    stats.failed.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    }
+
+    fn set_gauges(&self) {
+        let stats = &self.shared.stats;
+        let (used, cached) = self.cache.tokens_held();
+        stats
+            .running
+            .store(self.scheduler.running() as u64, Relaxed);
+        stats.kv_tokens_used.store(used as u64, Relaxed);
+        stats.kv_tokens_cached.store(cached as u64, Relaxed);
+    }
+
+    fn fail_step(&mut self, plan: &StepPlan, reason: &str) {
+        let lost = self.scheduler.fail(plan, &mut self.cache);
+        tracing::error!(
+            model = self.shared.name,
+            reason,
+            sequences = lost.len(),
+            "step failed"
+        );
+        self.set_gauges();
+        for id in lost {
+            self.shared.stats.failed.fetch_add(1, Relaxed);
+            if let Some(mut stream) = self.streams.remove(&id) {
+                stream.fail(reason);
+            }
+        }
+    }
+
+    fn fail_all(&mut self) {
+        let reason = self.shared.unavailable().to_string();
+        for (_, mut stream) in self.streams.drain() {
+            self.shared.stats.failed.fetch_add(1, Relaxed);
+            stream.fail(&reason);
+        }
+    }
+}

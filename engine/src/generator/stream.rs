@@ -1,0 +1,208 @@
+//! One sequence as the device thread's shell sees it: its client, its sampling,
+//! its clock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Sender;
+
+use super::Place;
+use super::interim::{Sampler, SequenceSampling, logprobs_of};
+use crate::backend::Outputs;
+use crate::grammar::Matcher;
+use crate::request::{
+    FinishReason, Finished, GenerateRequest, GenerationEvent, Priority, SampledToken,
+    SamplingParams, Timings, Usage,
+};
+use crate::scheduler::{Drawn, PlannedRow, Sequence, SequenceId};
+
+/// A request on its way to the device thread.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) request: GenerateRequest,
+    pub(super) events: Sender<GenerationEvent>,
+    pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) place: Place,
+    pub(super) submitted: Instant,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Stream {
+    events: Sender<GenerationEvent>,
+    cancelled: Arc<AtomicBool>,
+    params: SamplingParams,
+    pub(super) priority: Priority,
+    sampling: SequenceSampling,
+    matcher: Option<Matcher>,
+    stop: Arc<[u32]>,
+    prompt: Arc<[u32]>,
+    /// Collected until the prompt is through.
+    prompt_logprobs: Option<Vec<Option<SampledToken>>>,
+    /// Drawn in this step, not yet published.
+    drawn: Option<SampledToken>,
+    /// Held while it waits.
+    pub(super) place: Option<Place>,
+    submitted: Instant,
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+}
+
+impl Stream {
+    /// Splits a submission into what the scheduler needs and what stays here.
+    pub(super) fn open(submission: Submission, id: SequenceId, eos: &[u32]) -> (Sequence, Self) {
+        let GenerateRequest {
+            prompt,
+            params,
+            grammar,
+            priority,
+            tenant,
+            deadline,
+        } = submission.request;
+        let stop: Arc<[u32]> = if params.ignore_eos {
+            Arc::clone(&params.stop_token_ids)
+        } else {
+            eos.iter()
+                .chain(params.stop_token_ids.iter())
+                .copied()
+                .collect()
+        };
+        let sequence = Sequence {
+            id,
+            prompt: Arc::clone(&prompt),
+            max_tokens: params.max_tokens,
+            stop: Arc::clone(&stop),
+            min_tokens: params.min_tokens,
+            prompt_logits: params.prompt_logprobs.is_some(),
+            priority,
+            tenant,
+            deadline,
+        };
+        let stream = Self {
+            events: submission.events,
+            cancelled: submission.cancelled,
+            sampling: SequenceSampling::new(&params, &prompt, &stop),
+            matcher: grammar.as_ref().map(crate::grammar::Grammar::matcher),
+            stop,
+            priority,
+            prompt_logprobs: params.prompt_logprobs.map(|_| vec![None]),
+            drawn: None,
+            place: Some(submission.place),
+            submitted: submission.submitted,
+            started: None,
+            first_token: None,
+            prompt,
+            params,
+        };
+        (sequence, stream)
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(SeqCst)
+    }
+
+    pub(super) fn start(&mut self, now: Instant) {
+        self.place = None;
+        self.started = Some(now);
+    }
+
+    /// Reads the log-probabilities of the prompt tokens that follow the row's, and
+    /// publishes them when they are complete.
+    pub(super) fn read_prompt(&mut self, row: &PlannedRow, first: usize, outputs: &Outputs) {
+        let (Some(collected), Some(top)) =
+            (self.prompt_logprobs.as_mut(), self.params.prompt_logprobs)
+        else {
+            return;
+        };
+        for offset in 0..row.tokens {
+            if let Some(&next) = self.prompt.get(row.past + offset + 1) {
+                let logits = outputs.row(first + offset);
+                collected.push(Some(logprobs_of(logits, next, top)));
+            }
+        }
+        if row.past + row.tokens >= self.prompt.len()
+            && let Some(all) = self.prompt_logprobs.take()
+        {
+            self.send(GenerationEvent::Prompt(all));
+        }
+    }
+
+    /// Draws the next token from a row of logits. `Err`: why there is none; the
+    /// sequence is lost.
+    pub(super) fn draw(
+        &mut self,
+        sampler: &mut Sampler,
+        logits: &mut [f32],
+    ) -> Result<Drawn, String> {
+        let mask = match self.matcher.as_mut().map(Matcher::mask).transpose() {
+            Ok(mask) => mask,
+            Err(error) => return Err(error.to_string()),
+        };
+        let sampled = sampler
+            .sample(logits, &self.params, &mut self.sampling, mask)
+            .map_err(|error| error.to_string())?;
+        let id = sampled.id;
+        self.sampling.observe(id);
+        self.drawn = Some(sampled);
+        let Some(matcher) = &mut self.matcher else {
+            return Ok(Drawn::Token(id));
+        };
+        if self.stop.contains(&id) {
+            return Ok(Drawn::Token(id));
+        }
+        matcher.accept(id).map_err(|error| error.to_string())?;
+        Ok(match matcher.is_finished() {
+            true => Drawn::Last(id),
+            false => Drawn::Token(id),
+        })
+    }
+
+    /// Publishes the token drawn in this step.
+    pub(super) fn publish(&mut self, now: Instant) {
+        if let Some(token) = self.drawn.take() {
+            self.first_token.get_or_insert(now);
+            self.send(GenerationEvent::Token(token));
+        }
+    }
+
+    /// Publishes the end.
+    pub(super) fn finish(&mut self, reason: FinishReason, usage: Usage, now: Instant) {
+        self.place = None;
+        self.send(GenerationEvent::Finished(Finished {
+            reason,
+            usage,
+            timings: self.timings(now),
+        }));
+    }
+
+    pub(super) fn fail(&mut self, reason: &str) {
+        self.place = None;
+        self.send(GenerationEvent::Failed(reason.to_owned()));
+    }
+
+    /// Time since its first step.
+    pub(super) fn age(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.started?))
+    }
+
+    pub(super) fn prompt_tokens(&self) -> usize {
+        self.prompt.len()
+    }
+
+    fn timings(&self, now: Instant) -> Timings {
+        let started = self.started.unwrap_or(now);
+        let first = self.first_token.unwrap_or(now);
+        Timings {
+            queue: started.saturating_duration_since(self.submitted),
+            prefill: first.saturating_duration_since(started),
+            decode: now.saturating_duration_since(first),
+        }
+    }
+
+    fn send(&self, event: GenerationEvent) {
+        // The channel holds every event of the sequence, so the only failure is a
+        // client that is gone, and its cancellation is on the way.
+        let _ = self.events.try_send(event);
+    }
+}
