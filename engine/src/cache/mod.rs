@@ -235,8 +235,9 @@ impl SlotCache {
     }
 
     /// Gives a slot back; its K/V stay for reuse.
+    #[expect(clippy::needless_pass_by_value, reason = "the lease ends here")]
     pub fn release(&mut self, lease: SlotLease) {
-        let SlotLease { slot } = lease;
+        let slot = lease.slot;
         self.clock += 1;
         let held = &mut self.slots[slot as usize];
         held.leased = false;

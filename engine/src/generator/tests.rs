@@ -2,8 +2,6 @@
 
 //! The device thread through its handle, over the fake backend.
 
-use std::time::Duration;
-
 use super::*;
 use crate::backend::fake::{FakeBackend, FakeControl, FakeOptions, next_token};
 use crate::request::{FinishReason, Finished, SamplingParams};
@@ -56,11 +54,7 @@ async fn collect(mut generation: Generation) -> Collected {
         }
     };
     assert_eq!(generation.next().await, None, "nothing after the end");
-    Collected {
-        tokens,
-        prompt,
-        end,
-    }
+    Collected { tokens, end }
 }
 
 #[tokio::test]
