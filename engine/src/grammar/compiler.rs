@@ -13,6 +13,7 @@ use super::schema::check_schema;
 use super::{Grammar, GrammarError, GrammarSpec};
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;
+use crate::tokenizer::tools::ToolFormat;
 
 /// Bounds of compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,16 +161,18 @@ impl GrammarCompiler {
 }
 
 fn json_schema(mut schema: Value) -> (String, TopLevelGrammar) {
-    whitespace_policy(&mut schema);
+    whitespace_policy(&mut schema, false);
     let source = format!("json:{schema}");
     (source, TopLevelGrammar::from_json_schema(schema))
 }
 
 /// Fixes llguidance's options for a schema, whatever `x-guidance` it brought.
-pub(crate) fn whitespace_policy(schema: &mut Value) {
+/// `lenient`: keywords that cannot be enforced are ignored instead of refused.
+pub(crate) fn whitespace_policy(schema: &mut Value, lenient: bool) {
     if schema.is_object() {
         JsonCompileOptions {
             whitespace_pattern: Some(WHITESPACE.to_owned()),
+            lenient,
             ..JsonCompileOptions::default()
         }
         .apply_to(schema);
@@ -187,7 +190,7 @@ fn choice(choices: &[String]) -> Result<String, GrammarError> {
 }
 
 /// `text` as a Lark string literal, which has JSON's escapes.
-pub(crate) fn lark_literal(text: &str) -> String {
+fn lark_literal(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 
@@ -220,11 +223,18 @@ fn classify(message: &str) -> GrammarError {
 
 /// The vocabulary as llguidance wants it: special tokens behind a `0xFF` marker,
 /// so that no text of the grammar can match them by accident.
+///
+/// The marks of tool calls are text even where they are special tokens: grammars
+/// of tool calls spell them out.
 fn trie(tokenizer: &TextTokenizer) -> TokTrie {
+    let marks: Vec<u32> = ToolFormat::all_marks()
+        .filter_map(|mark| tokenizer.token_id(mark))
+        .collect();
     let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab_size())
         .map(|id| u32::try_from(id).unwrap_or(u32::MAX))
         .map(|id| {
-            if tokenizer.is_special(id) || tokenizer.eos().contains(&id) {
+            let control = tokenizer.is_special(id) && !marks.contains(&id);
+            if control || tokenizer.eos().contains(&id) {
                 let mut marked = vec![TokTrie::SPECIAL_TOKEN_MARKER];
                 marked.extend(tokenizer.spelling(id).unwrap_or_default().bytes());
                 marked

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use toktrie::SimpleVob;
 
+pub(crate) use compiler::whitespace_policy;
 pub use compiler::{CompilerOptions, GrammarCompiler};
 pub use schema::check_schema;
 

@@ -2,6 +2,7 @@
 
 mod grammar;
 mod parser;
+mod scanner;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,8 @@ pub fn valid_tool_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
+const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
 /// How a family of models writes tool calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ToolFormat {
@@ -71,6 +74,13 @@ impl ToolFormat {
         } else {
             Self::Hermes
         }
+    }
+
+    /// Every mark of every format.
+    pub fn all_marks() -> impl Iterator<Item = &'static str> {
+        [Self::Hermes, Self::Llama3Json, Self::Mistral]
+            .into_iter()
+            .flat_map(|format| format.marks().iter().copied())
     }
 
     /// Marks that may be special tokens in the vocabulary and must reach the
@@ -105,9 +115,29 @@ impl ToolFormat {
         grammar::strict(self, tools, parallel)
     }
 
-    /// A parser for one streamed answer.
+    /// A parser for one streamed answer. `enforced`: the answer is generated under
+    /// [`Self::forced_grammar`] or [`Self::strict_grammar`], so arguments are passed
+    /// on while they are produced. Otherwise each call waits until it is complete
+    /// and known to be valid: what turns out not to be a call stays text.
     #[must_use]
-    pub fn parser(self, tools: &[ToolSpec]) -> ToolCallParser {
-        ToolCallParser::new(self, tools)
+    pub fn parser(self, tools: &[ToolSpec], enforced: bool) -> ToolCallParser {
+        ToolCallParser::new(self, tools, enforced)
+    }
+
+    /// A call id in the form that the model's template accepts (Mistral's insist on
+    /// nine letters and digits), from a number that the caller draws.
+    #[must_use]
+    pub fn call_id(self, random: u128) -> String {
+        let (prefix, length) = match self {
+            Self::Mistral => ("", 9),
+            Self::Hermes | Self::Llama3Json => ("call_", 24),
+        };
+        let mut left = random;
+        let digits = std::iter::repeat_with(|| {
+            let digit = ALPHABET[usize::try_from(left % 36).unwrap_or(0)];
+            left /= 36;
+            char::from(digit)
+        });
+        prefix.chars().chain(digits.take(length)).collect()
     }
 }

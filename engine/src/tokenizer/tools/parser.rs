@@ -1,5 +1,14 @@
 //! Reading tool calls out of streamed text.
+//!
+//! Text goes through as content; what may be the beginning of a mark is held back.
+//! After a mark the call's JSON is collected and checked; what turns out not to be
+//! a call is content after all, to the last character. Blanks around calls are
+//! layout and are dropped.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::scanner::{Progress, Scanner};
 use super::{ToolFormat, ToolSpec};
 
 /// What a piece of text meant.
@@ -7,7 +16,7 @@ use super::{ToolFormat, ToolSpec};
 pub enum ToolEvent {
     /// Text for the user.
     Content(String),
-    /// A call begins. The caller makes up its id.
+    /// A call begins; see [`ToolFormat::call_id`] for its id.
     CallStart {
         /// 0 for the first call of the answer, and so on.
         index: usize,
@@ -22,11 +31,31 @@ pub enum ToolEvent {
         /// Piece of JSON.
         fragment: String,
     },
-    /// The call is complete.
+    /// The call is complete and its arguments are valid JSON.
     CallEnd {
         /// Which call.
         index: usize,
     },
+}
+
+/// Where in the answer the parser is.
+#[derive(Debug, Clone)]
+enum State {
+    /// At the beginning of an answer whose first character decides (Llama).
+    Start,
+    /// In text in which a mark may appear.
+    Text,
+    /// In text that goes on to the end.
+    Plain,
+    /// After a mark, before the call's `{`.
+    Opening,
+    /// In the call's JSON; bytes of its arguments that are already passed on.
+    Body {
+        scanner: Scanner,
+        sent: Option<usize>,
+    },
+    /// After the call's `}`.
+    Closing,
 }
 
 /// Separates tool calls from text. Feed it deltas; partial marks are held back.
@@ -34,24 +63,289 @@ pub enum ToolEvent {
 pub struct ToolCallParser {
     format: ToolFormat,
     names: Vec<String>,
+    enforced: bool,
+    state: State,
+    /// Text not yet understood.
+    buffer: String,
+    /// The mark before the call, in case it turns out not to be one.
+    mark: String,
+    /// Blanks at the end of the content, delivered only if more content follows.
+    blanks: String,
+    /// There was content since the last call (or from the beginning).
+    content_since_call: bool,
+    calls: usize,
 }
 
 impl ToolCallParser {
-    pub(super) fn new(format: ToolFormat, tools: &[ToolSpec]) -> Self {
+    pub(super) fn new(format: ToolFormat, tools: &[ToolSpec], enforced: bool) -> Self {
         Self {
             format,
             names: tools.iter().map(|t| t.name.clone()).collect(),
+            enforced,
+            state: match format {
+                ToolFormat::Llama3Json => State::Start,
+                ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+            },
+            buffer: String::new(),
+            mark: String::new(),
+            blanks: String::new(),
+            content_since_call: true,
+            calls: 0,
         }
     }
 
     /// Takes a piece of the answer.
     pub fn push(&mut self, piece: &str) -> Vec<ToolEvent> {
-        let _ = (self.format, &self.names);
-        vec![ToolEvent::Content(piece.to_owned())]
+        self.buffer.push_str(piece);
+        let mut events = Vec::new();
+        while self.step(false, &mut events) {}
+        events
     }
 
-    /// Ends the answer; an unfinished or malformed call is delivered as content.
+    /// Ends the answer: an unfinished or malformed call is delivered as content.
     pub fn finish(&mut self) -> Vec<ToolEvent> {
-        Vec::new()
+        let mut events = Vec::new();
+        while self.step(true, &mut events) {}
+        let rest = std::mem::take(&mut self.buffer);
+        self.content(&rest, &mut events);
+        let blanks = std::mem::take(&mut self.blanks);
+        if self.content_since_call && !blanks.is_empty() {
+            events.push(ToolEvent::Content(blanks));
+        }
+        events
     }
+
+    /// Calls begun so far.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.calls
+    }
+
+    /// Makes progress if it can; `end` says that no more text will come.
+    fn step(&mut self, end: bool, events: &mut Vec<ToolEvent>) -> bool {
+        match self.state {
+            State::Start => self.start(end),
+            State::Text => self.text(end, events),
+            State::Plain => {
+                let text = std::mem::take(&mut self.buffer);
+                self.content(&text, events);
+                false
+            }
+            State::Opening => self.opening(end, events),
+            State::Body { .. } => self.body(end, events),
+            State::Closing => self.closing(end),
+        }
+    }
+
+    fn start(&mut self, end: bool) -> bool {
+        const TAG: &str = "<|python_tag|>";
+        let text = self.buffer.trim_start();
+        if !end && (text.is_empty() || (TAG.starts_with(text) && text.len() < TAG.len())) {
+            return false;
+        }
+        let blanks = self.buffer.len() - text.len();
+        self.state = if text.starts_with(TAG) {
+            self.mark = self.buffer.drain(..blanks + TAG.len()).collect();
+            State::Opening
+        } else if text.starts_with('{') {
+            State::Opening
+        } else {
+            State::Plain
+        };
+        true
+    }
+
+    fn text(&mut self, end: bool, events: &mut Vec<ToolEvent>) -> bool {
+        let mark = match self.format {
+            ToolFormat::Hermes => "<tool_call>",
+            ToolFormat::Mistral => "[TOOL_CALLS]",
+            ToolFormat::Llama3Json => "<|python_tag|>",
+        };
+        if let Some(at) = self.buffer.find(mark) {
+            let before: String = self.buffer.drain(..at).collect();
+            self.content(&before, events);
+            self.mark = self.buffer.drain(..mark.len()).collect();
+            self.state = State::Opening;
+            return true;
+        }
+        let held = if end { 0 } else { overlap(&self.buffer, mark) };
+        let ready: String = self.buffer.drain(..self.buffer.len() - held).collect();
+        self.content(&ready, events);
+        false
+    }
+
+    /// Skips what stands between the mark and the call's `{`.
+    fn opening(&mut self, end: bool, events: &mut Vec<ToolEvent>) -> bool {
+        loop {
+            let list = self.format == ToolFormat::Mistral
+                && !self.mark.contains(['{', ','])
+                && !self.mark.trim_start_matches("[TOOL_CALLS]").contains('[');
+            match self.buffer.chars().next() {
+                Some('{') => {
+                    self.state = State::Body {
+                        scanner: Scanner::default(),
+                        sent: None,
+                    };
+                    return true;
+                }
+                Some(c) if c.is_whitespace() || (c == '[' && list) => {
+                    self.buffer.drain(..c.len_utf8());
+                    self.mark.push(c);
+                }
+                None if !end => return false,
+                _ => {
+                    self.give_up(events);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn body(&mut self, end: bool, events: &mut Vec<ToolEvent>) -> bool {
+        let State::Body { scanner, sent } = &mut self.state else {
+            return false;
+        };
+        let progress = scanner.scan(&self.buffer);
+        let name = scanner.name().map(str::to_owned);
+        let arguments = scanner.arguments();
+        if progress != Progress::Malformed
+            && self.enforced
+            && let (Some(name), Some(range)) = (name, arguments)
+        {
+            if sent.is_none() && self.names.contains(&name) {
+                let index = self.calls;
+                events.push(ToolEvent::CallStart { index, name });
+                *sent = Some(range.start);
+                self.blanks.clear();
+                self.calls += 1;
+            }
+            if let Some(from) = sent.filter(|&from| from < range.end) {
+                events.push(ToolEvent::CallArguments {
+                    index: self.calls - 1,
+                    fragment: self.buffer[from..range.end].to_owned(),
+                });
+                *sent = Some(range.end);
+            }
+        }
+        let streaming = sent.is_some();
+        match progress {
+            Progress::Complete(length) => self.complete(length, streaming, events),
+            Progress::Incomplete if !end => return false,
+            // The answer was cut off, or went wrong in spite of the grammar, after
+            // the call was announced: what was passed on stands.
+            Progress::Incomplete | Progress::Malformed if streaming => {
+                self.buffer.clear();
+                self.state = State::Plain;
+            }
+            Progress::Incomplete | Progress::Malformed => self.give_up(events),
+        }
+        true
+    }
+
+    /// The object is complete: a call if it is one, else content.
+    fn complete(&mut self, length: usize, streaming: bool, events: &mut Vec<ToolEvent>) {
+        if !streaming {
+            let Some(call) = self.read_call(&self.buffer[..length]) else {
+                self.give_up(events);
+                return;
+            };
+            let (name, fragment) = call;
+            let index = self.calls;
+            events.push(ToolEvent::CallStart { index, name });
+            events.push(ToolEvent::CallArguments { index, fragment });
+            self.calls += 1;
+        }
+        events.push(ToolEvent::CallEnd {
+            index: self.calls - 1,
+        });
+        self.buffer.drain(..length);
+        self.blanks.clear();
+        self.mark.clear();
+        self.content_since_call = false;
+        self.state = State::Closing;
+    }
+
+    /// Name and arguments of a complete call to a known tool.
+    fn read_call(&self, text: &str) -> Option<(String, String)> {
+        #[derive(Deserialize)]
+        struct Call<'a> {
+            name: String,
+            #[serde(borrow, alias = "parameters")]
+            arguments: Option<&'a RawValue>,
+        }
+        let call: Call<'_> = serde_json::from_str(text).ok()?;
+        let arguments = match call.arguments.map(RawValue::get) {
+            None => "{}".to_owned(),
+            Some(object) if object.starts_with('{') => object.to_owned(),
+            // Some models write the arguments as JSON text within JSON.
+            Some(other) => serde_json::from_str::<String>(other).ok().filter(|inner| {
+                serde_json::from_str::<serde_json::Value>(inner).is_ok_and(|v| v.is_object())
+            })?,
+        };
+        self.names
+            .contains(&call.name)
+            .then_some((call.name, arguments))
+    }
+
+    /// Not a call: the mark is content, and what follows is looked at again.
+    fn give_up(&mut self, events: &mut Vec<ToolEvent>) {
+        let mark = std::mem::take(&mut self.mark);
+        self.content(&mark, events);
+        self.state = match self.format {
+            ToolFormat::Llama3Json => State::Plain,
+            ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+        };
+    }
+
+    /// Skips what stands between a call and what comes next.
+    fn closing(&mut self, end: bool) -> bool {
+        let text = self.buffer.trim_start();
+        let blanks = self.buffer.len() - text.len();
+        let close = match self.format {
+            ToolFormat::Hermes => "</tool_call>",
+            ToolFormat::Mistral => "]",
+            ToolFormat::Llama3Json => ";",
+        };
+        if !end && close.starts_with(text) && text.len() < close.len() {
+            return false;
+        }
+        if text.starts_with(close) {
+            self.buffer.drain(..blanks + close.len());
+            self.state = match self.format {
+                ToolFormat::Llama3Json => State::Opening,
+                ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+            };
+        } else if self.format == ToolFormat::Mistral && text.starts_with(',') {
+            self.mark = self.buffer.drain(..=blanks).collect();
+            self.state = State::Opening;
+        } else if self.format == ToolFormat::Llama3Json {
+            let call = text.starts_with('{');
+            self.state = if call { State::Opening } else { State::Plain };
+        } else {
+            self.state = State::Text;
+        }
+        true
+    }
+
+    fn content(&mut self, text: &str, events: &mut Vec<ToolEvent>) {
+        if text.is_empty() {
+            return;
+        }
+        self.blanks.push_str(text);
+        let kept = self.blanks.trim_end().len();
+        if kept > 0 {
+            let rest = self.blanks.split_off(kept);
+            let content = std::mem::replace(&mut self.blanks, rest);
+            events.push(ToolEvent::Content(content));
+            self.content_since_call = true;
+        }
+    }
+}
+
+/// Length of the longest end of `text` that is a proper beginning of `mark`.
+fn overlap(text: &str, mark: &str) -> usize {
+    (1..mark.len().min(text.len() + 1))
+        .rev()
+        .find(|&n| text.as_bytes().ends_with(&mark.as_bytes()[..n]))
+        .unwrap_or(0)
 }
