@@ -16,6 +16,7 @@ pub mod error;
 pub mod generator;
 pub mod grammar;
 pub mod request;
+pub mod sampler;
 pub mod scheduler;
 pub mod tokenizer;
 
