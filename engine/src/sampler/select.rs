@@ -28,8 +28,12 @@ impl Candidate {
 /// A logit that can be computed with: NaN is −∞, +∞ the largest number.
 #[inline]
 pub(super) fn finite(logit: f32) -> f32 {
-    // `max` drops the NaN.
-    logit.max(f32::NEG_INFINITY).min(f32::MAX)
+    let number = if logit.is_nan() {
+        f32::NEG_INFINITY
+    } else {
+        logit
+    };
+    number.min(f32::MAX)
 }
 
 fn max(logits: &[f32]) -> f32 {
