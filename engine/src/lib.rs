@@ -11,6 +11,7 @@
 //! [`tokenizer`] and [`text`] (how ids become text again).
 
 pub mod backend;
+pub mod batcher;
 pub mod cache;
 pub mod error;
 pub mod generator;
