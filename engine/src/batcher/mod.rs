@@ -178,7 +178,7 @@ impl<T> BatchQueue<T> {
     /// Whose turn it is.
     fn turn(&mut self, max_age: Duration, now: Instant) -> Option<ItemId> {
         const CLASSES: [Priority; 3] = [Priority::Low, Priority::Normal, Priority::High];
-        let oldest = CLASSES.into_iter().filter_map(|priority| {
+        let mut oldest = CLASSES.into_iter().filter_map(|priority| {
             let (number, arrived) = self.classes[priority as usize].oldest()?;
             Some((ItemId { number, priority }, arrived))
         });
@@ -187,7 +187,7 @@ impl<T> BatchQueue<T> {
             .filter(|(_, arrived)| now.saturating_duration_since(*arrived) > max_age)
             .min_by_key(|(id, _)| id.number)
             .unzip();
-        let highest = oldest.last().map(|(id, _)| id)?;
+        let highest = oldest.next_back().map(|(id, _)| id)?;
         self.turns = self.turns.saturating_add(1);
         match overdue {
             Some(overdue) if self.turns >= OVERDUE_TURNS => {
