@@ -92,10 +92,11 @@ def question(model: PreTrainedModel, stream: list[int], length: int, atol: float
 def difference(onnx: OnnxModel, prompt: dict, logits: np.ndarray) -> float:
     """The largest difference over all positions and tokens, teacher-forced through prefill and decode."""
     length = len(prompt["input_ids"])
-    seen, cache = onnx.step(np.array([prompt["input_ids"]]), None)
+    cache = onnx.empty_cache(1)
+    seen = onnx.step(np.array([prompt["input_ids"]]), cache)
     worst = float(np.abs(seen[0] - logits[:length]).max())
     for offset, token in enumerate(prompt["greedy"]):
-        seen, cache = onnx.step(np.array([[token]]), cache)
+        seen = onnx.step(np.array([[token]]), cache)
         worst = max(worst, float(np.abs(seen[0, 0] - logits[length + offset]).max()))
     return worst
 
@@ -112,13 +113,15 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="transformers checkpoint folder")
     parser.add_argument("folder", type=Path, help="ONNX model folder")
     parser.add_argument("--atol", type=float, default=1e-3)
-    parser.add_argument("--unchecked", action="store_true", help="write the probe without running the ONNX model; the server compares")
+    unchecked = "write the probe without running the ONNX model; the server compares"
+    parser.add_argument("--unchecked", action="store_true", help=unchecked)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     args = parser.parse_args()
     torch.set_num_threads(2)
     model = AutoModelForCausalLM.from_pretrained(str(args.checkpoint), dtype=torch.float32, local_files_only=True)
     model.eval()
-    onnx = None if args.unchecked else OnnxModel(args.folder)
+    capacity = max(args.lengths) + NEW_TOKENS
+    onnx = None if args.unchecked else OnnxModel(args.folder, capacity=capacity)
     stream = token_stream(args.folder, max(args.lengths) + ATTEMPTS, model.config.get_text_config().vocab_size)
     prompts = []
     for length in args.lengths:
