@@ -15,6 +15,7 @@ pub mod batcher;
 pub mod cache;
 pub mod error;
 pub mod generator;
+pub mod folder;
 pub mod grammar;
 pub mod request;
 pub mod sampler;

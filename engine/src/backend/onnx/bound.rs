@@ -10,12 +10,13 @@
     reason = "FFI with ONNX Runtime; each block states why it is sound"
 )]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
+use ort::memory::{Allocator, MemoryInfo};
 use ort::session::{RunOptions, Session};
-use ort::value::{DynValue, Value};
+use ort::value::{DynTensor, DynValue, TensorElementType, Value};
 use ort::{AsPointer as _, ortsys};
 
 /// Version string of a library that `ort` has already loaded and accepted.
@@ -35,8 +36,45 @@ pub(super) fn library_version(path: &Path) -> Option<String> {
     Some(version.to_str().ok()?.to_owned())
 }
 
-/// Runs `session` on named values; an output of `None` is allocated by ONNX
-/// Runtime on the host, one of `Some` is written in place.
+/// A tensor over memory that it does not own.
+///
+/// # Safety
+/// `memory` must be valid for reads and writes of `bytes` bytes on the device
+/// that `info` names, aligned for `element`, for as long as the returned value
+/// is used in a run; nothing else may access it during a run.
+pub(super) unsafe fn borrow_tensor(
+    memory: NonNull<c_void>,
+    bytes: usize,
+    shape: &[i64],
+    element: TensorElementType,
+    info: &MemoryInfo<'_>,
+) -> ort::Result<DynTensor> {
+    let mut value: *mut ort::sys::OrtValue = ptr::null_mut();
+    // SAFETY: ONNX Runtime checks that `bytes` covers `shape`, copies the shape,
+    // and does not touch the memory before a run.
+    ortsys![unsafe CreateTensorWithDataAsOrtValue(
+        info.ptr(),
+        memory.as_ptr(),
+        bytes,
+        shape.as_ptr(),
+        shape.len(),
+        element.into(),
+        &mut value,
+    )?; nonNull(value)];
+    // SAFETY: `value` is a tensor made just now and owned by nobody else. The
+    // allocator is only kept alive by the value, never asked to free the memory.
+    Ok(unsafe { Value::from_ptr(value, Some(&Allocator::default())) })
+}
+
+/// Where an output goes.
+pub(super) enum Output<'a> {
+    /// ONNX Runtime allocates it, on the host; afterwards it is here.
+    Allocate(Option<DynValue>),
+    /// Into the memory of this tensor, in place.
+    Into(&'a DynValue),
+}
+
+/// Runs `session` on named values.
 ///
 /// Outputs may share memory with inputs where the operator supports it
 /// (GroupQueryAttention's past and present).
@@ -48,18 +86,22 @@ pub(super) fn run(
     session: &mut Session,
     options: &RunOptions,
     inputs: &[(&CStr, &DynValue)],
-    outputs: &mut [(&CStr, Option<DynValue>)],
+    outputs: &mut [(&CStr, Output<'_>)],
 ) -> ort::Result<()> {
     let input_names: Vec<_> = inputs.iter().map(|(name, _)| name.as_ptr()).collect();
     let input_values: Vec<_> = inputs.iter().map(|(_, value)| value.ptr()).collect();
     let output_names: Vec<_> = outputs.iter().map(|(name, _)| name.as_ptr()).collect();
     let mut output_values: Vec<*mut ort::sys::OrtValue> = outputs
-        .iter_mut()
-        .map(|(_, value)| value.as_mut().map_or(ptr::null_mut(), |v| v.ptr_mut()))
+        .iter()
+        .map(|(_, output)| match output {
+            Output::Allocate(_) => ptr::null_mut(),
+            Output::Into(value) => value.ptr().cast_mut(),
+        })
         .collect();
     // SAFETY: every array has the length passed with it and lives across the
     // call; names are NUL-terminated; the session is borrowed exclusively, as
-    // `Run` needs it.
+    // `Run` needs it. ONNX Runtime writes to the tensors' memory, which
+    // `borrow_tensor`'s caller allowed, not to the values themselves.
     ortsys![unsafe Run(
         session.ptr().cast_mut(),
         options.ptr(),
@@ -71,7 +113,7 @@ pub(super) fn run(
         output_values.as_mut_ptr(),
     )?];
     for ((_, output), value) in outputs.iter_mut().zip(output_values) {
-        if output.is_none() {
+        if let Output::Allocate(allocated) = output {
             let Some(value) = NonNull::new(value) else {
                 return Err(ort::Error::new(
                     "ONNX Runtime returned no value for an output",
@@ -79,7 +121,7 @@ pub(super) fn run(
             };
             // SAFETY: ONNX Runtime allocated this value for us, with the
             // session's own allocator.
-            *output = Some(unsafe { Value::from_ptr(value, Some(session.allocator())) });
+            *allocated = Some(unsafe { Value::from_ptr(value, Some(session.allocator())) });
         }
     }
     Ok(())

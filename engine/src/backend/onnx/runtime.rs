@@ -216,6 +216,7 @@ mod tests {
 
     #[test]
     fn a_provider_that_is_not_built_in_is_refused_in_one_line() {
+        super::super::testing::ready();
         let info = init_runtime(None).unwrap();
         assert!(info.minor() >= 24, "{info:?}");
         check_provider(Provider::Cpu, &info).unwrap();

@@ -13,7 +13,7 @@ use ort::session::builder::{PrepackedWeights, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorRef, ValueType};
 
-use super::bound::{self, c_name};
+use super::bound::{self, Output, c_name};
 use super::runtime::{self, Provider};
 use super::tensor_data::{Datatype, TensorData, TensorSlice};
 use crate::error::{BackendError, LoadError};
@@ -284,7 +284,7 @@ impl OnnxSession {
         };
         let mut outputs: Vec<_> = output_names
             .iter()
-            .map(|name| (name.as_c_str(), None))
+            .map(|name| (name.as_c_str(), Output::Allocate(None)))
             .collect();
         bound::run(
             &mut self.session,
@@ -294,11 +294,10 @@ impl OnnxSession {
         )
         .map_err(|error| step("run", &error))?;
         let mut extracted = Vec::with_capacity(outputs.len());
-        for (name, value) in &outputs {
-            let value = value
-                .as_ref()
-                .ok_or_else(|| BackendError::Step(format!("output {name:?} was not computed")))?;
-            extracted.push(extract(value)?);
+        for (_, output) in &outputs {
+            if let Output::Allocate(Some(value)) = output {
+                extracted.push(extract(value)?);
+            }
         }
         let views: Vec<_> = extracted.iter().map(Extracted::view).collect();
         Ok(then(&views))

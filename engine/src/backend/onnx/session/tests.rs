@@ -1,9 +1,11 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use super::super::testing::ready;
 use super::*;
 
 #[test]
 fn a_missing_file_is_refused_by_name() {
+    ready();
     let error = OnnxSession::open(
         "m",
         ModelSource::File(Path::new("/nowhere/model.onnx")),
@@ -15,6 +17,7 @@ fn a_missing_file_is_refused_by_name() {
 
 #[test]
 fn bytes_that_are_no_model_are_refused() {
+    ready();
     let source = ModelSource::Bytes {
         model: b"not a model",
         folder: None,

@@ -1,0 +1,176 @@
+//! The K/V of every slot, in one allocation: `[layer][key | value][slot, kv_heads,
+//! capacity, head]`. A stretch of slots is contiguous within a layer's keys (or
+//! values), so it can be bound as `[slots, kv_heads, capacity, head]` without a copy.
+#![expect(
+    unsafe_code,
+    reason = "ONNX Runtime reads and writes the arena through raw pointers"
+)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+
+use ort::memory::MemoryInfo;
+use ort::value::{DynTensor, TensorElementType};
+
+use super::bound::borrow_tensor;
+use super::graph::Float;
+
+/// Sizes of the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ArenaShape {
+    pub(super) layers: usize,
+    pub(super) slots: usize,
+    pub(super) kv_heads: usize,
+    pub(super) capacity: usize,
+    pub(super) head_size: usize,
+    pub(super) float: Float,
+}
+
+impl ArenaShape {
+    /// Bytes of one head's K (or V) of one slot.
+    fn head_bytes(&self) -> usize {
+        self.capacity * self.head_size * self.float.size()
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.kv_heads * self.head_bytes()
+    }
+
+    /// Bytes of K and V of one token, all layers.
+    pub(super) fn token_bytes(&self) -> usize {
+        self.layers * 2 * self.kv_heads * self.head_size * self.float.size()
+    }
+
+    /// Bytes of the whole; `None` when that exceeds the address space.
+    fn bytes(&self) -> Option<usize> {
+        [
+            self.kv_heads,
+            self.capacity,
+            self.head_size,
+            self.float.size(),
+            self.slots,
+            2,
+        ]
+        .into_iter()
+        .try_fold(self.layers, usize::checked_mul)
+    }
+}
+
+/// The memory; pages are only taken when first written.
+pub(super) struct Arena {
+    shape: ArenaShape,
+    memory: NonNull<u8>,
+    layout: Layout,
+}
+
+/// Vectorised kernels like whole cache lines.
+const LINE: usize = 64;
+/// What the C allocator aligns to anyway: a larger wish would make Rust's
+/// `alloc_zeroed` write every page instead of leaving it to the kernel.
+const ALIGN: usize = 16;
+
+impl Arena {
+    /// Zeroed memory of that shape; `None` when there is not as much.
+    pub(super) fn new(shape: ArenaShape) -> Option<Self> {
+        let bytes = shape.bytes().filter(|bytes| *bytes > 0)?;
+        let layout = Layout::from_size_align(bytes.checked_add(LINE)?, ALIGN).ok()?;
+        // SAFETY: the size is not zero.
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self {
+            shape,
+            memory,
+            layout,
+        })
+    }
+
+    pub(super) fn shape(&self) -> &ArenaShape {
+        &self.shape
+    }
+
+    /// Start of the keys (`part` 0) or values (1) of a layer's slot.
+    fn slot(&self, layer: usize, part: usize, slot: usize) -> NonNull<u8> {
+        let shape = &self.shape;
+        assert!(layer < shape.layers && part < 2 && slot < shape.slots);
+        let offset = ((layer * 2 + part) * shape.slots + slot) * shape.slot_bytes();
+        let start = self.memory.as_ptr().align_offset(LINE);
+        // SAFETY: `offset` is inside the shape's bytes by the assertion, and `start`
+        // is below the LINE bytes that were allocated on top.
+        unsafe { self.memory.add(start + offset) }
+    }
+
+    /// Tensors over slots `first..first + count`: keys and values of layer 0, then
+    /// of layer 1, and so on. They are valid while the arena is.
+    ///
+    /// # Errors
+    /// ONNX Runtime could not make a tensor.
+    pub(super) fn bind(&self, first: usize, count: usize) -> ort::Result<Vec<DynTensor>> {
+        let shape = &self.shape;
+        assert!(count > 0 && first + count <= shape.slots);
+        let dims = [count, shape.kv_heads, shape.capacity, shape.head_size]
+            .map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+        let element = match shape.float {
+            Float::F32 => TensorElementType::Float32,
+            Float::F16 => TensorElementType::Float16,
+        };
+        let info = MemoryInfo::default();
+        let parts = (0..shape.layers).flat_map(|layer| [(layer, 0), (layer, 1)]);
+        parts
+            .map(|(layer, part)| {
+                let memory = self.slot(layer, part, first).cast::<c_void>();
+                // SAFETY: the stretch is inside the arena (asserted above), aligned
+                // for floats, and the arena outlives the backend's bindings; only
+                // the owner thread runs the session or copies in the arena.
+                unsafe { borrow_tensor(memory, count * shape.slot_bytes(), &dims, element, &info) }
+            })
+            .collect()
+    }
+
+    /// Copies the first `tokens` tokens of slot `from` to slot `to`.
+    pub(super) fn copy_prefix(&mut self, from: usize, to: usize, tokens: usize) {
+        let shape = self.shape;
+        assert!(tokens <= shape.capacity);
+        if from == to {
+            return;
+        }
+        let bytes = tokens * shape.head_size * shape.float.size();
+        for (layer, part) in (0..shape.layers).flat_map(|layer| [(layer, 0), (layer, 1)]) {
+            let (source, target) = (self.slot(layer, part, from), self.slot(layer, part, to));
+            for head in 0..shape.kv_heads {
+                let offset = head * shape.head_bytes();
+                // SAFETY: both heads lie inside their slots, which differ; `bytes` is
+                // at most a head's; `&mut self` excludes other Rust accesses.
+                unsafe {
+                    let (source, target) = (source.add(offset), target.add(offset));
+                    ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr(), bytes);
+                }
+            }
+        }
+    }
+
+    /// Overwrites a slot beyond its first `tokens` tokens, to prove that nobody
+    /// reads what was not written.
+    #[cfg(test)]
+    pub(super) fn spoil(&mut self, slot: usize, tokens: usize) {
+        let shape = self.shape;
+        let kept = tokens * shape.head_size * shape.float.size();
+        for (layer, part) in (0..shape.layers).flat_map(|layer| [(layer, 0), (layer, 1)]) {
+            for head in 0..shape.kv_heads {
+                let start = self.slot(layer, part, slot);
+                // SAFETY: inside the head, as in `copy_prefix`. 0x41 repeated is a
+                // large but finite float in both widths (12.08 and 2.6).
+                unsafe {
+                    let start = start.add(head * shape.head_bytes() + kept);
+                    start.write_bytes(0x41, shape.head_bytes() - kept);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, freed once.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+    }
+}
