@@ -34,7 +34,7 @@ pub struct ModelFolder {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelKind {
     /// A causal language model.
-    Generative(GenAiConfig),
+    Generative(Box<GenAiConfig>),
     /// A text encoder: embeddings, or a classifier over text.
     Encoder(EncoderConfig),
     /// A function over tensors.
@@ -100,7 +100,7 @@ impl ModelFolder {
 
 fn detect(dir: &Path) -> Result<ModelKind, LoadError> {
     if dir.join("genai_config.json").is_file() {
-        return Ok(ModelKind::Generative(GenAiConfig::read(dir)?));
+        return Ok(ModelKind::Generative(Box::new(GenAiConfig::read(dir)?)));
     }
     let graph = ["model.onnx", "onnx/model.onnx"]
         .map(|name| dir.join(name))

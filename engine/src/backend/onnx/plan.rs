@@ -97,8 +97,8 @@ fn lanes(run: &Run) -> u32 {
 /// Whether idle lanes up to `slot` are cheaper than a new run, and harmless: a
 /// full slot has no room for junk.
 fn bridges(run: &Run, slot: u32, used: &[u32], capacity: u32, most: u32) -> bool {
-    let gap = run.first + lanes(run)..slot;
-    gap.len() <= most as usize && gap.clone().all(|slot| used[slot as usize] < capacity)
+    let mut gap = run.first + lanes(run)..slot;
+    gap.len() <= most as usize && gap.all(|slot| used[slot as usize] < capacity)
 }
 
 fn width(group: &[usize], rows: &[Row<'_>]) -> usize {

@@ -139,8 +139,9 @@ impl Prompt {
             .filter(|(listed, _)| **listed == position)
         {
             for (id, expected) in token_ids.iter().zip(row) {
-                // Written so that NaN differs.
-                if !((at(*id) - expected).abs() <= atol) {
+                // NaN is not within any tolerance.
+                let close = (at(*id) - expected).abs() <= atol;
+                if !close {
                     return Err(format!(
                         "logit of token {id} is {}, expected {expected} (tolerance {atol})",
                         at(*id)

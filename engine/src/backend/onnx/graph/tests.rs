@@ -4,7 +4,7 @@ use super::*;
 use crate::backend::onnx::testing::fixture;
 use crate::folder::{ModelFolder, ModelKind};
 
-fn read(name: &str) -> (Vec<u8>, GenAiConfig) {
+fn read(name: &str) -> (Vec<u8>, Box<GenAiConfig>) {
     let folder = ModelFolder::open(&fixture(name)).unwrap();
     let ModelKind::Generative(config) = folder.kind else {
         panic!("not generative");
