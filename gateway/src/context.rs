@@ -1,11 +1,14 @@
 //! What the layers and handlers know about one request.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
 
+use crate::auth::Account;
+use crate::limits::RateLimiter;
+use crate::limits::admission::Admission;
 use crate::router::Deployment;
 
 /// Who asks: the holder of an API key.
@@ -117,6 +120,12 @@ pub struct Outcome {
     last_token_ns: AtomicU64,
     finish: AtomicU8,
     fault: AtomicU8,
+    /// Whose limits apply; none when authentication is off.
+    account: OnceLock<Arc<Account>>,
+    /// Tokens reserved at the door plus one; 0 is no reservation.
+    reserved: AtomicU64,
+    /// A place of the global admission is held.
+    admitted: AtomicBool,
 }
 
 impl Outcome {
@@ -137,6 +146,51 @@ impl Outcome {
             last_token_ns: AtomicU64::new(0),
             finish: AtomicU8::new(0),
             fault: AtomicU8::new(0),
+            account: OnceLock::new(),
+            reserved: AtomicU64::new(0),
+            admitted: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes whose limits apply.
+    pub(crate) fn set_account(&self, account: Arc<Account>) {
+        _ = self.account.set(account);
+    }
+
+    /// The limits that apply, when there is a key.
+    pub(crate) fn limiter(&self) -> Option<&RateLimiter> {
+        self.account.get().map(|account| &account.limiter)
+    }
+
+    /// Notes tokens that were taken by estimate.
+    pub(crate) fn reserve(&self, tokens: u64) {
+        self.reserved.store(tokens.saturating_add(1), Relaxed);
+    }
+
+    /// Replaces the estimate by what was used. Once; later calls do nothing.
+    pub(crate) fn settle(&self, anonymous: &RateLimiter, now: Instant) {
+        let reserved = self.reserved.swap(0, Relaxed);
+        if reserved > 0 {
+            let usage = self.usage();
+            self.limiter().unwrap_or(anonymous).settle(
+                now,
+                reserved - 1,
+                (usage.prompt + usage.completion) as u64,
+            );
+        }
+    }
+
+    /// Takes a place, if there is one, until [`Outcome::release`].
+    pub(crate) fn admit(&self, admission: &Admission) -> bool {
+        let admitted = admission.enter();
+        self.admitted.store(admitted, Relaxed);
+        admitted
+    }
+
+    /// Gives the place back. Once; later calls do nothing.
+    pub(crate) fn release(&self, admission: &Admission) {
+        if self.admitted.swap(false, Relaxed) {
+            admission.leave();
         }
     }
 

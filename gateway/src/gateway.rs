@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 
-use crate::config::Config;
+use crate::auth::{KeyEntry, Keys, KeysError, keys};
+use crate::config::{Config, LimitsConfig, LogFormat};
 use crate::context::RequestContext;
+use crate::limits::admission::Admission;
+use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
+use crate::metrics::observer::{Observer, Sink, Style};
 use crate::router::{Deployment, RouteError, RouteTable};
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -15,20 +20,93 @@ use crate::router::{Deployment, RouteError, RouteTable};
 pub struct Gateway {
     routes: ArcSwap<RouteTable>,
     config: Config,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    observer: Observer,
+    keys: Keys,
+    /// Limits of requests without a key (authentication off).
+    anonymous: RateLimiter,
+    admission: Admission,
     ready: AtomicBool,
 }
 
+/// A gateway could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// Authentication is on and nobody could get in.
+    #[error(
+        "auth.required is on, but there is no key: name a file in auth.keys_file, \
+         or set SLUICE_API_KEYS=\"name:key\""
+    )]
+    NoKeys,
+    /// The access log or its thread cannot be opened.
+    #[error("access log: {0}")]
+    Log(#[source] std::io::Error),
+}
+
 impl Gateway {
-    /// A gateway without routes yet, not ready.
-    #[must_use]
-    pub fn new(config: Config) -> Arc<Self> {
-        Arc::new(Self {
+    /// A gateway without routes yet, not ready. Keys come from `auth.keys_file`
+    /// only, and the access log is off: what tests and embedders start from.
+    ///
+    /// # Errors
+    /// The keys are unusable, or the system has no thread left.
+    pub fn new(config: Config) -> Result<Arc<Self>, StartError> {
+        let entries = key_entries(&config, None)?;
+        Self::with(config, entries, None)
+    }
+
+    /// The gateway of a process: keys from the file and from `SLUICE_API_KEYS`,
+    /// access log as configured.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn from_environment(config: Config) -> Result<Arc<Self>, StartError> {
+        let entries = key_entries(&config, std::env::var("SLUICE_API_KEYS").ok().as_deref())?;
+        let log = open_log(&config).map_err(StartError::Log)?;
+        Self::with(config, entries, log)
+    }
+
+    /// A gateway with these keys and this access log.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub fn with(
+        config: Config,
+        entries: Vec<KeyEntry>,
+        log: Option<(Style, Sink)>,
+    ) -> Result<Arc<Self>, StartError> {
+        let limits = rate_limits(&config.limits);
+        let keys = Keys::new(entries, limits)?;
+        if config.auth.required && keys.is_empty() {
+            return Err(StartError::NoKeys);
+        }
+        let metrics = Arc::new(Metrics::new(&config.metrics));
+        let observer = Observer::start(Arc::clone(&metrics), config.log.buffer, log)
+            .map_err(StartError::Log)?;
+        Ok(Arc::new(Self {
             routes: ArcSwap::from_pointee(RouteTable::default()),
-            metrics: Metrics::new(),
+            metrics,
+            observer,
+            keys,
+            anonymous: RateLimiter::new(limits, Instant::now()),
+            admission: Admission::new(config.limits.max_in_flight),
             config,
             ready: AtomicBool::new(false),
-        })
+        }))
+    }
+
+    /// Reads the keys again (SIGHUP). On an error the old ones stay.
+    ///
+    /// # Errors
+    /// The keys are unusable.
+    pub fn reload_keys(&self) -> Result<usize, KeysError> {
+        let variable = std::env::var("SLUICE_API_KEYS").ok();
+        let entries = key_entries(&self.config, variable.as_deref())?;
+        self.keys
+            .replace(entries, rate_limits(&self.config.limits))?;
+        Ok(self.keys.len())
     }
 
     /// The current routes. Hold the guard for one request, not longer.
@@ -39,6 +117,7 @@ impl Gateway {
 
     /// Replaces the routes; requests in flight keep the target they have.
     pub fn publish(&self, routes: RouteTable) {
+        self.metrics.retire(&routes);
         self.routes.store(Arc::new(routes));
     }
 
@@ -75,6 +154,28 @@ impl Gateway {
         &self.metrics
     }
 
+    /// Windows and access log.
+    #[must_use]
+    pub fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
+    /// Who may ask.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Requests in flight and their ceiling.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn anonymous(&self) -> &RateLimiter {
+        &self.anonymous
+    }
+
     /// What `/health/ready` answers: models are loaded and no drain has begun.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -85,4 +186,44 @@ impl Gateway {
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Relaxed);
     }
+}
+
+fn rate_limits(limits: &LimitsConfig) -> RateLimits {
+    RateLimits {
+        requests: Some(limits.requests_per_minute),
+        tokens: Some(limits.tokens_per_minute),
+    }
+}
+
+fn key_entries(config: &Config, variable: Option<&str>) -> Result<Vec<KeyEntry>, KeysError> {
+    let mut entries = match &config.auth.keys_file {
+        Some(path) => keys::read_file(path)?,
+        None => Vec::new(),
+    };
+    if let Some(value) = variable {
+        entries.extend(keys::from_environment(value)?);
+    }
+    Ok(entries)
+}
+
+fn open_log(config: &Config) -> std::io::Result<Option<(Style, Sink)>> {
+    use std::io::IsTerminal as _;
+    let terminal = config.log.file.is_none() && std::io::stdout().is_terminal();
+    let style = match config.log.format {
+        LogFormat::Off => return Ok(None),
+        LogFormat::Json => Style::Json,
+        LogFormat::Pretty => Style::Pretty,
+        LogFormat::Auto if terminal => Style::Pretty,
+        LogFormat::Auto => Style::Json,
+    };
+    let sink: Sink = match &config.log.file {
+        Some(path) => Box::new(
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)?,
+        ),
+        None => Box::new(std::io::stdout()),
+    };
+    Ok(Some((style, sink)))
 }

@@ -7,13 +7,17 @@
 //! [`context`]; what all requests share is [`gateway`].
 
 pub mod api;
+pub mod auth;
 pub mod config;
 pub mod context;
 pub mod error;
 pub mod gateway;
+pub mod limits;
 pub mod metrics;
 pub mod remote;
 pub mod router;
+pub mod server;
+pub mod stack;
 
 pub use context::{Outcome, Principal, RequestContext};
 pub use error::ApiError;

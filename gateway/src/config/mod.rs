@@ -1,21 +1,350 @@
-//! `sluice.toml`.
+//! `sluice.toml` → [`Config`]: read, checked, and with errors that name the
+//! file, the line, the field and what would be right.
 
-/// The whole configuration, validated.
-#[derive(Debug, Clone, PartialEq, Default)]
+pub mod deployment;
+pub mod human;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use deployment::{DeploymentConfig, ProviderConfig};
+pub use sections::{
+    AuthConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ServerConfig, UpstreamConfig,
+};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The HTTP server.
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder for models, the runtime library and state.
+    pub data: PathBuf,
+    /// `[server]`.
     pub server: ServerConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[upstream]`.
+    pub upstream: UpstreamConfig,
+    /// `[metrics]`.
+    pub metrics: MetricsConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[[deployment]]`, one a model.
+    #[serde(rename = "deployment")]
+    pub deployments: Vec<DeploymentConfig>,
 }
 
-/// `[server]`: limits of the HTTP server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServerConfig {
-    /// Largest request body, bytes.
-    pub max_body: usize,
-}
-
-impl Default for ServerConfig {
+impl Default for Config {
     fn default() -> Self {
-        Self { max_body: 8 << 20 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data: PathBuf::from("data"),
+            server: ServerConfig::default(),
+            auth: AuthConfig::default(),
+            limits: LimitsConfig::default(),
+            upstream: UpstreamConfig::default(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
+            deployments: Vec::new(),
+        }
     }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown field, or a value of the wrong kind.
+    #[error("{path}:{line}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line of the first offending character, from 1.
+        line: usize,
+        /// The parser's message, which names the field and what it expected.
+        message: String,
+    },
+    /// A value that cannot work.
+    #[error("{path}:{line}: `{field}` {message}")]
+    Invalid {
+        /// The file, or the environment variable that set the value.
+        path: PathBuf,
+        /// Line of the field, from 1; that of its section when it is missing.
+        line: usize,
+        /// Path of the field, such as `deployment.1.upstream`.
+        field: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// A value from the environment or the command line that cannot work.
+    #[error("{name}: {message}")]
+    Override {
+        /// Name of the variable or option.
+        name: String,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads a file and applies `SLUICE_LISTEN` and `SLUICE_DATA`.
+    ///
+    /// # Errors
+    /// Anything that [`ConfigError`] names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let source = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&source, path)?.with_environment(|name| std::env::var(name).ok())
+    }
+
+    /// The same from a text; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`] and [`ConfigError::Invalid`].
+    pub fn parse(source: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(source).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            line: error.span().map_or(1, |span| line_at(source, span.start)),
+            message: error.message().to_owned(),
+        })?;
+        config
+            .validate()
+            .map_err(|(field, message)| ConfigError::Invalid {
+                path: path.to_owned(),
+                line: line_of(source, &field),
+                field,
+                message,
+            })?;
+        Ok(config)
+    }
+
+    /// `SLUICE_LISTEN` and `SLUICE_DATA` win over the file.
+    ///
+    /// # Errors
+    /// `SLUICE_LISTEN` is no address.
+    pub fn with_environment(
+        mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        if let Some(listen) = variable("SLUICE_LISTEN") {
+            self.listen = listen.parse().map_err(|_| ConfigError::Override {
+                name: "SLUICE_LISTEN".to_owned(),
+                message: format!("`{listen}` is no address; write for example 127.0.0.1:8080"),
+            })?;
+        }
+        if let Some(data) = variable("SLUICE_DATA") {
+            self.data = PathBuf::from(data);
+        }
+        Ok(self)
+    }
+
+    /// Checks what types cannot. The error is the field's path and what would be right.
+    ///
+    /// # Errors
+    /// The first field that cannot work.
+    pub fn validate(&self) -> Result<(), (String, String)> {
+        self.validate_server()?;
+        self.validate_limits()?;
+        for (index, deployment) in self.deployments.iter().enumerate() {
+            validate_deployment(deployment)
+                .map_err(|(field, message)| (format!("deployment.{index}.{field}"), message))?;
+            if self.deployments[..index]
+                .iter()
+                .any(|other| other.name == deployment.name)
+            {
+                return Err((
+                    format!("deployment.{index}.name"),
+                    format!(
+                        "`{}` is taken by an earlier deployment; names must be unique",
+                        deployment.name
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_server(&self) -> Result<(), (String, String)> {
+        let server = &self.server;
+        let positive = [
+            ("server.max_body", server.max_body),
+            ("server.max_connections", server.max_connections),
+            ("server.max_streams", server.max_streams as usize),
+            ("log.buffer", self.log.buffer),
+            ("limits.max_in_flight", self.limits.max_in_flight),
+        ];
+        if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(((*field).to_owned(), "must be at least 1".to_owned()));
+        }
+        if !(8 << 10..=1 << 20).contains(&server.max_head) {
+            return Err((
+                "server.max_head".to_owned(),
+                "must lie between 8KiB and 1MiB".to_owned(),
+            ));
+        }
+        let timeouts = [
+            ("server.head_timeout", server.head_timeout),
+            ("server.body_timeout", server.body_timeout),
+            ("server.idle_timeout", server.idle_timeout),
+            ("server.write_timeout", server.write_timeout),
+            ("limits.default_deadline", self.limits.default_deadline),
+            ("limits.max_deadline", self.limits.max_deadline),
+            ("upstream.connect_timeout", self.upstream.connect_timeout),
+            (
+                "upstream.first_byte_timeout",
+                self.upstream.first_byte_timeout,
+            ),
+            ("upstream.idle_timeout", self.upstream.idle_timeout),
+            ("upstream.resolve_every", self.upstream.resolve_every),
+            ("upstream.eject_for", self.upstream.eject_for),
+        ];
+        if let Some((field, _)) = timeouts.iter().find(|(_, value)| value.is_zero()) {
+            return Err(((*field).to_owned(), "must be longer than zero".to_owned()));
+        }
+        match (&server.tls_cert, &server.tls_key) {
+            (Some(_), None) => Err((
+                "server.tls_key".into(),
+                "is missing: `tls_cert` needs it".into(),
+            )),
+            (None, Some(_)) => Err((
+                "server.tls_cert".into(),
+                "is missing: `tls_key` needs it".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_limits(&self) -> Result<(), (String, String)> {
+        if self.limits.default_deadline > self.limits.max_deadline {
+            return Err((
+                "limits.default_deadline".to_owned(),
+                "must not exceed `limits.max_deadline`".to_owned(),
+            ));
+        }
+        for (field, share) in [
+            ("upstream.retry_budget", self.upstream.retry_budget),
+            ("upstream.max_ejected", self.upstream.max_ejected),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err((field.to_owned(), "must lie between 0 and 1".to_owned()));
+            }
+        }
+        for (field, bounds) in [
+            ("metrics.buckets", &self.metrics.buckets),
+            ("metrics.token_buckets", &self.metrics.token_buckets),
+        ] {
+            let ascending = bounds.windows(2).all(|pair| pair[0] < pair[1]);
+            if bounds.is_empty() || !ascending || bounds.iter().any(|b| !b.is_finite() || *b <= 0.0)
+            {
+                return Err((
+                    field.to_owned(),
+                    "must be positive numbers in ascending order".to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
+    if deployment.name.is_empty() || deployment.name.len() > 256 {
+        return Err(("name", "must have 1 to 256 characters".to_owned()));
+    }
+    match (&deployment.path, deployment.upstream.is_empty()) {
+        (Some(_), false) => return Err(("upstream", "and `path` exclude each other".to_owned())),
+        (None, true) => return Err(("path", "or `upstream` must be given".to_owned())),
+        _ => {}
+    }
+    if deployment.upstream.len() > crate::remote::pool::MAX_UPSTREAMS {
+        return Err((
+            "upstream",
+            format!("holds at most {} URLs", crate::remote::pool::MAX_UPSTREAMS),
+        ));
+    }
+    for url in &deployment.upstream {
+        let uri: http::Uri = url
+            .parse()
+            .map_err(|error| ("upstream", format!("`{url}` is no URL: {error}")))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https"))
+            || uri.host().is_none_or(str::is_empty)
+        {
+            return Err((
+                "upstream",
+                format!("`{url}` must look like http://host:port/v1"),
+            ));
+        }
+        if uri.query().is_some() {
+            return Err(("upstream", format!("`{url}` must not have a query")));
+        }
+    }
+    if deployment.path.is_some() {
+        for (field, set) in [
+            ("model", deployment.model.is_some()),
+            ("api_key_env", deployment.api_key_env.is_some()),
+        ] {
+            if set {
+                return Err((field, "is for `upstream` only".to_owned()));
+            }
+        }
+    }
+    for (field, zero) in [
+        ("slots", deployment.slots == Some(0)),
+        ("context", deployment.context == Some(0)),
+        ("threads", deployment.threads == Some(0)),
+        ("max_waiting", deployment.max_waiting == Some(0)),
+    ] {
+        if zero {
+            return Err((field, "must be at least 1".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Line of a byte offset, from 1.
+fn line_at(source: &str, offset: usize) -> usize {
+    1 + source.as_bytes()[..offset.min(source.len())]
+        .iter()
+        .filter(|byte| **byte == b'\n')
+        .count()
+}
+
+/// Line where the field `a.b` or `a.0.b` stands, or the nearest table around it.
+fn line_of(source: &str, field: &str) -> usize {
+    let Ok(document) = toml::de::DeTable::parse(source) else {
+        return 1;
+    };
+    let mut line = 1;
+    let mut here: Option<&toml::de::DeValue<'_>> = None;
+    for part in field.split('.') {
+        let next = match here {
+            None => document.get_ref().get(part),
+            Some(toml::de::DeValue::Table(table)) => table.get(part),
+            Some(toml::de::DeValue::Array(array)) => part
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| array.get(index)),
+            Some(_) => None,
+        };
+        let Some(found) = next else { break };
+        line = line_at(source, found.span().start);
+        here = Some(found.get_ref());
+    }
+    line
 }

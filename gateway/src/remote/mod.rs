@@ -1,40 +1,47 @@
-//! Targets elsewhere: any OpenAI-compatible server.
+//! Targets elsewhere: any OpenAI-compatible server, another sluice included.
+//!
+//! [`pool`] chooses a replica and retries, [`body`] passes the answer through;
+//! [`balance`], [`outlier`], `budget`, `headers`, [`envelope`] and `sniff` are the
+//! pure parts, [`replica`] and `connect` the shell.
 
+pub mod balance;
+mod body;
+mod budget;
+mod connect;
 pub mod envelope;
+mod headers;
+pub mod outlier;
+pub mod pool;
+pub mod replica;
+mod sniff;
+#[cfg(test)]
+mod tests;
 
-use bytes::Bytes;
-use http::Response;
-use http::request::Parts;
+use std::time::Instant;
 
-use crate::Body;
-use crate::context::RequestContext;
 pub use envelope::Envelope;
+pub use pool::RemotePool;
 
-/// The upstreams of one deployment and how to choose among them.
-#[derive(Debug)]
-pub struct RemotePool {}
-
-impl RemotePool {
-    /// Sends a request to one of the upstreams and streams its answer through,
-    /// error answers included (an upstream's 4xx goes to the client as it is).
-    ///
-    /// `parts` are the client's method, URI (its path after `/v1` is appended to
-    /// the upstream's base) and headers; `body` is the whole request body, in
-    /// which the model's name is replaced by the upstream's without parsing again.
-    /// Records target time, tokens and TTFT in `context.outcome` as they pass.
-    ///
-    /// # Errors
-    /// No upstream could be reached, or none answered in time.
-    pub async fn forward(
-        &self,
-        context: &RequestContext,
-        parts: &Parts,
-        body: Bytes,
-        envelope: &Envelope,
-    ) -> Result<Response<Body>, ForwardError> {
-        _ = (context, parts, body, envelope);
-        Err(ForwardError::NoUpstream)
-    }
+/// A pool cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// Not an upstream's base URL.
+    #[error("upstream `{url}`: {reason}")]
+    Url {
+        /// As configured.
+        url: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// None, or more than fit.
+    #[error("a deployment has 1 to {max} upstreams, not {0}", max = pool::MAX_UPSTREAMS)]
+    Count(usize),
+    /// The key cannot be sent in a header. It is not repeated.
+    #[error("the upstreams' API key holds characters that no header may carry")]
+    Key,
+    /// The authorities cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
 }
 
 /// Nothing came back from any upstream. `ApiError` has a `From` for it.
@@ -52,4 +59,9 @@ pub enum ForwardError {
     /// The request cannot be sent on as it is (400).
     #[error("{0}")]
     Invalid(String),
+}
+
+/// The runtime's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -1,0 +1,95 @@
+//! `[[deployment]]`: a model under a name.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::human;
+
+/// One model as clients see it: a folder to load, or servers elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploymentConfig {
+    /// What clients send as `model`.
+    pub name: String,
+    /// Folder (or `.onnx` file) to load into this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Base URLs of OpenAI-compatible servers, `http://host:port/v1`: one or a list.
+    #[serde(
+        default,
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub upstream: Vec<String>,
+    /// Name under which the upstreams know the model; the deployment's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Environment variable that holds the upstreams' API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// Label of the version, for `x-sluice-revision` and metrics. Without it a
+    /// folder's digest, or `remote`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Sequences that are generated at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// Tokens that one sequence may hold, prompt and answer; the model's own limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<u32>,
+    /// Memory for weights and K/V together; a model that needs more is refused.
+    #[serde(
+        default,
+        with = "human::optional_size",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub memory: Option<usize>,
+    /// CPU threads for a generative model; worker threads for an encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    /// Requests that may wait for a slot; more is answered 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_waiting: Option<usize>,
+    /// Where it is computed.
+    #[serde(default)]
+    pub provider: ProviderConfig,
+}
+
+/// Execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderConfig {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+    /// TensorRT on the first CUDA device.
+    Tensorrt,
+}
+
+/// `"a"` or `["a", "b"]`.
+fn one_or_many<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+    impl<'de> serde::de::Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a URL or a list of URLs")
+        }
+        fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Vec<String>, E> {
+            Ok(vec![one.to_owned()])
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut many: A,
+        ) -> Result<Vec<String>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(one) = many.next_element()? {
+                all.push(one);
+            }
+            Ok(all)
+        }
+    }
+    input.deserialize_any(OneOrMany)
+}

@@ -1,0 +1,244 @@
+//! The sections of `sluice.toml`, with their defaults. `sluice.example.toml`
+//! documents each; a test keeps the two equal.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::human;
+
+/// `[server]`: the listener and its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Threads that serve connections; 0 is one per CPU.
+    pub threads: usize,
+    /// PEM file with the certificate chain; with `tls_key` turns TLS on.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub tls_key: Option<PathBuf>,
+    /// Largest request body; more is answered 413.
+    #[serde(with = "human::size")]
+    pub max_body: usize,
+    /// Largest request head; more is answered 431.
+    #[serde(with = "human::size")]
+    pub max_head: usize,
+    /// Connections open at once; further ones wait in the system's backlog.
+    pub max_connections: usize,
+    /// Requests open at once on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// Time to send a request's head, from its first byte (or from connecting).
+    #[serde(with = "human::duration")]
+    pub head_timeout: Duration,
+    /// Time to send a request's body.
+    #[serde(with = "human::duration")]
+    pub body_timeout: Duration,
+    /// A connection without a request is closed after this.
+    #[serde(with = "human::duration")]
+    pub idle_timeout: Duration,
+    /// A client that reads nothing of its answer for this long is dropped.
+    #[serde(with = "human::duration")]
+    pub write_timeout: Duration,
+    /// After SIGTERM: how long to go on accepting while `/health/ready` already
+    /// says no, so that load balancers notice.
+    #[serde(with = "human::duration")]
+    pub drain_grace: Duration,
+    /// After that: how long requests in flight may take to finish.
+    #[serde(with = "human::duration")]
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            tls_cert: None,
+            tls_key: None,
+            max_body: 8 << 20,
+            max_head: 64 << 10,
+            max_connections: 10_000,
+            max_streams: 256,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(120),
+            write_timeout: Duration::from_secs(60),
+            drain_grace: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `[auth]`: who may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// Require an API key. Must be on to listen beyond loopback.
+    pub required: bool,
+    /// TOML file with `[[key]]` tables; read again on SIGHUP.
+    pub keys_file: Option<PathBuf>,
+    /// Serve `/metrics` and `/api/v1/stats` without a key. `/health/*` never needs one.
+    pub open_metrics: bool,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            required: false,
+            keys_file: None,
+            open_metrics: true,
+        }
+    }
+}
+
+/// `[limits]`: how much, unless a key says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Requests of one key a minute; 0 is unlimited. More is answered 429.
+    pub requests_per_minute: u32,
+    /// Prompt and completion tokens of one key a minute; 0 is unlimited.
+    pub tokens_per_minute: u32,
+    /// Requests in flight, over all keys; more is answered 503 at once.
+    pub max_in_flight: usize,
+    /// Deadline of a request that brings no `x-request-timeout-ms`.
+    #[serde(with = "human::duration")]
+    pub default_deadline: Duration,
+    /// Longest deadline that a request may ask for.
+    #[serde(with = "human::duration")]
+    pub max_deadline: Duration,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: 0,
+            tokens_per_minute: 0,
+            max_in_flight: 1024,
+            default_deadline: Duration::from_secs(600),
+            max_deadline: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// `[upstream]`: how to treat servers elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamConfig {
+    /// Time to connect, TLS included.
+    #[serde(with = "human::duration")]
+    pub connect_timeout: Duration,
+    /// Time to the head of the answer. Without streaming that is the whole generation.
+    #[serde(with = "human::duration")]
+    pub first_byte_timeout: Duration,
+    /// Time between two pieces of an answer.
+    #[serde(with = "human::duration")]
+    pub idle_timeout: Duration,
+    /// Unused connections are closed after this. Keep it below the upstream's own limit.
+    #[serde(with = "human::duration")]
+    pub keep_alive: Duration,
+    /// Speak HTTP/2 with prior knowledge (over TLS it is negotiated anyway).
+    pub http2: bool,
+    /// PEM file with authorities to trust instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
+    /// Names are resolved again this often, in the background.
+    #[serde(with = "human::duration")]
+    pub resolve_every: Duration,
+    /// Further attempts for one request, each on another replica, before the
+    /// first byte of the answer only.
+    pub retries: u32,
+    /// Retries may add this share to the requests sent; 0.2 is one in five.
+    pub retry_budget: f64,
+    /// Failures in a row (5xx, no connection, time-out) that eject a replica; 0 is never.
+    pub eject_after: u32,
+    /// First ejection; each further one doubles it.
+    #[serde(with = "human::duration")]
+    pub eject_for: Duration,
+    /// Longest ejection.
+    #[serde(with = "human::duration")]
+    pub eject_for_max: Duration,
+    /// At most this share of a deployment's replicas is ejected at once.
+    pub max_ejected: f64,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(3),
+            first_byte_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(120),
+            keep_alive: Duration::from_secs(30),
+            http2: false,
+            ca_file: None,
+            resolve_every: Duration::from_secs(30),
+            retries: 2,
+            retry_budget: 0.2,
+            eject_after: 5,
+            eject_for: Duration::from_secs(10),
+            eject_for_max: Duration::from_secs(300),
+            max_ejected: 0.5,
+        }
+    }
+}
+
+/// `[metrics]`: what `/metrics` and the in-process quantiles hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Upper bounds of the latency histograms' buckets, seconds, ascending.
+    pub buckets: Vec<f64>,
+    /// Upper bounds of the token-count histograms' buckets, ascending.
+    pub token_buckets: Vec<f64>,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            buckets: vec![
+                0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075,
+                0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0,
+                5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0,
+            ],
+            token_buckets: vec![
+                1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0,
+                10_000.0, 20_000.0, 50_000.0, 100_000.0,
+            ],
+        }
+    }
+}
+
+/// How a line of the access log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `json` unless standard output is a terminal.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// Columns for people.
+    Pretty,
+    /// No access log.
+    Off,
+}
+
+/// `[log]`: the access log. Prompts and answers are never in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Format of the access log.
+    pub format: LogFormat,
+    /// File to append to; standard output when absent.
+    pub file: Option<PathBuf>,
+    /// Requests that may wait to be logged; beyond that lines are dropped and counted.
+    pub buffer: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            file: None,
+            buffer: 16_384,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::human::{format_duration, format_size, parse_duration, parse_size};
+use super::*;
+
+fn parse(source: &str) -> Result<Config, String> {
+    Config::parse(source, Path::new("sluice.toml")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_example_file_holds_every_default() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sluice.example.toml");
+    let source = std::fs::read_to_string(&example).unwrap();
+    assert_eq!(Config::parse(&source, &example).unwrap(), Config::default());
+
+    // Each field stands in the file, set or commented out, so that none is undocumented.
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    for (section, fields) in defaults.as_object().unwrap() {
+        for field in fields
+            .as_object()
+            .into_iter()
+            .flat_map(|fields| fields.keys())
+        {
+            let documented = source.lines().any(|line| {
+                line.trim_start_matches("# ")
+                    .starts_with(&format!("{field} = "))
+            });
+            assert!(
+                documented,
+                "[{section}] {field} is not in sluice.example.toml"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_commented_deployments_of_the_example_parse_too() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sluice.example.toml");
+    let source = std::fs::read_to_string(&example).unwrap();
+    let start = source.find("# [[deployment]]").unwrap();
+    let uncommented: String = source[start..]
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.starts_with("[[") || line.contains(" = "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let config = parse(&uncommented).unwrap();
+    assert!(config.deployments.len() >= 3);
+}
+
+#[test]
+fn an_unknown_field_is_named_with_its_line() {
+    let message = parse("[server]\nthreads = 1\nmax_bdy = \"1MiB\"\n").unwrap_err();
+    assert!(message.starts_with("sluice.toml:3: "), "{message}");
+    assert!(
+        message.contains("max_bdy") && message.contains("max_body"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_bad_duration_says_what_would_be_right() {
+    let message = parse("[limits]\ndefault_deadline = \"10 minutes\"\n").unwrap_err();
+    assert!(message.starts_with("sluice.toml:2: "), "{message}");
+    assert!(message.contains("\"30s\""), "{message}");
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_its_line() {
+    let message = parse("[upstream]\nretries = 1\nmax_ejected = 1.5\n").unwrap_err();
+    assert_eq!(
+        message,
+        "sluice.toml:3: `upstream.max_ejected` must lie between 0 and 1"
+    );
+}
+
+#[test]
+fn a_deployment_needs_exactly_one_source() {
+    let both = "[[deployment]]\nname = \"a\"\npath = \"m\"\nupstream = \"http://h/v1\"\n";
+    assert!(
+        parse(both)
+            .unwrap_err()
+            .starts_with("sluice.toml:4: `deployment.0.upstream`")
+    );
+    let none = "[[deployment]]\nname = \"a\"\n";
+    assert!(
+        parse(none)
+            .unwrap_err()
+            .contains("`deployment.0.path` or `upstream`")
+    );
+}
+
+#[test]
+fn names_are_unique() {
+    let twice =
+        "[[deployment]]\nname = \"a\"\npath = \"m\"\n[[deployment]]\nname = \"a\"\npath = \"n\"\n";
+    assert!(
+        parse(twice)
+            .unwrap_err()
+            .starts_with("sluice.toml:5: `deployment.1.name`")
+    );
+}
+
+#[test]
+fn upstreams_are_one_or_many_and_must_be_urls() {
+    let one = parse("[[deployment]]\nname = \"a\"\nupstream = \"http://h:1/v1\"\n").unwrap();
+    assert_eq!(one.deployments[0].upstream, ["http://h:1/v1"]);
+    let many =
+        parse("[[deployment]]\nname = \"a\"\nupstream = [\"http://h:1/v1\", \"https://i/v1\"]\n")
+            .unwrap();
+    assert_eq!(many.deployments[0].upstream.len(), 2);
+    for bad in ["ftp://h/v1", "h:1", "http://", "http://h/v1?x=1"] {
+        let source = format!("[[deployment]]\nname = \"a\"\nupstream = \"{bad}\"\n");
+        assert!(
+            parse(&source)
+                .unwrap_err()
+                .contains("deployment.0.upstream"),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let config = Config::default()
+        .with_environment(|name| match name {
+            "SLUICE_LISTEN" => Some("127.0.0.1:9".to_owned()),
+            "SLUICE_DATA" => Some("/srv/sluice".to_owned()),
+            _ => None,
+        })
+        .unwrap();
+    assert_eq!(config.listen.port(), 9);
+    assert_eq!(config.data, Path::new("/srv/sluice"));
+    let bad = Config::default().with_environment(|_| Some("nowhere".to_owned()));
+    assert!(bad.unwrap_err().to_string().contains("127.0.0.1:8080"));
+}
+
+#[test]
+fn durations_and_sizes_read_as_written() {
+    assert_eq!(parse_duration("1m30s").unwrap(), Duration::from_secs(90));
+    assert_eq!(parse_duration("250ms").unwrap(), Duration::from_millis(250));
+    assert_eq!(parse_size("8MiB").unwrap(), 8 << 20);
+    assert_eq!(parse_size("5 MB").unwrap(), 5_000_000);
+    for bad in [
+        "",
+        "s",
+        "10",
+        "10x",
+        "-1s",
+        "1.5s",
+        "99999999999999999999s",
+        "99999999999999d",
+    ] {
+        assert!(parse_duration(bad).is_err(), "{bad}");
+    }
+    for bad in ["", "MiB", "1QiB", "-1", "99999999999GiB", "99999999999TiB"] {
+        assert!(parse_size(bad).is_err(), "{bad}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn durations_and_sizes_round_trip(ms in 0_u64..1 << 40, bytes in any::<u64>()) {
+        let duration = Duration::from_millis(ms);
+        prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,40}") {
+        _ = parse_duration(&text);
+        _ = parse_size(&text);
+        _ = parse(&text);
+    }
+}

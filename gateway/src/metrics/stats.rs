@@ -1,0 +1,62 @@
+//! `/api/v1/stats`: what `sluice top` shows.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::observer::Observer;
+use super::window::{Summary, Window};
+use super::{Metrics, engine};
+use crate::router::RouteTable;
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    uptime_seconds: f64,
+    deployments: Vec<DeploymentStats<'a>>,
+}
+
+#[derive(Serialize)]
+struct DeploymentStats<'a> {
+    name: &'a str,
+    revision: &'a str,
+    /// The last minute.
+    #[serde(flatten)]
+    minute: Summary,
+    /// The last five.
+    five_minutes: Summary,
+    #[serde(flatten)]
+    engine: engine::Gauges,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Metrics {
+    /// The answer as JSON: rates per second, times in milliseconds.
+    #[must_use]
+    pub fn stats(&self, routes: &RouteTable, observer: &Observer) -> Vec<u8> {
+        let now = Instant::now().saturating_duration_since(self.started);
+        let empty = Window::default();
+        observer.with_windows(|windows| {
+            let deployments = routes
+                .deployments()
+                .iter()
+                .map(|deployment| {
+                    let key = (deployment.name.clone(), deployment.revision.clone());
+                    let window = windows.get(&key).unwrap_or(&empty);
+                    DeploymentStats {
+                        name: &deployment.name,
+                        revision: &deployment.revision,
+                        minute: window.summary(now, MINUTE),
+                        five_minutes: window.summary(now, 5 * MINUTE),
+                        engine: engine::Gauges::of(&deployment.target),
+                    }
+                })
+                .collect();
+            let stats = Stats {
+                uptime_seconds: now.as_secs_f64(),
+                deployments,
+            };
+            serde_json::to_vec(&stats).unwrap_or_default()
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! Connections to one upstream.
+//!
+//! Names are resolved when the pool is made and again in the background, so that
+//! no request ever waits for DNS: a new connection takes what is known.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::Full;
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use tower::Service;
+
+use super::PoolError;
+use crate::config::UpstreamConfig;
+use crate::server::certificates;
+
+/// Client of one upstream, with its own pool of connections.
+pub(super) type Upstream = Client<Timed<HttpsConnector<HttpConnector<Resolved>>>, Full<Bytes>>;
+
+/// Unused connections kept open to one upstream.
+const MAX_IDLE: usize = 1024;
+/// How soon a name that could not be resolved is tried again.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// A client for `base`. Resolves its name once before it comes back; a name that
+/// cannot be resolved is logged and tried again, not an error.
+pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstream, PoolError> {
+    let resolved = Resolved::of(base, config.resolve_every).await;
+    let mut tcp = HttpConnector::new_with_resolver(resolved);
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(Duration::from_secs(60)));
+    tcp.set_connect_timeout(Some(config.connect_timeout));
+    let tls = HttpsConnectorBuilder::new()
+        .with_tls_config(tls(config)?)
+        .https_or_http()
+        .enable_http1();
+    let connector = tls.enable_http2().wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(config.keep_alive)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .http2_only(config.http2)
+        .build(Timed {
+            connector,
+            limit: config.connect_timeout,
+        }))
+}
+
+fn tls(config: &UpstreamConfig) -> Result<ClientConfig, PoolError> {
+    // Named explicitly: a process-wide default would panic if two crates set it.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| PoolError::Tls(error.to_string()))?;
+    let Some(path) = &config.ca_file else {
+        return Ok(builder.with_webpki_roots().with_no_client_auth());
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path).map_err(PoolError::Tls)? {
+        roots
+            .add(certificate)
+            .map_err(|error| PoolError::Tls(format!("{}: {error}", path.display())))?;
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A connector with a limit on everything it does, TLS included.
+#[derive(Debug, Clone)]
+pub(super) struct Timed<C> {
+    connector: C,
+    limit: Duration,
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<C> Service<Uri> for Timed<C>
+where
+    C: Service<Uri, Error = BoxError, Future: Send + 'static>,
+    C::Response: Send,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connected = tokio::time::timeout(self.limit, self.connector.call(uri));
+        Box::pin(async move {
+            match connected.await {
+                Ok(result) => result,
+                Err(_) => Err("connecting took too long".into()),
+            }
+        })
+    }
+}
+
+/// A resolver that only looks up what is known.
+#[derive(Debug, Clone)]
+pub(super) struct Resolved {
+    addresses: Arc<ArcSwap<Vec<SocketAddr>>>,
+}
+
+impl Resolved {
+    async fn of(base: &Uri, every: Duration) -> Self {
+        let addresses = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        let host = base
+            .host()
+            .unwrap_or_default()
+            .trim_matches(['[', ']'])
+            .to_owned();
+        // The connector reads addresses out of URLs by itself.
+        if host.parse::<std::net::IpAddr>().is_err() {
+            resolve(&host, &addresses).await;
+            tokio::spawn(refresh(host, Arc::downgrade(&addresses), every));
+        }
+        Self { addresses }
+    }
+}
+
+async fn resolve(host: &str, addresses: &ArcSwap<Vec<SocketAddr>>) {
+    match tokio::net::lookup_host((host, 0)).await {
+        Ok(found) => {
+            let found: Vec<_> = found.collect();
+            if !found.is_empty() {
+                addresses.store(Arc::new(found));
+            }
+        }
+        // What was known before stays: DNS that is down must not stop traffic.
+        Err(error) => tracing::warn!(host, %error, "cannot resolve an upstream's name"),
+    }
+}
+
+/// Ends when the pool is gone.
+async fn refresh(host: String, known: Weak<ArcSwap<Vec<SocketAddr>>>, every: Duration) {
+    loop {
+        let empty = known.upgrade().is_none_or(|known| known.load().is_empty());
+        tokio::time::sleep(if empty {
+            RESOLVE_AGAIN.min(every)
+        } else {
+            every
+        })
+        .await;
+        let Some(addresses) = known.upgrade() else {
+            return;
+        };
+        resolve(&host, &addresses).await;
+    }
+}
+
+impl Service<Name> for Resolved {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let addresses = Vec::clone(&self.addresses.load());
+        std::future::ready(if addresses.is_empty() {
+            Err(io::Error::other(format!("{name} cannot be resolved")))
+        } else {
+            Ok(addresses.into_iter())
+        })
+    }
+}

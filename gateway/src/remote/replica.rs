@@ -1,0 +1,234 @@
+//! One upstream: its address, its load, its standing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Uri};
+use parking_lot::Mutex;
+
+use super::PoolError;
+use super::balance::{Load, smooth};
+use super::connect::{self, Upstream};
+use super::outlier::{Admission, Event, Outlier};
+use super::pool::Shared;
+use crate::config::UpstreamConfig;
+
+/// One upstream of a pool.
+#[derive(Debug)]
+pub struct Replica {
+    label: String,
+    base: Uri,
+    /// Path of the base URL without its last slash, usually `/v1`.
+    prefix: String,
+    pub(super) client: Upstream,
+    in_flight: AtomicU32,
+    latency_ns: AtomicU64,
+    failures: AtomicU64,
+    /// False as long as the outlier detector has nothing to remember, so that
+    /// healthy requests never take its lock.
+    suspect: AtomicBool,
+    outlier: Mutex<Outlier>,
+}
+
+impl Replica {
+    pub(super) async fn new(url: &str, config: &UpstreamConfig) -> Result<Self, PoolError> {
+        let invalid = |reason: String| PoolError::Url {
+            url: url.to_owned(),
+            reason,
+        };
+        let base: Uri = url.parse().map_err(|error| invalid(format!("{error}")))?;
+        if base.scheme().is_none() || base.host().is_none() {
+            return Err(invalid("it must look like http://host:port/v1".to_owned()));
+        }
+        Ok(Self {
+            // Credentials in a URL would end up in metrics.
+            label: match base.authority() {
+                Some(authority) => {
+                    let host = authority.as_str();
+                    host.rsplit_once('@')
+                        .map_or(host, |(_, host)| host)
+                        .to_owned()
+                }
+                None => url.to_owned(),
+            },
+            prefix: base.path().trim_end_matches('/').to_owned(),
+            client: connect::client(&base, config).await?,
+            base,
+            in_flight: AtomicU32::new(0),
+            latency_ns: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            outlier: Mutex::new(Outlier::default()),
+        })
+    }
+
+    /// `host:port`, for labels and messages.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Requests in flight, streams included.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Failures so far.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Whether it is left alone at the moment.
+    #[must_use]
+    pub fn is_ejected(&self) -> bool {
+        self.suspect.load(Relaxed) && self.outlier.lock().is_ejected()
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load {
+            in_flight: self.in_flight(),
+            latency: Duration::from_nanos(self.latency_ns.load(Relaxed)),
+        }
+    }
+
+    pub(super) fn admission(&self, now: Instant) -> Admission {
+        if self.suspect.load(Relaxed) {
+            self.outlier.lock().admission(now)
+        } else {
+            Admission::Open
+        }
+    }
+
+    /// Where a request's path lies here: `/v1/x` under the base URL, other paths
+    /// (`/tokenize`) beside its `/v1`.
+    pub(super) fn uri(&self, client: &Uri) -> Option<Uri> {
+        let asked = client.path_and_query().map_or("/", PathAndQuery::as_str);
+        let path = match asked.strip_prefix("/v1/") {
+            Some(rest) => format!("{}/{rest}", self.prefix),
+            None => format!(
+                "{}{asked}",
+                self.prefix.strip_suffix("/v1").unwrap_or(&self.prefix)
+            ),
+        };
+        let mut parts = self.base.clone().into_parts();
+        parts.path_and_query = Some(path.parse().ok()?);
+        Uri::from_parts(parts).ok()
+    }
+}
+
+/// A request on its way to a replica: counts as in flight until it is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pool: Arc<Shared>,
+    index: usize,
+    probe: bool,
+    settled: bool,
+}
+
+impl Ticket {
+    /// `None` when the replica is a probe's and another request was first.
+    pub(super) fn take(pool: &Arc<Shared>, index: usize, now: Instant) -> Option<Self> {
+        let replica = &pool.replicas[index];
+        let probe = match replica.admission(now) {
+            Admission::Open => false,
+            Admission::Probe if replica.outlier.lock().begin_probe(now) => true,
+            Admission::Probe | Admission::Closed => return None,
+        };
+        replica.in_flight.fetch_add(1, Relaxed);
+        Some(Self {
+            pool: Arc::clone(pool),
+            index,
+            probe,
+            settled: false,
+        })
+    }
+
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(super) fn replica(&self) -> &Replica {
+        &self.pool.replicas[self.index]
+    }
+
+    /// Longest silence in the middle of an answer.
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.pool.idle_timeout
+    }
+
+    /// The head of an answer came after `latency`.
+    pub(super) fn answered(&mut self, latency: Duration, event: Event) {
+        if event == Event::Success {
+            let replica = self.replica();
+            let old = Duration::from_nanos(replica.latency_ns.load(Relaxed));
+            let new = smooth(old, latency);
+            replica
+                .latency_ns
+                .store(u64::try_from(new.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        }
+        self.settle(event);
+    }
+
+    /// Notes what became of the request. A stream may fail after it has begun,
+    /// so more than one call counts.
+    pub(super) fn settle(&mut self, event: Event) {
+        self.settled = true;
+        let replica = self.replica();
+        if event == Event::Failure {
+            replica.failures.fetch_add(1, Relaxed);
+        }
+        let nothing_to_note = event != Event::Failure && !replica.suspect.load(Relaxed);
+        if nothing_to_note {
+            return;
+        }
+        let mut outlier = replica.outlier.lock();
+        let before = outlier.is_ejected();
+        let may_eject = self.pool.may_eject();
+        outlier.on(
+            event,
+            super::now(),
+            self.probe,
+            may_eject,
+            &self.pool.policy,
+        );
+        replica.suspect.store(!outlier.is_clean(), Relaxed);
+        match (before, outlier.is_ejected()) {
+            (false, true) => {
+                self.pool.ejected.fetch_add(1, Relaxed);
+                tracing::warn!(upstream = replica.label(), "upstream ejected");
+            }
+            (true, false) => {
+                self.pool.ejected.fetch_sub(1, Relaxed);
+                tracing::info!(upstream = replica.label(), "upstream readmitted");
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.settle(Event::Unknown);
+        }
+        self.replica().in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// `Bearer …` for an upstream, marked so that it is never printed.
+pub(super) fn authorization(key: &str) -> Result<HeaderValue, PoolError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| PoolError::Key)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Whether an answer is an event stream.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}

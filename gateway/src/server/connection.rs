@@ -1,0 +1,206 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch as state};
+use tokio_rustls::TlsAcceptor;
+use tower::Service;
+
+use super::Phase;
+use super::watch::{Marked, Marks, Overdue, Patience};
+use crate::config::ServerConfig;
+use crate::{Body, Gateway};
+
+/// The stack, as connections call it. Always ready.
+pub(super) trait Stack:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Stack for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What all connections share.
+pub(super) struct Connections<S> {
+    shared: Arc<Shared<S>>,
+    phase: state::Receiver<Phase>,
+}
+
+struct Shared<S> {
+    stack: S,
+    protocol: auto::Builder<TokioExecutor>,
+    patience: Patience,
+    tls: Option<TlsAcceptor>,
+}
+
+impl<S: Stack> Connections<S> {
+    pub(super) fn new(
+        gateway: &Arc<Gateway>,
+        stack: S,
+        tls: Option<TlsAcceptor>,
+        phase: state::Receiver<Phase>,
+    ) -> Self {
+        let server = &gateway.config().server;
+        Self {
+            shared: Arc::new(Shared {
+                stack,
+                protocol: protocol(server),
+                patience: Patience::of(server),
+                tls,
+            }),
+            phase,
+        }
+    }
+
+    /// Serves a socket in its own task; `place` is given back when it ends.
+    pub(super) fn spawn(&self, socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        super::prepare(&socket);
+        let (shared, phase) = (Arc::clone(&self.shared), self.phase.clone());
+        tokio::spawn(async move {
+            let marks = Marks::new(Instant::now());
+            let socket = Marked::new(socket, Arc::clone(&marks));
+            match &shared.tls {
+                None => serve(&shared, socket, marks, phase, peer).await,
+                Some(tls) => {
+                    let handshake = tokio::time::timeout(shared.patience.head, tls.accept(socket));
+                    match handshake.await {
+                        Ok(Ok(stream)) => serve(&shared, stream, marks, phase, peer).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                    }
+                }
+            }
+            drop(place);
+        });
+    }
+}
+
+fn protocol(server: &ServerConfig) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // `watch` does it, without a timer for each request.
+        .header_read_timeout(None)
+        .max_buf_size(server.max_head)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(server.max_streams)
+        .max_header_list_size(u32::try_from(server.max_head).unwrap_or(u32::MAX))
+        // A client that opens and resets streams in a loop (CVE-2023-44487) is cut off.
+        .max_pending_accept_reset_streams(64)
+        .keep_alive_interval(server.idle_timeout / 2)
+        .keep_alive_timeout(server.head_timeout);
+    builder
+}
+
+async fn serve<S, T>(
+    shared: &Shared<S>,
+    io: T,
+    marks: Arc<Marks>,
+    mut phase: state::Receiver<Phase>,
+    peer: SocketAddr,
+) where
+    S: Stack,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let requests = Requests {
+        stack: shared.stack.clone(),
+        marks: Arc::clone(&marks),
+        phase: phase.clone(),
+    };
+    let mut connection = pin!(shared.protocol.serve_connection(TokioIo::new(io), requests));
+    let rhythm = shared.patience.rhythm();
+    let mut look = pin!(tokio::time::sleep(rhythm));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+                return;
+            }
+            changed = phase.wait_for(|phase| match phase {
+                Phase::Serving | Phase::Leaving => false,
+                Phase::Draining => !draining,
+                Phase::Closing => true,
+            }) => match changed.as_deref() {
+                Ok(Phase::Draining) => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ => return,
+            },
+            () = look.as_mut() => {
+                match marks.overdue(shared.patience) {
+                    None => {}
+                    // Closes cleanly: nothing is in flight.
+                    Some(Overdue::Idle) => connection.as_mut().graceful_shutdown(),
+                    Some(overdue @ (Overdue::Head | Overdue::Write)) => {
+                        tracing::debug!(%peer, ?overdue, "connection took too long");
+                        return;
+                    }
+                }
+                look.as_mut().reset(tokio::time::Instant::now() + rhythm);
+            }
+        }
+    }
+}
+
+/// The stack as one connection's service.
+struct Requests<S> {
+    stack: S,
+    marks: Arc<Marks>,
+    phase: state::Receiver<Phase>,
+}
+
+impl<S: Stack> hyper::service::Service<Request<Incoming>> for Requests<S> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let http2 = request.version() == Version::HTTP_2;
+        request.extensions_mut().insert(self.marks.request(http2));
+        // Always ready: the stack answers 503 instead of making clients wait.
+        let answer = self.stack.clone().call(request);
+        let phase = self.phase.clone();
+        Box::pin(async move {
+            let mut response = match answer.await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            if !http2 && *phase.borrow() != Phase::Serving {
+                // The client opens its next connection elsewhere.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok(response)
+        })
+    }
+}

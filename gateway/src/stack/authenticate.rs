@@ -1,0 +1,44 @@
+//! Layer 4: who asks.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::around::{Inner, Middleware};
+use super::{Access, Route};
+use crate::auth::AuthError;
+use crate::error::ApiError;
+use crate::{Body, Gateway, RequestContext};
+
+#[derive(Clone, Copy)]
+pub(super) struct Authenticate;
+
+impl Middleware for Authenticate {
+    async fn handle<S: Inner>(
+        gateway: Arc<Gateway>,
+        mut request: Request<Incoming>,
+        rest: S,
+    ) -> Response<Body> {
+        let auth = &gateway.config().auth;
+        let open = match Route::of(request.uri().path()).access() {
+            Access::Open => true,
+            Access::Operations => auth.open_metrics,
+            Access::Full => false,
+        };
+        if auth.required && !open {
+            match gateway.keys().authenticate(request.headers()) {
+                Ok(account) => {
+                    if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+                        context.priority = account.principal.priority;
+                        context.principal = Some(Arc::clone(&account.principal));
+                        context.outcome.set_account(account);
+                    }
+                }
+                Err(AuthError::Missing) => return ApiError::missing_api_key().into_response(),
+                Err(AuthError::Unknown) => return ApiError::invalid_api_key().into_response(),
+            }
+        }
+        rest.run(request).await
+    }
+}

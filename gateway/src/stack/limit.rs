@@ -1,0 +1,105 @@
+//! Layer 5: how much one key may ask a minute.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+
+use super::around::{Inner, Middleware};
+use super::{Access, Route};
+use crate::error::{ApiError, RateLimit};
+use crate::limits::{Exceeded, Level, RateLimiter, format_reset};
+use crate::metrics::Shed;
+use crate::{Body, Gateway, RequestContext};
+
+#[derive(Clone, Copy)]
+pub(super) struct Limit;
+
+impl Middleware for Limit {
+    async fn handle<S: Inner>(
+        gateway: Arc<Gateway>,
+        request: Request<Incoming>,
+        rest: S,
+    ) -> Response<Body> {
+        if Route::of(request.uri().path()).access() != Access::Full {
+            return rest.run(request).await;
+        }
+        let Some(context) = request.extensions().get::<RequestContext>() else {
+            return rest.run(request).await;
+        };
+        let outcome = Arc::clone(&context.outcome);
+        let limiter = outcome.limiter().unwrap_or_else(|| gateway.anonymous());
+        if limiter.is_unlimited() {
+            return rest.run(request).await;
+        }
+        let estimate = estimate(request.headers());
+        if let Err(exceeded) = limiter.take(context.received, estimate) {
+            gateway.metrics().shed(match exceeded.what {
+                "tokens" => Shed::Tokens,
+                _ => Shed::Requests,
+            });
+            let mut response = refusal(exceeded).into_response();
+            describe(limiter, response.headers_mut());
+            return response;
+        }
+        outcome.reserve(estimate);
+        let mut response = rest.run(request).await;
+        describe(limiter, response.headers_mut());
+        response
+    }
+}
+
+/// Tokens to reserve before anything is read: a token is about four bytes of
+/// JSON. Settled when the outcome is known.
+fn estimate(headers: &HeaderMap) -> u64 {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
+        .map_or(256, |bytes| (bytes / 4).max(1))
+}
+
+fn refusal(exceeded: Exceeded) -> ApiError {
+    let (limit, unit) = match exceeded.what {
+        "tokens" => (RateLimit::Tokens, "tokens"),
+        _ => (RateLimit::Requests, "requests"),
+    };
+    let message = format!(
+        "Rate limit reached: {} {unit} per minute. Please try again in {}.",
+        exceeded.limit,
+        format_reset(exceeded.retry_after)
+    );
+    ApiError::rate_limited(limit, message, exceeded.retry_after)
+}
+
+/// OpenAI's `x-ratelimit-*` headers.
+fn describe(limiter: &RateLimiter, headers: &mut HeaderMap) {
+    const NAMES: [[HeaderName; 3]; 2] = [
+        [
+            HeaderName::from_static("x-ratelimit-limit-requests"),
+            HeaderName::from_static("x-ratelimit-remaining-requests"),
+            HeaderName::from_static("x-ratelimit-reset-requests"),
+        ],
+        [
+            HeaderName::from_static("x-ratelimit-limit-tokens"),
+            HeaderName::from_static("x-ratelimit-remaining-tokens"),
+            HeaderName::from_static("x-ratelimit-reset-tokens"),
+        ],
+    ];
+    for (level, [limit, remaining, reset]) in limiter.levels(Instant::now()).into_iter().zip(NAMES)
+    {
+        let Some(Level {
+            limit: of,
+            remaining: left,
+            reset: until,
+        }) = level
+        else {
+            continue;
+        };
+        headers.insert(limit, HeaderValue::from(of));
+        headers.insert(remaining, HeaderValue::from(left));
+        if let Ok(value) = HeaderValue::from_str(&format_reset(until)) {
+            headers.insert(reset, value);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The one list of layers, in the order in which a request meets them.
+
+pub mod access_log;
+mod admit;
+mod around;
+mod authenticate;
+mod deadline;
+mod limit;
+mod request_id;
+mod rescue;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use tower::{Service, ServiceBuilder, service_fn};
+
+use crate::metrics::{CONTENT_TYPE, Shed};
+use crate::{Body, Gateway, api, full};
+use around::Around;
+pub use request_id::{REQUEST_ID, REVISION};
+pub use route::{Access, Route};
+
+/// Everything between a connection and the endpoints. Cheap to clone.
+pub fn build(
+    gateway: &Arc<Gateway>,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    let endpoints = {
+        let gateway = Arc::clone(gateway);
+        service_fn(move |request| {
+            let gateway = Arc::clone(&gateway);
+            async move { Ok::<_, Infallible>(endpoint(gateway, request).await) }
+        })
+    };
+    ServiceBuilder::new()
+        // Gives the request its id and context; puts id and revision on the answer.
+        .layer(Around::new(gateway, request_id::RequestId))
+        // Sees every answer to its last byte: log line, metrics, settling, permit.
+        .layer(Around::new(gateway, access_log::AccessLog))
+        // A panic below is a 500, not a lost connection.
+        .layer(Around::new(gateway, rescue::Rescue))
+        // Who asks: 401 without a known key.
+        .layer(Around::new(gateway, authenticate::Authenticate))
+        // How much: 429 beyond the key's requests or tokens a minute.
+        .layer(Around::new(gateway, limit::Limit))
+        // Until when: x-request-timeout-ms; 504 if there is no head by then.
+        .layer(Around::new(gateway, deadline::Deadline))
+        // Whether there is room: 503 at once when too much is in flight.
+        .layer(Around::new(gateway, admit::Admit))
+        .service(endpoints)
+}
+
+async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
+    let get = request.method() == http::Method::GET;
+    match Route::of(request.uri().path()) {
+        Route::Metrics if get => {
+            let text = gateway.metrics().render(&gateway.routes());
+            with_type(full(text), CONTENT_TYPE)
+        }
+        Route::Stats if get => {
+            let stats = gateway
+                .metrics()
+                .stats(&gateway.routes(), gateway.observer());
+            with_type(full(stats), "application/json")
+        }
+        _ => {
+            let noted = Arc::clone(&gateway);
+            let response = api::route(gateway, request).await;
+            if response.status() == http::StatusCode::SERVICE_UNAVAILABLE {
+                noted.metrics().shed(Shed::Queue);
+            }
+            response
+        }
+    }
+}
+
+fn with_type(body: Body, media_type: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
+    let value = http::HeaderValue::from_static(media_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    response
+}
