@@ -20,6 +20,7 @@ pub mod grammar;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
+pub mod tensor;
 pub mod tokenizer;
 
 pub use error::{BackendError, LoadError, SubmitError};

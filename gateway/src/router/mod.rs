@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sluice_engine::tensor::TensorModel;
+
 use crate::metrics::Series;
 use crate::remote::RemotePool;
 
@@ -76,7 +78,10 @@ pub enum Target {
 /// handles, cheap to clone.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum LocalModel {}
+pub enum LocalModel {
+    /// Named tensors in, named tensors out (`/v2`).
+    Tensor(TensorModel),
+}
 
 /// A model name led nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -52,6 +52,27 @@ macro_rules! datatypes {
                 self.len() == 0
             }
 
+            /// `count` elements of zero, `false` or the empty string.
+            #[must_use]
+            pub fn zeros(datatype: Datatype, count: usize) -> Self {
+                match datatype {
+                    $(Datatype::$variant => Self::$variant(vec![<$element>::default(); count]),)+
+                }
+            }
+
+            /// Adds elements of the same type at the end; `false`, and nothing
+            /// added, when the type is another.
+            #[must_use]
+            pub fn append(&mut self, more: TensorSlice<'_>) -> bool {
+                match (self, more) {
+                    $((Self::$variant(data), TensorSlice::$variant(more)) => {
+                        data.extend_from_slice(more);
+                        true
+                    })+
+                    _ => false,
+                }
+            }
+
             /// The same elements, borrowed.
             #[must_use]
             pub fn as_slice(&self) -> TensorSlice<'_> {
@@ -63,7 +84,13 @@ macro_rules! datatypes {
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub enum TensorSlice<'a> { $(#[doc = $doc] $variant(&'a [$element]),)+ }
 
-        impl TensorSlice<'_> {
+        impl<'a> TensorSlice<'a> {
+            /// Some of the elements; `None` when the range reaches beyond them.
+            #[must_use]
+            pub fn range(self, range: std::ops::Range<usize>) -> Option<Self> {
+                match self { $(Self::$variant(data) => data.get(range).map(Self::$variant),)+ }
+            }
+
             /// Element type.
             #[must_use]
             pub fn datatype(&self) -> Datatype {

@@ -1,0 +1,263 @@
+//! The owner thread of one tensor model: takes requests from the queue, runs
+//! them, answers. A failure of one run is an answer; only a device that is gone
+//! ends the thread.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+
+use super::queue::{Job, Queue};
+use super::{InferError, NamedTensor, Signature, TensorData, TensorOptions, TensorStats, batch};
+use crate::backend::onnx::{Dimension, OnnxSession, Tensor, TensorView};
+use crate::error::{BackendError, LoadError};
+
+/// What is run; built and used on the owner thread only.
+pub(super) trait Graph: 'static {
+    /// Runs once. Outputs come in the order of `wanted`, which is not empty.
+    fn run(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        wanted: &[&str],
+    ) -> Result<Vec<Tensor>, BackendError>;
+}
+
+impl Graph for OnnxSession {
+    fn run(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        wanted: &[&str],
+    ) -> Result<Vec<Tensor>, BackendError> {
+        Self::run(self, inputs, wanted)
+    }
+}
+
+/// Starts the thread; returns the signature when the graph is built and has run.
+pub(super) fn start<G: Graph>(
+    name: &str,
+    build: impl FnOnce() -> Result<(Signature, G), LoadError> + Send + 'static,
+    queue: Arc<Queue>,
+    stats: Arc<TensorStats>,
+    options: &TensorOptions,
+) -> Result<Arc<Signature>, LoadError> {
+    let (ready, started) = bounded(1);
+    let model = name.to_owned();
+    let max_batch = options.max_batch.max(1);
+    std::thread::Builder::new()
+        .name(format!("sluice {name}"))
+        .spawn(move || {
+            let built = catch_unwind(AssertUnwindSafe(build))
+                .unwrap_or_else(|panic| Err(LoadError::Runtime(message(&*panic).to_owned())));
+            let (signature, graph) = match built {
+                Ok((signature, graph)) => (Arc::new(signature), graph),
+                Err(error) => {
+                    _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            let max_rows = if signature.has_batch_dimension() {
+                max_batch
+            } else {
+                1
+            };
+            let mut worker = Worker {
+                model,
+                graph,
+                queue,
+                stats,
+            };
+            worker.warm_up(&signature);
+            if ready.send(Ok(signature)).is_ok() {
+                worker.work(max_rows);
+            }
+        })
+        .map_err(|error| LoadError::Runtime(format!("cannot start a thread: {error}")))?;
+    started
+        .recv()
+        .unwrap_or_else(|_| Err(LoadError::Runtime("the model's thread ended".to_owned())))
+}
+
+struct Worker<G> {
+    model: String,
+    graph: G,
+    queue: Arc<Queue>,
+    stats: Arc<TensorStats>,
+}
+
+impl<G: Graph> Worker<G> {
+    fn work(&mut self, max_rows: usize) {
+        while let Some(jobs) = self.queue.pop(max_rows) {
+            self.stats.run_begins(jobs.len());
+            let served = self.serve(jobs);
+            self.stats.run_ended();
+            if let Err(reason) = served {
+                tracing::error!(model = self.model, reason, "the device has failed");
+                self.queue.fail(&reason);
+                return;
+            }
+        }
+    }
+
+    /// Runs on zeros, so that the first client does not pay for ONNX Runtime's
+    /// first allocations. A graph may rightly dislike zeros: then nothing is lost.
+    fn warm_up(&mut self, signature: &Signature) {
+        let zeros: Vec<_> = signature
+            .inputs
+            .iter()
+            .map(|spec| {
+                let size = |dimension: &Dimension| match dimension {
+                    Dimension::Fixed(size) => *size,
+                    Dimension::Free(_) => 1,
+                };
+                let shape: Vec<_> = spec.shape.iter().map(size).collect();
+                let count = super::elements(&shape).unwrap_or(0);
+                NamedTensor {
+                    name: spec.name.clone(),
+                    data: TensorData::zeros(spec.datatype, count),
+                    shape,
+                }
+            })
+            .collect();
+        let wanted: Vec<_> = signature
+            .outputs
+            .iter()
+            .map(|spec| spec.name.as_str())
+            .collect();
+        if let Err(error) = self.run(&zeros, &wanted) {
+            tracing::debug!(model = self.model, %error, "warm-up on zeros");
+        }
+    }
+
+    /// Answers every job; `Err` when the device is gone for good.
+    fn serve(&mut self, jobs: Vec<Job>) -> Result<(), String> {
+        let began = Instant::now();
+        for job in &jobs {
+            self.stats
+                .queue
+                .add(began.saturating_duration_since(job.submitted));
+        }
+        if jobs.len() > 1 {
+            return self.serve_merged(jobs);
+        }
+        self.serve_each(jobs)
+    }
+
+    /// One run for all. If that fails, each job gets a run of its own, so that
+    /// none fails for its neighbour's input.
+    fn serve_merged(&mut self, jobs: Vec<Job>) -> Result<(), String> {
+        let began = Instant::now();
+        let (Some(first), Some(merged)) = (jobs.first(), batch::merge(&jobs)) else {
+            return self.serve_each(jobs);
+        };
+        let wanted: Vec<_> = first.wanted.iter().map(|name| &**name).collect();
+        self.stats.compute_input.add(began.elapsed());
+        let outputs = match self.run_timed(&merged, &wanted) {
+            Ok(outputs) => outputs,
+            Err(BackendError::Fatal(reason)) => return Err(refuse(jobs, reason)),
+            Err(BackendError::Step(reason)) => {
+                tracing::debug!(
+                    model = self.model,
+                    reason,
+                    "a merged run failed; each runs alone"
+                );
+                return self.serve_each(jobs);
+            }
+        };
+        let computed = Instant::now();
+        let Some(dealt) = batch::split(&outputs, &jobs) else {
+            tracing::warn!(
+                model = self.model,
+                "the outputs have not one row for each input row: set max_batch to 1"
+            );
+            return self.serve_each(jobs);
+        };
+        self.stats.compute_output.add(computed.elapsed());
+        self.stats
+            .computed(jobs.iter().map(|job| job.rows as u64).sum());
+        for (job, outputs) in jobs.into_iter().zip(dealt) {
+            job.answer(Ok(outputs));
+        }
+        Ok(())
+    }
+
+    fn serve_each(&mut self, jobs: Vec<Job>) -> Result<(), String> {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            let wanted: Vec<_> = job.wanted.iter().map(|name| &**name).collect();
+            match self.run_timed(&job.inputs, &wanted) {
+                Ok(outputs) => {
+                    let computed = Instant::now();
+                    let outputs = named(&wanted, outputs);
+                    self.stats.compute_output.add(computed.elapsed());
+                    self.stats.computed(job.rows as u64);
+                    job.answer(Ok(outputs));
+                }
+                Err(BackendError::Step(reason)) => job.answer(Err(InferError::Failed(reason))),
+                Err(BackendError::Fatal(reason)) => {
+                    let lost = std::iter::once(job).chain(jobs).collect();
+                    return Err(refuse(lost, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run_timed(
+        &mut self,
+        inputs: &[NamedTensor],
+        wanted: &[&str],
+    ) -> Result<Vec<Tensor>, BackendError> {
+        let began = Instant::now();
+        let result = self.run(inputs, wanted);
+        self.stats.compute_infer.add(began.elapsed());
+        result
+    }
+
+    /// One run; a panic in it is a failed step.
+    fn run(
+        &mut self,
+        inputs: &[NamedTensor],
+        wanted: &[&str],
+    ) -> Result<Vec<Tensor>, BackendError> {
+        let views: Vec<_> = inputs
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), view(tensor)))
+            .collect();
+        let graph = &mut self.graph;
+        catch_unwind(AssertUnwindSafe(|| graph.run(&views, wanted)))
+            .unwrap_or_else(|panic| Err(BackendError::Step(message(&*panic).to_owned())))
+    }
+}
+
+fn view(tensor: &NamedTensor) -> TensorView<'_> {
+    TensorView {
+        shape: &tensor.shape,
+        data: tensor.data.as_slice(),
+    }
+}
+
+fn named(wanted: &[&str], outputs: Vec<Tensor>) -> Vec<NamedTensor> {
+    let name = |(name, tensor): (&&str, Tensor)| NamedTensor {
+        name: (*name).to_owned(),
+        shape: tensor.shape,
+        data: tensor.data,
+    };
+    wanted.iter().zip(outputs).map(name).collect()
+}
+
+/// Answers all that the device's failure has cost.
+fn refuse(jobs: Vec<Job>, reason: String) -> String {
+    for job in jobs {
+        job.answer(Err(InferError::Unavailable(reason.clone())));
+    }
+    reason
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
+}
