@@ -32,7 +32,18 @@ impl Gauges {
     }
 
     fn of_local(model: &LocalModel) -> Self {
-        match *model {}
+        match model {
+            LocalModel::Tensor(tensor) => {
+                let stats = tensor.stats();
+                let runs = stats.executions();
+                Self {
+                    running: stats.running(),
+                    waiting: tensor.waiting() as u64,
+                    batch_size: (runs > 0).then(|| stats.inferences() as f64 / runs as f64),
+                    kv_usage: None,
+                }
+            }
+        }
     }
 }
 
