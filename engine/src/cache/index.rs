@@ -113,4 +113,9 @@ impl PrefixIndex {
             .and_then(|last| self.slots.get(&key.hashes()[last]))
             .map_or(&[], Vec::as_slice)
     }
+
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.slots.values().map(Vec::len).sum()
+    }
 }

@@ -17,6 +17,8 @@
 
 mod index;
 mod placement;
+#[cfg(test)]
+mod tests;
 
 pub use index::{BLOCK, PrefixKey};
 use index::{KeyMaker, PrefixIndex};

@@ -15,6 +15,8 @@ mod pacer;
 mod plan;
 mod queue;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -40,7 +42,8 @@ pub struct SchedulerOptions {
     pub step_budget: usize,
     /// New tokens of one sequence a step at most.
     pub prefill_chunk: usize,
-    /// Tokens a step at most whose logits are all wanted.
+    /// Tokens a step at most in chunks whose logits are all wanted (beside the one
+    /// row of each sequence that draws).
     pub logits_budget: usize,
     /// Time that a step should take while sequences decode.
     pub inter_token_target: Option<Duration>,

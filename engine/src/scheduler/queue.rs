@@ -13,7 +13,7 @@ use crate::request::Priority;
 pub const AGED_SHARE: u32 = 8;
 
 /// Tokens a tenant may take per round.
-const QUANTUM: i64 = 512;
+pub(super) const QUANTUM: i64 = 512;
 
 /// The waiting sequences. Bounded by admission (see `GeneratorHandle::submit`).
 #[derive(Debug)]
