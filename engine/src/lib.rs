@@ -17,10 +17,12 @@ pub mod error;
 pub mod folder;
 pub mod generator;
 pub mod grammar;
+pub mod language;
 pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod tensor;
+pub mod text;
 pub mod tokenizer;
 
 pub use error::{BackendError, LoadError, SubmitError};

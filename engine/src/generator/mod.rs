@@ -12,7 +12,6 @@
 //! as [`GeneratorOptions`] and [`crate::backend::Capabilities`] state.
 
 mod device;
-mod interim;
 mod options;
 mod stats;
 mod stream;
@@ -108,6 +107,7 @@ impl GeneratorHandle {
         let place = Place::take(shared, request.priority)?;
         let (sender, receiver) = mpsc::channel(request.params.max_tokens + OTHER_EVENTS);
         let cancelled = Arc::new(AtomicBool::new(false));
+        let prompt = Arc::clone(&request.prompt);
         let submission = Submission {
             request,
             events: sender,
@@ -122,6 +122,7 @@ impl GeneratorHandle {
             Ok(()) => Ok(Generation {
                 events: receiver,
                 cancelled,
+                prompt,
                 ended: false,
                 shared: Arc::clone(shared),
             }),
@@ -298,6 +299,7 @@ impl Drop for Place {
 pub struct Generation {
     events: mpsc::Receiver<GenerationEvent>,
     cancelled: Arc<AtomicBool>,
+    prompt: Arc<[u32]>,
     ended: bool,
     shared: Arc<Shared>,
 }
@@ -330,6 +332,12 @@ impl Generation {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(self.note(None)),
         }
+    }
+
+    /// The prompt's token ids, as submitted.
+    #[must_use]
+    pub fn prompt(&self) -> &[u32] {
+        &self.prompt
     }
 
     /// Ends the sequence within one step, with
