@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::request::Priority;
 use class::Class;
 
-pub(crate) use work::{Batch, Terms, WorkQueue, spawn_worker};
+pub(crate) use work::{Batch, Terms, Ticket, WorkQueue, spawn_worker};
 pub use work::{WorkError, WorkStats, WorkTimings};
 
 /// Of this many turns one goes to an overdue item, whatever its class: the
