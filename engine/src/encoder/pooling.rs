@@ -6,11 +6,11 @@ use crate::folder::Pooling;
 /// Pools the token vectors of one text: `hidden` is `[padded length, width]`, of
 /// which the first `tokens` rows count.
 pub(super) fn pool(pooling: Pooling, hidden: &[f32], width: usize, tokens: usize) -> Vec<f32> {
-    let rows = hidden.chunks_exact(width.max(1)).take(tokens);
+    let mut rows = hidden.chunks_exact(width.max(1)).take(tokens);
     let count = tokens.max(1) as f32;
     match pooling {
         Pooling::Cls => rows.take(1).flatten().copied().collect(),
-        Pooling::LastToken => rows.last().unwrap_or_default().to_vec(),
+        Pooling::LastToken => rows.next_back().unwrap_or_default().to_vec(),
         Pooling::Max => {
             let lowest = vec![f32::NEG_INFINITY; width];
             rows.fold(lowest, |max, row| combine(max, row, f32::max))
