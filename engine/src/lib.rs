@@ -13,7 +13,6 @@
 pub mod backend;
 pub mod batcher;
 pub mod cache;
-pub mod encoder;
 pub mod error;
 pub mod folder;
 pub mod generator;
@@ -23,6 +22,8 @@ pub mod request;
 pub mod sampler;
 pub mod scheduler;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod tokenizer;
 

@@ -13,7 +13,6 @@ use super::schema::check_schema;
 use super::{Grammar, GrammarError, GrammarSpec};
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;
-use crate::tokenizer::tools::ToolFormat;
 
 /// Bounds of compilation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +117,12 @@ impl GrammarCompiler {
             .lock()
             .insert(key, grammar.clone(), source.len(), &self.options);
         Ok(grammar)
+    }
+
+    /// Grammars in the cache.
+    #[must_use]
+    pub fn cached(&self) -> usize {
+        self.cache.lock().entries.len()
     }
 
     /// The text that identifies the grammar, and the grammar as llguidance takes it.
@@ -227,13 +232,10 @@ fn classify(message: &str) -> GrammarError {
 /// The marks of tool calls are text even where they are special tokens: grammars
 /// of tool calls spell them out.
 fn trie(tokenizer: &TextTokenizer) -> TokTrie {
-    let marks: Vec<u32> = ToolFormat::all_marks()
-        .filter_map(|mark| tokenizer.token_id(mark))
-        .collect();
     let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab_size())
         .map(|id| u32::try_from(id).unwrap_or(u32::MAX))
         .map(|id| {
-            let control = tokenizer.is_special(id) && !marks.contains(&id);
+            let control = tokenizer.is_special(id) && !tokenizer.tool_marks().contains(&id);
             if control || tokenizer.eos().contains(&id) {
                 let mut marked = vec![TokTrie::SPECIAL_TOKEN_MARKER];
                 marked.extend(tokenizer.spelling(id).unwrap_or_default().bytes());

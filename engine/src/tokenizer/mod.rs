@@ -16,13 +16,16 @@ pub mod tools;
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::Tokenizer;
 
 use crate::error::LoadError;
 use decoding::Decoding;
 use detokenizer::{Detokenizer, DetokenizerOptions};
+use tools::ToolFormat;
 
 pub use files::{SpecialTokens, TokenizerFiles};
 
@@ -51,6 +54,7 @@ pub struct TextTokenizer {
     special: SpecialTokens,
     bos: Option<u32>,
     eos: Vec<u32>,
+    tool_marks: Arc<HashSet<u32>>,
 }
 
 impl TextTokenizer {
@@ -91,7 +95,9 @@ impl TextTokenizer {
                 unique.push(id);
             }
         }
+        let tool_marks = Arc::new(ToolFormat::all_marks().filter_map(id).collect());
         Ok(Self {
+            tool_marks,
             inner,
             decoding,
             tokens,
@@ -111,27 +117,6 @@ impl TextTokenizer {
         self.inner
             .encode_fast(text, add_special)
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|e| TokenizeError::Failed(e.to_string()))
-    }
-
-    /// Token ids and token types of two texts as one input, with the special
-    /// tokens of the model's post-processor (`[CLS] A [SEP] B [SEP]`).
-    ///
-    /// # Errors
-    /// [`TokenizeError::Failed`].
-    pub fn encode_pair(
-        &self,
-        first: &str,
-        second: &str,
-    ) -> Result<(Vec<u32>, Vec<u32>), TokenizeError> {
-        self.inner
-            .encode_fast((first, second), true)
-            .map(|encoding| {
-                (
-                    encoding.get_ids().to_vec(),
-                    encoding.get_type_ids().to_vec(),
-                )
-            })
             .map_err(|e| TokenizeError::Failed(e.to_string()))
     }
 
@@ -247,10 +232,23 @@ impl TextTokenizer {
         &self.eos
     }
 
+    /// Tokens that mark tool calls. They are text to whoever reads the calls, even
+    /// where the vocabulary has them as special tokens.
+    #[must_use]
+    pub fn tool_marks(&self) -> &Arc<HashSet<u32>> {
+        &self.tool_marks
+    }
+
     /// Spellings of the special tokens, as chat templates use them.
     #[must_use]
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    /// The tokenizer as `tokenizer.json` holds it.
+    #[cfg(test)]
+    pub(crate) fn to_json(&self) -> String {
+        self.inner.to_string(false).unwrap_or_default()
     }
 
     /// What `id` contributes at the beginning of a text (`first`) or after it.

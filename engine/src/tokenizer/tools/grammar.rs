@@ -33,11 +33,11 @@ pub(super) fn forced(
     let mut grammar = match format {
         ToolFormat::Hermes => {
             let call = r#""<tool_call>" "\n" call "\n" "</tool_call>""#;
-            format!("start: one (\"\\n\" one){}\none: {call}\n", more(most))
+            format!("start: one {}\none: {call}\n", more("\"\\n\" one", most))
         }
-        ToolFormat::Llama3Json => format!("start: call (\"; \" call){}\n", more(most)),
+        ToolFormat::Llama3Json => format!("start: call {}\n", more("\"; \" call", most)),
         ToolFormat::Mistral => {
-            let list = format!("\"[\" call (\", \" call){} \"]\"", more(most));
+            let list = format!("\"[\" call {} \"]\"", more("\", \" call", most));
             format!("start: \"[TOOL_CALLS] \" {list}\n")
         }
     };
@@ -57,20 +57,20 @@ pub(super) fn strict(
     let mut grammar = match format {
         ToolFormat::Hermes => format!(
             "start: one{{0,{most}}} TEXT\n\
-             one: LEAD call \"\\n\"? \"</tool_call>\"\n\
-             LEAD[lazy]: /{ANY}<tool_call>\\n?/\n\
+             one: lead call \"\\n\"? \"</tool_call>\"\n\
+             lead[lazy]: /{ANY}<tool_call>\\n?/\n\
              TEXT: /{ANY}/ & ~/{ANY}<tool_call>{ANY}/\n"
         ),
         ToolFormat::Mistral => format!(
-            "start: TEXT | LEAD call (\",\" \" \"? call){} \"]\"\n\
-             LEAD[lazy]: /{ANY}\\[TOOL_CALLS\\] ?\\[/\n\
+            "start: TEXT | lead call {} \"]\"\n\
+             lead[lazy]: /{ANY}\\[TOOL_CALLS\\] ?\\[/\n\
              TEXT: /{ANY}/ & ~/{ANY}\\[TOOL_CALLS\\]{ANY}/\n",
-            more(most)
+            more("\",\" \" \"? call", most)
         ),
         ToolFormat::Llama3Json => format!(
-            "start: TEXT | \"<|python_tag|>\"? call (\";\" \" \"? call){}\n\
+            "start: TEXT | \"<|python_tag|>\"? call {}\n\
              TEXT: /([^{{<]{ANY}|<[^|]{ANY})?/\n",
-            more(most)
+            more("\";\" \" \"? call", most)
         ),
     };
     let tools: Vec<&ToolSpec> = tools.iter().collect();
@@ -78,9 +78,12 @@ pub(super) fn strict(
     Some(GrammarSpec::Lark(grammar))
 }
 
-/// Repetition of what follows the first call.
-fn more(most: usize) -> String {
-    format!("{{0,{}}}", most - 1)
+/// What may follow the first call, up to `most` calls in all.
+fn more(next: &str, most: usize) -> String {
+    match most {
+        0 | 1 => String::new(),
+        _ => format!("({next}){{0,{}}}", most - 1),
+    }
 }
 
 /// The rules `call`, `call0`, `call1`, …. `enforce_all`: the schemas of tools that
