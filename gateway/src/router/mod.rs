@@ -1,5 +1,7 @@
 //! From a model's name to where it runs.
 
+pub mod load;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

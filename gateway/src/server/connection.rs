@@ -15,31 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch as state};
 use tokio_rustls::TlsAcceptor;
-use tower::Service;
 
 use super::Phase;
 use super::watch::{Marked, Marks, Overdue, Patience};
 use crate::config::ServerConfig;
+use crate::stack::Inner;
 use crate::{Body, Gateway};
-
-/// The stack, as connections call it. Always ready.
-pub(super) trait Stack:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-}
-
-impl<S> Stack for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
-}
 
 /// What all connections share.
 pub(super) struct Connections<S> {
@@ -54,7 +35,7 @@ struct Shared<S> {
     tls: Option<TlsAcceptor>,
 }
 
-impl<S: Stack> Connections<S> {
+impl<S: Inner> Connections<S> {
     pub(super) fn new(
         gateway: &Arc<Gateway>,
         stack: S,
@@ -124,7 +105,7 @@ async fn serve<S, T>(
     mut phase: state::Receiver<Phase>,
     peer: SocketAddr,
 ) where
-    S: Stack,
+    S: Inner,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let requests = Requests {
@@ -179,7 +160,7 @@ struct Requests<S> {
     phase: state::Receiver<Phase>,
 }
 
-impl<S: Stack> hyper::service::Service<Request<Incoming>> for Requests<S> {
+impl<S: Inner> hyper::service::Service<Request<Incoming>> for Requests<S> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -188,13 +169,10 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for Requests<S> {
         let http2 = request.version() == Version::HTTP_2;
         request.extensions_mut().insert(self.marks.request(http2));
         // Always ready: the stack answers 503 instead of making clients wait.
-        let answer = self.stack.clone().call(request);
+        let answer = self.stack.clone().run(request);
         let phase = self.phase.clone();
         Box::pin(async move {
-            let mut response = match answer.await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            };
+            let mut response = answer.await;
             if !http2 && *phase.borrow() != Phase::Serving {
                 // The client opens its next connection elsewhere.
                 let close = HeaderValue::from_static("close");

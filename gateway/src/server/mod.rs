@@ -19,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch as state};
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Gateway, stack};
+use crate::Gateway;
+use crate::stack::{self, Inner};
 use connection::Connections;
 pub use stop::{Stop, StopHandle, Stopping};
 pub(crate) use tls::certificates;
@@ -121,14 +122,20 @@ impl Server {
 
     /// Serves until `stop` says so, then drains: not ready at once, accepting
     /// through the grace period, then finishing what is in flight.
-    pub async fn run(self, mut stop: Stop) -> Drained {
+    pub async fn run(self, stop: Stop) -> Drained {
+        let endpoints = stack::endpoints(&self.gateway);
+        self.run_with(endpoints, stop).await
+    }
+
+    /// The same with other endpoints behind the stack.
+    pub async fn run_with<S: Inner>(self, endpoints: S, mut stop: Stop) -> Drained {
         let server = self.gateway.config().server.clone();
         let (phase, phases) = state::channel(Phase::Serving);
         let acceptor = Acceptor {
             places: Arc::new(Semaphore::new(server.max_connections)),
             connections: Connections::new(
                 &self.gateway,
-                stack::build(&self.gateway),
+                stack::build(&self.gateway, endpoints),
                 self.tls.clone(),
                 phases,
             ),
@@ -170,7 +177,7 @@ struct Acceptor<S> {
     connections: Connections<S>,
 }
 
-impl<S: connection::Stack> Acceptor<S> {
+impl<S: Inner> Acceptor<S> {
     /// Never ends by itself.
     async fn accept_all(&self, listener: &TcpListener) {
         loop {

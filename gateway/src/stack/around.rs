@@ -12,11 +12,12 @@ use tower::{Layer, Service};
 
 use crate::{Body, Gateway};
 
-/// The rest of the stack, always ready.
-pub(super) trait Inner:
+/// A service within the stack: always ready, never failing.
+pub trait Inner:
     Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
     + Send
+    + Sync
     + 'static
 {
     /// Runs the rest. There is no error to handle: failures are responses.
@@ -35,6 +36,7 @@ impl<S> Inner for S where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
+        + Sync
         + 'static
 {
 }

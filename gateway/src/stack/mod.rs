@@ -17,29 +17,17 @@ use std::sync::Arc;
 
 use http::{Request, Response, header};
 use hyper::body::Incoming;
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{ServiceBuilder, service_fn};
 
 use crate::metrics::{CONTENT_TYPE, Shed};
 use crate::{Body, Gateway, api, full};
 use around::Around;
+pub use around::Inner;
 pub use request_id::{REQUEST_ID, REVISION};
 pub use route::{Access, Route};
 
-/// Everything between a connection and the endpoints. Cheap to clone.
-pub fn build(
-    gateway: &Arc<Gateway>,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ 'static {
-    let endpoints = {
-        let gateway = Arc::clone(gateway);
-        service_fn(move |request| {
-            let gateway = Arc::clone(&gateway);
-            async move { Ok::<_, Infallible>(endpoint(gateway, request).await) }
-        })
-    };
+/// Everything between a connection and `endpoints`. Cheap to clone.
+pub fn build<S: Inner>(gateway: &Arc<Gateway>, endpoints: S) -> impl Inner {
     ServiceBuilder::new()
         // Gives the request its id and context; puts id and revision on the answer.
         .layer(Around::new(gateway, request_id::RequestId))
@@ -56,6 +44,15 @@ pub fn build(
         // Whether there is room: 503 at once when too much is in flight.
         .layer(Around::new(gateway, admit::Admit))
         .service(endpoints)
+}
+
+/// What the stack stands around.
+pub fn endpoints(gateway: &Arc<Gateway>) -> impl Inner {
+    let gateway = Arc::clone(gateway);
+    service_fn(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { Ok::<_, Infallible>(endpoint(gateway, request).await) }
+    })
 }
 
 async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
