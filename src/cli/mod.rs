@@ -7,6 +7,7 @@ mod completions;
 mod embed;
 mod models;
 mod output;
+mod serve;
 mod top;
 
 use anyhow::Result;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
     name = "sluice",
     version,
     arg_required_else_help = true,
-    after_help = "Examples:\n  sluice chat 'My VPN is down'        # ask it something\n  sluice top                          # watch it work\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
+    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice chat 'My VPN is down'        # ask it something\n  sluice top                          # watch it work\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -27,6 +28,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Serve(serve::Serve),
     Chat(chat::Chat),
     Embed(embed::Embed),
     Models(models::Models),
@@ -38,6 +40,7 @@ enum Verb {
 impl Cli {
     pub(crate) async fn run(self) -> Result<()> {
         match self.verb {
+            Verb::Serve(verb) => verb.run().await,
             Verb::Chat(verb) => verb.run().await,
             Verb::Embed(verb) => verb.run().await,
             Verb::Models(verb) => verb.run().await,

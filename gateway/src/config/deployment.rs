@@ -56,6 +56,43 @@ pub struct DeploymentConfig {
     pub provider: ProviderConfig,
 }
 
+impl DeploymentConfig {
+    /// A folder under a name, all else by default.
+    #[must_use]
+    pub fn of_folder(name: impl Into<String>, folder: impl Into<PathBuf>) -> Self {
+        Self {
+            path: Some(folder.into()),
+            ..Self::named(name.into())
+        }
+    }
+
+    /// An upstream under a name, all else by default.
+    #[must_use]
+    pub fn of_upstream(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            upstream: vec![url.into()],
+            ..Self::named(name.into())
+        }
+    }
+
+    fn named(name: String) -> Self {
+        Self {
+            name,
+            path: None,
+            upstream: Vec::new(),
+            model: None,
+            api_key_env: None,
+            revision: None,
+            slots: None,
+            context: None,
+            memory: None,
+            threads: None,
+            max_waiting: None,
+            provider: ProviderConfig::Cpu,
+        }
+    }
+}
+
 /// Execution provider of ONNX Runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,6 +1,5 @@
 //! The few fields of a request that routing needs, read without building the rest.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -33,6 +32,10 @@ impl Envelope {
     /// # Errors
     /// The body is not a JSON object, or `model` is not a string.
     pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        // A derived struct would also be read from an array.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(serde::de::Error::custom("expected a JSON object"));
+        }
         let fields: Fields<'_> = serde_json::from_slice(body)?;
         let stream = fields.stream.is_some_and(|raw| raw.get() == "true");
         let Some(raw) = fields.model else {
@@ -42,11 +45,11 @@ impl Envelope {
                 stream,
             });
         };
-        let model: Cow<'_, str> = serde_json::from_str(raw.get())?;
+        let model: String = serde_json::from_str(raw.get())?;
         // `raw` borrows from `body`, so the distance of their addresses is its offset.
         let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
         Ok(Self {
-            model: Some(model.into_owned()),
+            model: Some(model),
             model_span: Some(start..start + raw.get().len()),
             stream,
         })

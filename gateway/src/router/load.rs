@@ -1,16 +1,30 @@
 //! From the configuration to deployments: models loaded, pools made.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Deployment, Target};
+use sluice_engine::LoadError;
+use sluice_engine::backend::onnx::{Provider, init_runtime};
+use sluice_engine::folder::{ModelFolder, ModelKind};
+use sluice_engine::tensor::{TensorModel, TensorOptions};
+
+use super::{Deployment, LocalModel, Target};
 use crate::Gateway;
-use crate::config::DeploymentConfig;
+use crate::config::{DeploymentConfig, ProviderConfig};
 use crate::remote::{PoolError, RemotePool};
 
 /// A deployment cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
+    /// Its folder cannot be loaded.
+    #[error("deployment `{name}`: {source}")]
+    Load {
+        /// Name of the deployment.
+        name: String,
+        /// Why.
+        source: LoadError,
+    },
     /// Its upstreams cannot be used.
     #[error("deployment `{name}`: {source}")]
     Pool {
@@ -29,11 +43,82 @@ pub enum DeployError {
     },
 }
 
-/// A deployment in front of upstreams.
+/// Loads what a `[[deployment]]` asks for.
 ///
 /// # Errors
 /// [`DeployError`]
-pub async fn remote(
+pub async fn deployment(
+    gateway: &Gateway,
+    config: &DeploymentConfig,
+) -> Result<Arc<Deployment>, DeployError> {
+    match &config.path {
+        None => remote(gateway, config).await,
+        Some(path) => {
+            let (path, data) = (path.clone(), gateway.config().data.clone());
+            let options = config.clone();
+            // Reading and warming up takes seconds and must not hold the runtime's threads.
+            let loading = tokio::task::spawn_blocking(move || local(&path, &data, &options));
+            let loaded = match loading.await {
+                Ok(loaded) => loaded,
+                Err(panic) => Err(LoadError::Runtime(format!("loading failed: {panic}"))),
+            };
+            let (model, digest) = loaded.map_err(|source| DeployError::Load {
+                name: config.name.clone(),
+                source,
+            })?;
+            // Twelve hex digits tell versions apart and fit in a label.
+            let revision = config
+                .revision
+                .as_deref()
+                .unwrap_or(&digest[..12.min(digest.len())]);
+            Ok(make(gateway, &config.name, revision, Target::Local(model)))
+        }
+    }
+}
+
+/// Loads a folder; also gives its digest.
+fn local(
+    path: &Path,
+    data: &Path,
+    config: &DeploymentConfig,
+) -> Result<(LocalModel, String), LoadError> {
+    let library = data.join("lib/libonnxruntime.so");
+    init_runtime(library.exists().then_some(&*library))?;
+    let folder = ModelFolder::open(path)?;
+    let digest = folder.digest()?;
+    let model = match &folder.kind {
+        ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, config)?),
+        ModelKind::Generative(_) | ModelKind::Encoder(_) => {
+            return Err(LoadError::Unsupported {
+                model: config.name.clone(),
+                reason: "only tensor models can be served locally yet".to_owned(),
+            });
+        }
+    };
+    Ok((model, digest))
+}
+
+fn tensor(model: &Path, config: &DeploymentConfig) -> Result<TensorModel, LoadError> {
+    let defaults = TensorOptions::default();
+    let options = TensorOptions {
+        provider: provider(config.provider),
+        threads: config.threads.unwrap_or(defaults.threads),
+        max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
+        ..defaults
+    };
+    TensorModel::load(&config.name, model, &options)
+}
+
+fn provider(config: ProviderConfig) -> Provider {
+    match config {
+        ProviderConfig::Cpu => Provider::Cpu,
+        ProviderConfig::Cuda => Provider::Cuda { device: 0 },
+        ProviderConfig::Tensorrt => Provider::TensorRt { device: 0 },
+    }
+}
+
+/// Makes the pool in front of upstreams.
+async fn remote(
     gateway: &Gateway,
     config: &DeploymentConfig,
 ) -> Result<Arc<Deployment>, DeployError> {
@@ -56,22 +141,12 @@ pub async fn remote(
         source,
     })?;
     let revision = config.revision.as_deref().unwrap_or("remote");
-    Ok(deployment(
-        gateway,
-        &config.name,
-        revision,
-        Target::Remote(pool),
-    ))
+    Ok(make(gateway, &config.name, revision, Target::Remote(pool)))
 }
 
 /// A deployment that begins now.
 #[must_use]
-pub fn deployment(
-    gateway: &Gateway,
-    name: &str,
-    revision: &str,
-    target: Target,
-) -> Arc<Deployment> {
+pub fn make(gateway: &Gateway, name: &str, revision: &str, target: Target) -> Arc<Deployment> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

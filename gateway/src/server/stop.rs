@@ -49,6 +49,11 @@ impl Stop {
         }
     }
 
+    /// Comes back once anything is requested.
+    pub async fn wait(mut self) {
+        self.requested(Stopping::Drain).await;
+    }
+
     /// SIGTERM and SIGINT: the first drains, the second stops now.
     ///
     /// # Errors

@@ -251,26 +251,22 @@ async fn rates_are_limited_for_each_key_alone() {
 #[tokio::test]
 async fn tokens_are_settled_when_the_outcome_is_known() {
     let mut limited = config();
-    limited.limits.tokens_per_minute = 300;
+    limited.limits.tokens_per_minute = 400;
     let running = start(limited).await;
-    // Without a length 256 are reserved; 90 turn out to be used, so four fit at most.
+    // Without a length 256 are reserved, of 400: the second request passes only
+    // because the first was settled to the 90 that it used.
     for _ in 0..2 {
         let answer = get(running.address, "/v1/used", "").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         while running.gateway.admission().in_flight() > 0 {
             tokio::task::yield_now().await;
         }
-        // A body-less GET reserves 256 of 300: the second passes only as the first was settled.
-        if answer.contains("x-ratelimit-remaining-tokens: 44") {
-            break;
-        }
     }
-    let level = running
-        .gateway
-        .anonymous()
-        .levels(std::time::Instant::now())[1]
-        .unwrap();
-    assert!((200..=212).contains(&level.remaining), "{level:?}");
+    let third = get(running.address, "/v1/used", "").await;
+    assert!(
+        third.starts_with("HTTP/1.1 429") && third.contains("\"tokens\""),
+        "{third}"
+    );
 }
 
 #[tokio::test]
@@ -365,13 +361,20 @@ async fn an_oversized_body_is_refused_before_it_is_read() {
 #[tokio::test]
 async fn an_oversized_head_is_refused() {
     let running = start(config()).await;
-    let answer = get(
-        running.address,
-        "/v1/x",
-        &format!("x-long: {}\r\n", "a".repeat(100_000)),
-    )
-    .await;
-    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let mut socket = TcpStream::connect(running.address).await.unwrap();
+    let request = format!(
+        "GET /v1/x HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n",
+        "a".repeat(100_000)
+    );
+    // The server may close while the head is still being sent.
+    _ = socket.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    _ = socket.read_to_end(&mut answer).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
+        "{answer:?}"
+    );
+    assert!(get(running.address, "/v1/x", "").await.ends_with("quick"));
 }
 
 #[tokio::test]

@@ -72,7 +72,6 @@ impl Drop for Account {
     fn drop(&mut self) {
         let outcome = &self.context.outcome;
         let total = self.context.received.elapsed();
-        outcome.release(self.gateway.admission());
         outcome.settle(self.gateway.anonymous(), Instant::now());
         let completed = Completed {
             route: self.route,
@@ -96,6 +95,7 @@ impl Drop for Account {
                 ended: SystemTime::now(),
             });
         }
+        outcome.release(self.gateway.admission());
         drop(self.connection.take());
     }
 }

@@ -1,0 +1,185 @@
+//! `sluice serve`: load the models, listen, and stop without losing a request.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use sluice_gateway::Gateway;
+use sluice_gateway::config::{Config, DeploymentConfig};
+use sluice_gateway::router::{RouteTable, load};
+use sluice_gateway::server::{Server, Stop};
+
+use super::output;
+
+/// Serve models, local or in front of other servers.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the API keys again."
+)]
+pub(crate) struct Serve {
+    /// Models to serve beside those of the file: NAME=FOLDER, FOLDER, or NAME=URL.
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// Configuration; ./sluice.toml when it exists.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Folder for models, the runtime library and state.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+}
+
+/// Read when no other file is named.
+const DEFAULT_FILE: &str = "sluice.toml";
+
+impl Serve {
+    pub(crate) async fn run(self) -> Result<()> {
+        start_log();
+        let config = self.configuration()?;
+        if config.deployments.is_empty() {
+            bail!("nothing to serve: name a model, or add a [[deployment]] to {DEFAULT_FILE}");
+        }
+        let stop = Stop::on_signals().context("signal handlers")?;
+        let gateway = Gateway::from_environment(config)?;
+        // Bound before anything is loaded: a taken port should not cost a minute.
+        let server = Server::bind(Arc::clone(&gateway)).await?;
+        output::note(format!(
+            "Listening on {}://{}",
+            server.scheme(),
+            server.address()
+        ));
+        let serving = tokio::spawn(server.run(stop.clone()));
+        reload_keys_on_hangup(Arc::clone(&gateway))?;
+        tokio::select! {
+            loaded = load_all(&gateway) => loaded?,
+            // Stopping while models load must not wait for them.
+            () = stop.clone().wait() => std::process::exit(0),
+        }
+        gateway.set_ready(true);
+        output::note("Ready");
+        let drained = serving.await.context("the server's task")?;
+        gateway.observer().finish();
+        if drained.cut_off > 0 {
+            output::note(format!(
+                "Stopped; {} connections had to be cut off",
+                drained.cut_off
+            ));
+        }
+        Ok(())
+    }
+
+    fn configuration(&self) -> Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None if Path::new(DEFAULT_FILE).exists() => Config::load(Path::new(DEFAULT_FILE))?,
+            None => Config::default().with_environment(|name| std::env::var(name).ok())?,
+        };
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        for model in &self.models {
+            config.deployments.push(deployment_of(model)?);
+        }
+        config
+            .validate()
+            .map_err(|(field, message)| anyhow::anyhow!("`{field}` {message}"))?;
+        Ok(config)
+    }
+}
+
+/// `NAME=FOLDER`, `FOLDER`, or `NAME=URL`.
+fn deployment_of(argument: &str) -> Result<DeploymentConfig> {
+    let is_url = |text: &str| text.starts_with("http://") || text.starts_with("https://");
+    let named = argument.split_once('=').filter(|(name, _)| !is_url(name));
+    let (name, source) = match named {
+        Some((name, source)) => (name.to_owned(), source),
+        None if is_url(argument) => bail!("`{argument}` needs a name: write NAME={argument}"),
+        None => {
+            let name = Path::new(argument)
+                .file_stem()
+                .and_then(|name| name.to_str());
+            let name = name.with_context(|| format!("`{argument}` is no folder"))?;
+            (name.to_owned(), argument)
+        }
+    };
+    Ok(if is_url(source) {
+        DeploymentConfig::of_upstream(name, source)
+    } else {
+        DeploymentConfig::of_folder(name, source)
+    })
+}
+
+async fn load_all(gateway: &Arc<Gateway>) -> Result<()> {
+    let mut deployments = Vec::new();
+    for config in gateway.config().deployments.clone() {
+        let began = std::time::Instant::now();
+        let deployment = load::deployment(gateway, &config).await?;
+        output::note(format!(
+            "Loaded {} (revision {}) in {:.1} s",
+            deployment.name,
+            deployment.revision,
+            began.elapsed().as_secs_f64()
+        ));
+        deployments.push(deployment);
+    }
+    gateway.publish(RouteTable::new(deployments)?);
+    Ok(())
+}
+
+fn reload_keys_on_hangup(gateway: Arc<Gateway>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup()).context("signal handlers")?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let gateway = Arc::clone(&gateway);
+            let reloaded = tokio::task::spawn_blocking(move || gateway.reload_keys()).await;
+            match reloaded {
+                Ok(Ok(keys)) => tracing::info!(keys, "API keys read again"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "API keys not read again, the old ones stay")
+                }
+                Err(error) => tracing::error!(%error, "API keys not read again, the old ones stay"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Events of the process on standard error; the access log has its own way.
+/// `RUST_LOG` says how much.
+fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Fails only where a subscriber is set already, which then serves as well.
+    _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn models_are_named_or_named_after_their_folder() {
+        let named = deployment_of("a=models/b").unwrap();
+        assert_eq!(
+            (&*named.name, named.path),
+            ("a", Some(PathBuf::from("models/b")))
+        );
+        assert_eq!(deployment_of("models/b").unwrap().name, "b");
+        let remote = deployment_of("a=http://h:1/v1?x=y").unwrap();
+        assert_eq!(remote.upstream, ["http://h:1/v1?x=y"]);
+        assert!(deployment_of("http://h:1/v1").is_err());
+    }
+}
