@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::interim::Sampler;
 use super::stream::{Stream, Submission};
 use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
 use crate::backend::{Backend, BackendFactory, Batch, Outputs, Row, Wanted};
 use crate::cache::SlotCache;
 use crate::error::{BackendError, LoadError};
 use crate::request::FinishReason;
+use crate::sampler::Sampler;
 use crate::scheduler::{
     Drawn, Sampled, Scheduler, SchedulerOptions, SequenceEvent, SequenceId, StepPlan,
 };

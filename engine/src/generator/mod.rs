@@ -12,7 +12,6 @@
 //! as [`GeneratorOptions`] and [`crate::backend::Capabilities`] state.
 
 mod device;
-mod interim;
 mod options;
 mod stats;
 mod stream;

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 use super::Place;
-use super::interim::{Sampler, SequenceSampling, logprobs_of};
 use crate::backend::Outputs;
 use crate::grammar::Matcher;
 use crate::request::{
     FinishReason, Finished, GenerateRequest, GenerationEvent, Priority, SampledToken,
     SamplingParams, Timings, Usage,
 };
+use crate::sampler::{Sampler, SequenceSampling, logprobs_of};
 use crate::scheduler::{Drawn, PlannedRow, Sequence, SequenceId};
 
 /// A request on its way to the device thread.

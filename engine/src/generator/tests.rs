@@ -2,9 +2,31 @@
 
 //! The device thread through its handle, over the fake backend.
 
+mod failures;
+mod limits;
+mod streams;
+
 use super::*;
-use crate::backend::fake::{FakeBackend, FakeControl, FakeOptions, next_token};
-use crate::request::{FinishReason, Finished, SamplingParams};
+use crate::backend::fake::{FakeBackend, FakeControl, FakeOptions, FakeTokens, next_token};
+use crate::request::{Finished, SampledToken, SamplingParams};
+
+/// End-of-sequence in every test; [`model`] never draws it by itself.
+const EOS: u32 = 0;
+
+/// 8 slots of 512 tokens over 256 ids, endless.
+fn model() -> FakeOptions {
+    FakeOptions {
+        tokens: FakeTokens::Hash { low: 1, high: 256 },
+        ..FakeOptions::default()
+    }
+}
+
+fn options() -> GeneratorOptions {
+    GeneratorOptions {
+        eos: vec![EOS],
+        ..GeneratorOptions::default()
+    }
+}
 
 fn request(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
     GenerateRequest {
@@ -39,62 +61,42 @@ fn alone(fake: &FakeOptions, prompt: &[u32], max_tokens: usize) -> Vec<u32> {
 }
 
 struct Collected {
-    tokens: Vec<u32>,
+    tokens: Vec<SampledToken>,
+    prompt: Option<Vec<Option<SampledToken>>>,
     end: Result<Finished, String>,
 }
 
+impl Collected {
+    fn ids(&self) -> Vec<u32> {
+        self.tokens.iter().map(|token| token.id).collect()
+    }
+}
+
 async fn collect(mut generation: Generation) -> Collected {
-    let mut tokens = Vec::new();
+    let (mut tokens, mut prompt) = (Vec::new(), None);
     let end = loop {
         match generation.next().await.unwrap() {
-            GenerationEvent::Prompt(_) => {}
-            GenerationEvent::Token(token) => tokens.push(token.id),
+            GenerationEvent::Prompt(all) => {
+                assert!(tokens.is_empty() && prompt.is_none(), "one, and first");
+                prompt = Some(all);
+            }
+            GenerationEvent::Token(token) => tokens.push(token),
             GenerationEvent::Finished(finished) => break Ok(finished),
             GenerationEvent::Failed(reason) => break Err(reason),
         }
     };
     assert_eq!(generation.next().await, None, "nothing after the end");
-    Collected { tokens, end }
-}
-
-#[tokio::test]
-async fn one_sequence_is_what_the_model_says() {
-    let fake = FakeOptions::default();
-    let (handle, _) = start(&fake, GeneratorOptions::default());
-    let got = collect(handle.submit(request(&[1, 2, 3], 20)).unwrap()).await;
-    assert_eq!(got.tokens, alone(&fake, &[1, 2, 3], 20));
-    let end = got.end.unwrap();
-    assert_eq!(end.reason, FinishReason::Length);
-    assert_eq!((end.usage.prompt, end.usage.completion), (3, 20));
-}
-
-#[tokio::test]
-async fn sixty_four_at_once_are_never_mixed_up() {
-    let fake = FakeOptions::default();
-    let (handle, control) = start(&fake, GeneratorOptions::default());
-    let prompts: Vec<Vec<u32>> = (0..64u32)
-        .map(|i| {
-            // Half of them share a long prefix.
-            let shared = (i % 2) * 100;
-            (0..shared)
-                .chain((0..1 + i * 3).map(|j| (i * 31 + j) % 256))
-                .collect()
-        })
-        .collect();
-    let tasks: Vec<_> = prompts
-        .iter()
-        .enumerate()
-        .map(|(i, prompt)| tokio::spawn(collect(handle.submit(request(prompt, 5 + i)).unwrap())))
-        .collect();
-    for (i, (task, prompt)) in tasks.into_iter().zip(&prompts).enumerate() {
-        let got = task.await.unwrap();
-        assert_eq!(got.tokens, alone(&fake, prompt, 5 + i), "sequence {i}");
+    Collected {
+        tokens,
+        prompt,
+        end,
     }
-    let stats = handle.stats().snapshot();
-    assert_eq!(
-        (stats.running, stats.waiting, stats.kv_tokens_used),
-        (0, 0, 0)
-    );
-    assert!(stats.prefix_hits > 0 && stats.finished_length == 64);
-    assert!(control.most_rows() > 1, "they were batched");
+}
+
+/// Until the device thread has come to where the condition holds; it does so by
+/// itself, or the test runner's time limit ends the test.
+async fn eventually(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }

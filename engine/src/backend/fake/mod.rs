@@ -9,6 +9,8 @@
 
 mod control;
 mod next_token;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,8 @@ pub enum FakeTokens {
         /// Mean length of a sequence.
         one_in: u32,
     },
-    /// After any prompt these tokens in order, then `end` for ever. The place in
+    /// After any prompt these tokens in order, then `end` (and, where that does not
+    /// end the sequence, the script from its beginning). The place in
     /// the script is found from the history (the longest beginning of the script
     /// that the history ends with), so a prompt should not end like the script
     /// begins.

@@ -1,0 +1,190 @@
+//! What clients get.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::request::FinishReason;
+
+#[tokio::test]
+async fn one_sequence_is_what_the_model_says() {
+    let (handle, _) = start(&model(), options());
+    let got = collect(handle.submit(request(&[1, 2, 3], 20)).unwrap()).await;
+    assert_eq!(got.ids(), alone(&model(), &[1, 2, 3], 20));
+    let end = got.end.unwrap();
+    assert_eq!(end.reason, FinishReason::Length);
+    assert_eq!((end.usage.prompt, end.usage.completion), (3, 20));
+    assert_eq!(got.prompt, None);
+}
+
+#[tokio::test]
+async fn sixty_four_at_once_are_never_mixed_up() {
+    let (handle, control) = start(&model(), options());
+    let prompts: Vec<Vec<u32>> = (0..64u32)
+        .map(|i| {
+            // Half of them share a long prefix.
+            let shared = (i % 2) * 100;
+            let own = (0..1 + i * 3).map(|j| (i * 31 + j) % 256);
+            (0..shared).chain(own).collect()
+        })
+        .collect();
+    let tasks: Vec<_> = prompts
+        .iter()
+        .enumerate()
+        .map(|(i, prompt)| tokio::spawn(collect(handle.submit(request(prompt, 5 + i)).unwrap())))
+        .collect();
+    for (i, (task, prompt)) in tasks.into_iter().zip(&prompts).enumerate() {
+        let got = task.await.unwrap();
+        assert_eq!(got.ids(), alone(&model(), prompt, 5 + i), "sequence {i}");
+    }
+    let stats = handle.stats().snapshot();
+    assert_eq!(
+        (stats.running, stats.waiting, stats.kv_tokens_used),
+        (0, 0, 0)
+    );
+    assert_eq!(stats.finished_length, 64);
+    assert_eq!(stats.generated_tokens, (0..64).map(|i| 5 + i).sum::<u64>());
+    assert!(stats.prefix_hits > 0 && stats.prefix_hits < stats.prefix_queries);
+    assert_eq!(stats.batch_sizes.iter().sum::<u64>(), stats.steps);
+    assert!(control.most_rows() > 1, "they were batched");
+}
+
+#[tokio::test]
+async fn a_script_ends_with_its_end_token_which_is_not_published() {
+    let fake = FakeOptions {
+        tokens: FakeTokens::text("hello", EOS),
+        ..model()
+    };
+    let (handle, _) = start(&fake, options());
+    let got = collect(handle.submit(request(&[200, 201], 50)).unwrap()).await;
+    assert_eq!(got.ids(), b"hello".map(u32::from));
+    let end = got.end.unwrap();
+    assert_eq!(end.reason, FinishReason::Stop);
+    assert_eq!(end.usage.completion, 6, "the end token is counted");
+}
+
+#[tokio::test]
+async fn end_of_sequence_can_be_ignored_and_other_tokens_can_end() {
+    let fake = FakeOptions {
+        tokens: FakeTokens::text("abc", EOS),
+        ..model()
+    };
+    let (handle, _) = start(&fake, options());
+    let mut ignoring = request(&[200], 8);
+    ignoring.params.ignore_eos = true;
+    let got = collect(handle.submit(ignoring).unwrap()).await;
+    assert_eq!(got.tokens.len(), 8);
+    assert_eq!(got.end.unwrap().reason, FinishReason::Length);
+
+    let mut stopping = request(&[200], 8);
+    stopping.params.stop_token_ids = Arc::from([u32::from(b'c')]);
+    let got = collect(handle.submit(stopping).unwrap()).await;
+    assert_eq!(got.ids(), b"ab".map(u32::from));
+    assert_eq!(got.end.unwrap().reason, FinishReason::Stop);
+}
+
+#[tokio::test]
+async fn end_of_sequence_waits_for_min_tokens() {
+    let fake = FakeOptions {
+        tokens: FakeTokens::text("ab", EOS),
+        ..model()
+    };
+    let (handle, _) = start(&fake, options());
+    let mut long = request(&[200], 8);
+    long.params.min_tokens = 5;
+    let got = collect(handle.submit(long).unwrap()).await;
+    assert!(got.tokens.len() >= 5, "{:?}", got.ids());
+    assert!(!got.ids().contains(&EOS));
+}
+
+#[tokio::test]
+async fn the_context_bounds_the_answer() {
+    let fake = FakeOptions {
+        capacity: 32,
+        ..model()
+    };
+    let (handle, _) = start(&fake, options());
+    let got = collect(handle.submit(request(&[1; 20], 1000)).unwrap()).await;
+    assert_eq!(got.ids(), alone(&fake, &[1; 20], 12));
+    assert_eq!(got.end.unwrap().reason, FinishReason::Length);
+    // The slot was full to the brim; what is reused of it is right.
+    let got = collect(handle.submit(request(&[1; 20], 1000)).unwrap()).await;
+    assert_eq!(got.ids(), alone(&fake, &[1; 20], 12));
+}
+
+#[tokio::test]
+async fn a_prompt_is_scored_without_generating() {
+    let mut small = options();
+    // Room for the logits of 8 tokens a step, so the prompt takes several.
+    small.logits_bytes = 8 * 256 * 4;
+    let (handle, control) = start(&model(), small);
+    let prompt: Vec<u32> = (1..=50).collect();
+    let mut scoring = request(&prompt, 0);
+    scoring.params.prompt_logprobs = Some(2);
+    for round in 0..2 {
+        let got = collect(handle.submit(scoring.clone()).unwrap()).await;
+        let scored = got.prompt.unwrap();
+        assert_eq!(scored.len(), 50);
+        assert_eq!(scored[0], None);
+        for (at, token) in scored.iter().enumerate().skip(1) {
+            let token = token.as_ref().unwrap();
+            assert_eq!(token.id, prompt[at]);
+            assert!(token.logprob < 0.0);
+            let likeliest = next_token(&model().tokens, 256, &prompt[..at]);
+            assert_eq!(token.top[0].0, likeliest, "position {at}");
+        }
+        let end = got.end.unwrap();
+        assert_eq!(end.reason, FinishReason::Length);
+        assert_eq!(
+            (end.usage.completion, end.usage.cached),
+            (0, 0),
+            "round {round}"
+        );
+    }
+    assert!(control.most_new_tokens() <= 8);
+}
+
+#[tokio::test]
+async fn prompt_logprobs_come_before_the_tokens() {
+    let (handle, _) = start(&model(), options());
+    let mut both = request(&[1, 2, 3], 4);
+    both.params.prompt_logprobs = Some(0);
+    both.params.logprobs = Some(1);
+    let got = collect(handle.submit(both).unwrap()).await;
+    assert_eq!(got.prompt.as_ref().unwrap().len(), 3);
+    assert_eq!(got.ids(), alone(&model(), &[1, 2, 3], 4));
+    for token in &got.tokens {
+        assert_eq!(token.top.len(), 1);
+        assert!(token.logprob <= 0.0 && token.logprob.is_finite());
+    }
+}
+
+#[tokio::test]
+async fn samples_of_one_prompt_share_its_prefill() {
+    let (handle, control) = start(&model(), options());
+    control.hold();
+    let prompt: Vec<u32> = (1..=200).collect();
+    let all: Vec<_> = (0..4)
+        .map(|_| handle.submit(request(&prompt, 3)).unwrap())
+        .collect();
+    control.release();
+    let mut cached = 0;
+    for generation in all {
+        let got = collect(generation).await;
+        assert_eq!(got.ids(), alone(&model(), &prompt, 3));
+        cached += got.end.unwrap().usage.cached;
+    }
+    assert_eq!(cached, 3 * 199);
+}
+
+#[tokio::test]
+async fn timings_add_up() {
+    let (handle, control) = start(&model(), options());
+    control.hold();
+    let before = std::time::Instant::now();
+    let generation = handle.submit(request(&[1, 2], 5)).unwrap();
+    control.release();
+    let got = collect(generation).await;
+    let timings = got.end.unwrap().timings;
+    assert!(timings.queue + timings.prefill + timings.decode <= before.elapsed());
+    assert!(timings.prefill > std::time::Duration::ZERO);
+}
