@@ -10,6 +10,7 @@ pub(super) struct Class<T> {
     /// Arrival number → when it arrived, and its tokens.
     by_age: BTreeMap<u64, (Instant, usize)>,
     by_length: BTreeMap<(usize, u64), Item<T>>,
+    tokens: usize,
 }
 
 impl<T> Default for Class<T> {
@@ -17,6 +18,7 @@ impl<T> Default for Class<T> {
         Self {
             by_age: BTreeMap::new(),
             by_length: BTreeMap::new(),
+            tokens: 0,
         }
     }
 }
@@ -26,13 +28,19 @@ impl<T> Class<T> {
         self.by_age.len()
     }
 
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
     pub(super) fn insert(&mut self, number: u64, now: Instant, item: Item<T>) {
+        self.tokens += item.tokens;
         self.by_age.insert(number, (now, item.tokens));
         self.by_length.insert((item.tokens, number), item);
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Item<T>> {
         let (_, tokens) = self.by_age.remove(&number)?;
+        self.tokens -= tokens;
         self.by_length.remove(&(tokens, number))
     }
 

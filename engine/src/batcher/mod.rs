@@ -11,15 +11,20 @@
 //! [`OVERDUE_TURNS`] belongs to the oldest item of all once it is older than
 //! [`Budget::max_age`].
 //!
-//! The queue is a value: no clock, no lock, no thread.
+//! The queue is a value: no clock, no lock, no thread. [`work`] puts it between
+//! async callers and worker threads.
 
 mod class;
+mod work;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::request::Priority;
 use class::Class;
+
+pub(crate) use work::{Batch, Terms, Ticket, WorkQueue, spawn_worker};
+pub use work::{WorkError, WorkStats, WorkTimings};
 
 /// Of this many turns one goes to an overdue item, whatever its class: the
 /// lowest class moves on under a flood of the highest, and the highest keeps
@@ -71,7 +76,6 @@ pub struct BatchQueue<T> {
     classes: [Class<T>; 3],
     deadlines: BTreeSet<(Instant, ItemId)>,
     max_items: usize,
-    tokens: usize,
     next: u64,
     /// Turns since one was offered to an overdue item.
     turns: u32,
@@ -85,7 +89,6 @@ impl<T> BatchQueue<T> {
             classes: [Class::default(), Class::default(), Class::default()],
             deadlines: BTreeSet::new(),
             max_items,
-            tokens: 0,
             next: 0,
             turns: 0,
         }
@@ -106,7 +109,14 @@ impl<T> BatchQueue<T> {
     /// Tokens waiting.
     #[must_use]
     pub fn tokens(&self) -> usize {
-        self.tokens
+        self.tokens_from(Priority::Low)
+    }
+
+    /// Tokens waiting in this class and the higher ones.
+    #[must_use]
+    pub fn tokens_from(&self, priority: Priority) -> usize {
+        let classes = &self.classes[priority as usize..];
+        classes.iter().map(Class::tokens).sum()
     }
 
     /// Adds an item that arrives at `now`.
@@ -122,7 +132,6 @@ impl<T> BatchQueue<T> {
             priority: item.priority,
         };
         self.next += 1;
-        self.tokens += item.tokens;
         if let Some(deadline) = item.deadline {
             self.deadlines.insert((deadline, id));
         }
@@ -133,7 +142,6 @@ impl<T> BatchQueue<T> {
     /// Takes an item out, if it still waits.
     pub fn remove(&mut self, id: ItemId) -> Option<Item<T>> {
         let item = self.classes[id.priority as usize].remove(id.number)?;
-        self.tokens -= item.tokens;
         if let Some(deadline) = item.deadline {
             self.deadlines.remove(&(deadline, id));
         }

@@ -120,9 +120,9 @@ impl GeneratorHandle {
             .try_send(Command::Submit(Box::new(submission)))
         {
             Ok(()) => Ok(Generation {
-                prompt,
                 events: receiver,
                 cancelled,
+                prompt,
                 ended: false,
                 shared: Arc::clone(shared),
             }),
@@ -297,20 +297,14 @@ impl Drop for Place {
 /// within one step.
 #[derive(Debug)]
 pub struct Generation {
-    prompt: Arc<[u32]>,
     events: mpsc::Receiver<GenerationEvent>,
     cancelled: Arc<AtomicBool>,
+    prompt: Arc<[u32]>,
     ended: bool,
     shared: Arc<Shared>,
 }
 
 impl Generation {
-    /// The prompt's token ids.
-    #[must_use]
-    pub fn prompt(&self) -> &Arc<[u32]> {
-        &self.prompt
-    }
-
     /// The next event; `None` after [`GenerationEvent::Finished`] or
     /// [`GenerationEvent::Failed`], one of which always comes.
     pub async fn next(&mut self) -> Option<GenerationEvent> {
@@ -338,6 +332,12 @@ impl Generation {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(self.note(None)),
         }
+    }
+
+    /// The prompt's token ids, as submitted.
+    #[must_use]
+    pub fn prompt(&self) -> &[u32] {
+        &self.prompt
     }
 
     /// Ends the sequence within one step, with

@@ -417,6 +417,8 @@ impl OnnxLm {
     pub(super) fn calibrate(&mut self) -> Result<(), BackendError> {
         const ROWS: u32 = 4;
         const TOKENS: u32 = 32;
+        /// Below this a gain may be noise.
+        const WORTH: f64 = 1.05;
         const PATIENCE: Duration = Duration::from_millis(500);
         let mut outputs = Outputs::default();
         let slots = self.capabilities.slots;
@@ -442,7 +444,8 @@ impl OnnxLm {
             self.costs.joined_gain = f64::INFINITY;
             let joined =
                 self.fastest(|lm, outputs| lm.prefill(0..ROWS, TOKENS as usize, outputs))?;
-            self.costs.joined_gain = apart.as_secs_f64() / joined.as_secs_f64().max(1e-9);
+            let gain = apart.as_secs_f64() / joined.as_secs_f64().max(1e-9);
+            self.costs.joined_gain = if gain >= WORTH { gain } else { 1.0 };
         }
         self.capabilities.ragged = self.costs.joined_gain > 1.0;
         self.clear();

@@ -10,7 +10,8 @@ mod wire;
 use std::borrow::Cow;
 
 pub(super) use self::wire::Malformed;
-use self::wire::{Field, Wire, fields, put_bytes, put_integer, put_varint, take_varint};
+use self::wire::{Field, Wire, fields, put_varint, take_varint};
+pub(super) use self::wire::{put_bytes, put_integer};
 
 /// `TensorProto.DataType`, as far as it is compared.
 pub(super) mod element {
@@ -78,6 +79,11 @@ impl<'a> ValueInfo<'a> {
             }
         }
         Ok(info)
+    }
+
+    #[cfg(test)]
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.encoded
     }
 
     fn read_type(&mut self, message: &'a [u8]) -> Result<(), Malformed> {

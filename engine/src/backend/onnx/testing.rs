@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::lm::OnnxLm;
+use super::proto::{Dim, ValueInfo, put_bytes, put_integer};
 use super::{Load, OnnxOptions, init_runtime};
 use crate::error::LoadError;
 
@@ -36,4 +37,30 @@ pub(super) fn copy(name: &str) -> tempfile::TempDir {
 pub(super) fn load(dir: &Path, options: &OnnxOptions) -> Result<OnnxLm, LoadError> {
     ready();
     Load::prepare(dir, "test", options)?.run()
+}
+
+/// A model of one node of the default domain, `y = op(x)`, on vectors of `element`
+/// (ONNX's code for the type).
+pub(super) fn one_node(op: &str, element: u64) -> Vec<u8> {
+    const IR_VERSION: u64 = 10;
+    const OPSET: u64 = 21;
+    let mut node = Vec::new();
+    for (number, text) in [(1, "x"), (2, "y"), (3, "node"), (4, op)] {
+        put_bytes(&mut node, number, text.as_bytes());
+    }
+    let mut graph = Vec::new();
+    put_bytes(&mut graph, 1, &node);
+    put_bytes(&mut graph, 2, b"graph");
+    for (number, name) in [(11, "x"), (12, "y")] {
+        let info = ValueInfo::new(name, element, vec![Dim::Free("n")]);
+        put_bytes(&mut graph, number, info.encoded());
+    }
+    let mut opset = Vec::new();
+    put_bytes(&mut opset, 1, b"");
+    put_integer(&mut opset, 2, OPSET);
+    let mut model = Vec::new();
+    put_integer(&mut model, 1, IR_VERSION);
+    put_bytes(&mut model, 7, &graph);
+    put_bytes(&mut model, 8, &opset);
+    model
 }

@@ -185,3 +185,31 @@ fn the_factory_loads_on_another_thread() {
     assert_eq!(capabilities.provider, "cpu");
     assert!(language_model(Path::new("/nowhere"), "tiny", &OnnxOptions::default()).is_err());
 }
+
+/// The models that the quick start serves: real weights, quantised or not, each with
+/// the answers of its checkpoint.
+#[test]
+fn the_example_models_pass_their_probes() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/helpdesk/models");
+    let mut loaded = 0;
+    for entry in std::fs::read_dir(models).unwrap() {
+        let dir = entry.unwrap().path();
+        if dir.join("genai_config.json").is_file() {
+            assert!(
+                Probe::read(&dir).unwrap().is_some(),
+                "{} has no probe",
+                dir.display()
+            );
+            load(
+                &dir,
+                &OnnxOptions {
+                    slots: Some(4),
+                    ..OnnxOptions::default()
+                },
+            )
+            .unwrap();
+            loaded += 1;
+        }
+    }
+    assert!(loaded > 0, "there are no example models");
+}

@@ -1,0 +1,134 @@
+//! The threads that run an encoder's batches.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::backend::onnx::{SessionOptions, SharedWeights};
+use crate::batcher::{Batch, Budget, WorkError, WorkQueue, spawn_worker};
+use crate::error::{BackendError, LoadError};
+use crate::folder::{EncoderConfig, Pooling};
+
+use super::EncoderOptions;
+use super::graph::{EncoderSession, Head};
+use super::text::{Encoded, EncoderText};
+
+/// One text to run.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) encoded: Encoded,
+}
+
+/// The sessions of one encoder, before their threads start.
+pub(super) struct Sessions {
+    /// One a worker; never empty.
+    narrow: Vec<EncoderSession>,
+    wide: Option<EncoderSession>,
+}
+
+impl Sessions {
+    pub(super) fn open(
+        name: &str,
+        config: &EncoderConfig,
+        options: &EncoderOptions,
+    ) -> Result<Self, LoadError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = match options.workers {
+            0 => cores,
+            workers => workers,
+        };
+        let pooling = options.pooling.or(config.pooling).unwrap_or(Pooling::Mean);
+        let weights = SharedWeights::new()?;
+        let open = |threads: usize| {
+            let session = SessionOptions {
+                provider: options.provider,
+                threads,
+                weights: Some(weights.clone()),
+                ..SessionOptions::default()
+            };
+            EncoderSession::open(name, config, pooling, &session)
+        };
+        Ok(Self {
+            narrow: (0..workers).map(|_| open(1)).collect::<Result<_, _>>()?,
+            wide: match options.wide && workers > 1 {
+                true => Some(open(cores)?),
+                false => None,
+            },
+        })
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.narrow.len()
+    }
+
+    pub(super) fn head(&self) -> Head {
+        self.narrow[0].head()
+    }
+
+    pub(super) fn first(&mut self) -> &mut EncoderSession {
+        &mut self.narrow[0]
+    }
+
+    /// Runs each session once and returns the width of its rows.
+    pub(super) fn warm_up(&mut self, name: &str, text: &EncoderText) -> Result<usize, LoadError> {
+        let refused = |reason: String| LoadError::Unsupported {
+            model: name.to_owned(),
+            reason: format!("the warm-up failed: {reason}"),
+        };
+        let encoded = text.tokenize("warm up", true);
+        let encoded = encoded.map_err(|error| refused(error.to_string()))?;
+        let mut width = 0;
+        for session in self.narrow.iter_mut().chain(&mut self.wide) {
+            let rows = session.run(&[&encoded, &encoded]);
+            let rows = rows.map_err(|error| refused(error.to_string()))?;
+            width = rows.first().map_or(0, Vec::len);
+        }
+        Ok(width)
+    }
+
+    /// Hands each worker's session to its thread.
+    pub(super) fn start(
+        self,
+        name: &str,
+        queue: &Arc<WorkQueue<Job, Vec<f32>>>,
+        budget: Budget,
+    ) -> Result<(), LoadError> {
+        let wide = Arc::new(Mutex::new(self.wide));
+        for (index, mut narrow) in self.narrow.into_iter().enumerate() {
+            let wide = Arc::clone(&wide);
+            let thread = format!("{name} {index}");
+            spawn_worker(Arc::clone(queue), thread, budget, move |batch| {
+                // Not waiting for the lock: if it is taken, cores are too.
+                let mut spare = batch.alone.then(|| wide.try_lock()).flatten();
+                match spare.as_deref_mut().and_then(Option::as_mut) {
+                    Some(wide) => run(wide, batch),
+                    None => run(&mut narrow, batch),
+                }
+            })
+            .map_err(|error| {
+                queue.close();
+                LoadError::Runtime(format!("cannot start a thread: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a batch. Where it fails, each text runs alone, so that only the one that
+/// the model refuses is lost.
+fn run(session: &mut EncoderSession, batch: Batch<'_, Job, Vec<f32>>) {
+    let texts: Vec<&Encoded> = batch.jobs().map(|job| &job.encoded).collect();
+    let failed = |error: BackendError| WorkError::Failed(error.to_string());
+    let results: Vec<_> = match session.run(&texts) {
+        Ok(rows) => rows.into_iter().map(Ok).collect(),
+        Err(error) if texts.len() == 1 => vec![Err(failed(error))],
+        Err(_) => texts
+            .iter()
+            .map(|text| {
+                let mut rows = session.run(&[text]).map_err(failed)?;
+                Ok(rows.swap_remove(0))
+            })
+            .collect(),
+    };
+    batch.answer(results);
+}
