@@ -120,6 +120,27 @@ impl TextTokenizer {
             .map_err(|e| TokenizeError::Failed(e.to_string()))
     }
 
+    /// Token ids and token types of two texts as one input, with the special
+    /// tokens of the model's post-processor (`[CLS] A [SEP] B [SEP]`).
+    ///
+    /// # Errors
+    /// [`TokenizeError::Failed`].
+    pub fn encode_pair(
+        &self,
+        first: &str,
+        second: &str,
+    ) -> Result<(Vec<u32>, Vec<u32>), TokenizeError> {
+        self.inner
+            .encode_fast((first, second), true)
+            .map(|encoding| {
+                (
+                    encoding.get_ids().to_vec(),
+                    encoding.get_type_ids().to_vec(),
+                )
+            })
+            .map_err(|e| TokenizeError::Failed(e.to_string()))
+    }
+
     /// As [`Self::encode`] for a text that must not exceed `max_tokens`: a text
     /// that cannot fit is refused by its length, without tokenising it.
     ///
