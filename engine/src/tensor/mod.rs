@@ -18,6 +18,8 @@ mod error;
 mod queue;
 mod signature;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use crate::backend::onnx::{Datatype, Dimension, TensorData, TensorSlice};

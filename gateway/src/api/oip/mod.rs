@@ -1,18 +1,48 @@
 //! The Open Inference Protocol v2 over REST (KServe's and Triton's), for plain
 //! tensor models: `/v2/…`. Errors are `{"error": "…"}`, as its clients expect.
+//!
+//! Reading order: [`path`] (what is asked), this file (the endpoints),
+//! [`request`] and [`response`] (an inference's body), [`elements`] and
+//! [`binary`] (tensors in JSON and in bytes), [`describe`] (metadata, statistics).
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::Response;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use serde_json::json;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::{Value, json};
+use sluice_engine::tensor::InferError;
 
 use crate::context::RequestContext;
 use crate::error::ApiError;
+use crate::metrics::Shed;
+use crate::router::{Deployment, LocalModel, Target};
 use crate::{Body, BoxError, Gateway, full};
 
+mod binary;
+mod describe;
+mod elements;
 mod path;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use path::Oip;
+pub(crate) use path::{Oip, OipAction};
+use request::InferRequest;
+use response::InferResponse;
+
+/// Where the JSON of a body ends and binary tensors begin.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Bodies above this are parsed and written on the blocking pool, so that other
+/// connections of the same thread do not wait.
+const INLINE: usize = 256 << 10;
+
+type Answer = Result<Response<Body>, ApiError>;
 
 /// Answers `/v2` and all paths below it.
 pub(crate) async fn answer<B>(
@@ -32,14 +62,292 @@ where
     if !endpoint.takes(&parts.method) {
         return refuse(ApiError::method_not_allowed(&parts.method, path));
     }
-    _ = (gateway, context, body);
-    refuse(ApiError::unavailable("the tensor protocol is being built"))
+    let answer = match endpoint {
+        Oip::Server => Ok(ok(&describe::server())),
+        Oip::Live => Ok(ok(&json!({"live": true}))),
+        Oip::Ready => Ok(ready(
+            &json!({"ready": gateway.is_ready()}),
+            gateway.is_ready(),
+        )),
+        Oip::Index => index(gateway, context, parts, body).await,
+        Oip::Repository => Err(ApiError::bad_request(
+            "unsupported_value",
+            "models are loaded and unloaded through the server's configuration, not by this request",
+        )),
+        Oip::AllStatistics => Ok(all_statistics(gateway, context)),
+        Oip::Model {
+            name,
+            version,
+            action,
+        } => match find(gateway, context, &name, version.as_deref()) {
+            Ok(deployment) => match action {
+                OipAction::Metadata => Ok(ok(&describe::metadata(&deployment))),
+                OipAction::Config => Ok(ok(&describe::config(&deployment))),
+                OipAction::Ready => Ok(model_ready(gateway, &deployment)),
+                OipAction::Statistics => statistics(&deployment),
+                OipAction::Infer => infer(gateway, context, parts, body, &deployment).await,
+            },
+            Err(error) => Err(error),
+        },
+    };
+    answer.unwrap_or_else(refuse)
 }
 
-/// An error in the protocol's form; the status and headers stay as they are.
+/// The deployment of that name and, when one is asked for, that revision.
+fn find(
+    gateway: &Gateway,
+    context: &RequestContext,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<Deployment>, ApiError> {
+    let deployment = gateway
+        .deployment(context, name)
+        .map_err(|error| ApiError::from_route(&error, name))?;
+    match version {
+        Some(version) if *deployment.revision != *version => Err(ApiError::model_not_found(
+            &format!("{name}/versions/{version}"),
+        )),
+        _ => Ok(deployment),
+    }
+}
+
+/// Whether a deployment would answer. Upstreams look after themselves.
+fn healthy(deployment: &Deployment) -> bool {
+    match &deployment.target {
+        Target::Local(LocalModel::Tensor(model)) => model.healthy(),
+        Target::Remote(_) => true,
+    }
+}
+
+fn model_ready(gateway: &Gateway, deployment: &Deployment) -> Response<Body> {
+    let is_ready = gateway.is_ready() && healthy(deployment);
+    ready(
+        &json!({"name": &*deployment.name, "ready": is_ready}),
+        is_ready,
+    )
+}
+
+/// The models that the caller's key may use; only the healthy ones when the body
+/// says `{"ready": true}`.
+async fn index<B>(gateway: &Gateway, context: &RequestContext, parts: &Parts, body: B) -> Answer
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let body = read_body(gateway, &parts.headers, body).await?;
+    let wanted: Value = match &*body {
+        [] => Value::Null,
+        body => serde_json::from_slice(body).map_err(ApiError::malformed)?,
+    };
+    let ready_only = wanted.get("ready").and_then(Value::as_bool) == Some(true);
+    let routes = gateway.routes();
+    let entries: Vec<_> = visible(routes.deployments(), context)
+        .map(|deployment| (deployment, gateway.is_ready() && healthy(deployment)))
+        .filter(|(_, healthy)| *healthy || !ready_only)
+        .map(|(deployment, healthy)| describe::index_entry(deployment, healthy))
+        .collect();
+    Ok(ok(&Value::Array(entries)))
+}
+
+fn visible<'a>(
+    deployments: &'a [Arc<Deployment>],
+    context: &'a RequestContext,
+) -> impl Iterator<Item = &'a Arc<Deployment>> {
+    let principal = context.principal.as_ref();
+    deployments
+        .iter()
+        .filter(move |each| principal.is_none_or(|principal| principal.may_use(&each.name)))
+}
+
+fn all_statistics(gateway: &Gateway, context: &RequestContext) -> Response<Body> {
+    let routes = gateway.routes();
+    let entries: Vec<_> = visible(routes.deployments(), context)
+        .filter_map(|each| Some(describe::statistics(each, describe::tensor_model(each)?)))
+        .collect();
+    ok(&json!({"model_stats": entries}))
+}
+
+fn statistics(deployment: &Deployment) -> Answer {
+    let model = describe::tensor_model(deployment).ok_or_else(|| no_tensor_model(deployment))?;
+    Ok(ok(
+        &json!({"model_stats": [describe::statistics(deployment, model)]}),
+    ))
+}
+
+fn no_tensor_model(deployment: &Deployment) -> ApiError {
+    let remedy = match deployment.target {
+        Target::Local(LocalModel::Tensor(_)) => "",
+        Target::Remote(_) => "; it runs on an OpenAI-style server: use the endpoints under /v1",
+    };
+    ApiError::bad_request(
+        "unsupported_value",
+        format!(
+            "the model `{}` does not take tensors{remedy}",
+            deployment.name
+        ),
+    )
+}
+
+async fn infer<B>(
+    gateway: &Gateway,
+    context: &RequestContext,
+    parts: &Parts,
+    body: B,
+    deployment: &Deployment,
+) -> Answer
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let model = describe::tensor_model(deployment).ok_or_else(|| no_tensor_model(deployment))?;
+    let json_length = json_length(&parts.headers)?;
+    let body = read_body(gateway, &parts.headers, body).await?;
+    let size = body.len();
+    let request = off_path(size, move || InferRequest::parse(&body, json_length)).await??;
+    let timeout = request
+        .timeout
+        .and_then(|timeout| context.received.checked_add(timeout));
+    let deadline = context.deadline.into_iter().chain(timeout).min();
+
+    let started = Instant::now();
+    let result = model
+        .infer(request.inputs, Some(&request.outputs), deadline)
+        .await;
+    context.outcome.add_target_time(started.elapsed());
+    let outputs = result.map_err(|error| failed(gateway, &error))?;
+
+    let size = outputs.iter().map(|tensor| tensor.data.len() * 8).sum();
+    let (name, revision) = (
+        Arc::clone(&deployment.name),
+        Arc::clone(&deployment.revision),
+    );
+    let (id, encoding) = (request.id, request.encoding);
+    off_path(size, move || {
+        response::write(&name, &revision, id.as_deref(), &outputs, &encoding)
+    })
+    .await?
+    .map(infer_response)
+    .map_err(|error| ApiError::internal(error.to_string()))
+}
+
+/// The one mapping from the engine's refusals.
+fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        InferError::Invalid { .. } => ApiError::bad_request("invalid_value", text),
+        InferError::QueueFull { retry_after, .. } => {
+            gateway.metrics().shed(Shed::Queue);
+            ApiError::overloaded(text, *retry_after)
+        }
+        InferError::Deadline => ApiError::deadline(),
+        InferError::Failed(_) => ApiError::internal(text),
+        InferError::Unavailable(_) => ApiError::unavailable(text),
+    }
+}
+
+fn infer_response(answer: InferResponse) -> Response<Body> {
+    let Some(json_length) = answer.json_length else {
+        return json_body(answer.body);
+    };
+    let mut response = Response::new(full(answer.body));
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
+    response
+}
+
+/// `Inference-Header-Content-Length`, when the body has a binary part.
+fn json_length(headers: &HeaderMap) -> Result<Option<usize>, ApiError> {
+    let Some(value) = headers.get(JSON_LENGTH) else {
+        return Ok(None);
+    };
+    let length = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    length.map(Some).ok_or_else(|| {
+        ApiError::bad_request(
+            "invalid_value",
+            "Inference-Header-Content-Length must be the number of bytes of the JSON part",
+        )
+    })
+}
+
+/// Reads a body whole, within the limits of `[server]`.
+async fn read_body<B>(gateway: &Gateway, headers: &HeaderMap, body: B) -> Result<Bytes, ApiError>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let compressed = headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if compressed {
+        return Err(ApiError::bad_request(
+            "unsupported_value",
+            "compressed request bodies are not supported; send it without Content-Encoding",
+        ));
+    }
+    let server = &gateway.config().server;
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > server.max_body as u64) {
+        return Err(ApiError::too_large(server.max_body));
+    }
+    let whole = Limited::new(body, server.max_body).collect();
+    match tokio::time::timeout(server.body_timeout, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::too_large(server.max_body))
+        }
+        Ok(Err(error)) => Err(ApiError::bad_request(
+            "incomplete_body",
+            format!("the request body could not be read: {error}"),
+        )),
+        Err(_) => Err(ApiError::body_timeout()),
+    }
+}
+
+/// Runs work on a body of that size where it disturbs nobody.
+async fn off_path<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    if size <= INLINE {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ApiError::internal("the request's body could not be processed"))
+}
+
+fn ok(value: &Value) -> Response<Body> {
+    json_body(value.to_string().into_bytes())
+}
+
+/// The same with the status that load balancers look at.
+fn ready(value: &Value, is_ready: bool) -> Response<Body> {
+    let mut response = ok(value);
+    if !is_ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+fn json_body(body: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+/// An error in the protocol's form; status and headers stay as they are.
 fn refuse(error: ApiError) -> Response<Body> {
     let text = json!({"error": error.message()}).to_string();
-    let (mut parts, _) = error.into_response().into_parts();
-    parts.headers.remove(http::header::CONTENT_LENGTH);
+    let (parts, _) = error.into_response().into_parts();
     Response::from_parts(parts, full(text))
 }
