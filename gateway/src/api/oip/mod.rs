@@ -175,14 +175,10 @@ fn statistics(deployment: &Deployment) -> Answer {
 }
 
 fn no_tensor_model(deployment: &Deployment) -> ApiError {
-    let remedy = match deployment.target {
-        Target::Local(LocalModel::Tensor(_)) => "",
-        Target::Remote(_) => "; it runs on an OpenAI-style server: use the endpoints under /v1",
-    };
     ApiError::bad_request(
         "unsupported_value",
         format!(
-            "the model `{}` does not take tensors{remedy}",
+            "the model `{}` does not take tensors; use the endpoints under /v1",
             deployment.name
         ),
     )
