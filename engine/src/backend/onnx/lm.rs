@@ -103,7 +103,7 @@ struct Scratch {
 
 impl Scratch {
     /// Fills the inputs of `run`; returns `total_sequence_length`.
-    fn fill(&mut self, run: &Run, rows: &[Row<'_>]) -> i32 {
+    fn fill(&mut self, run: &Run, rows: &[Row<'_>], ragged: bool) -> i32 {
         for buffer in [&mut self.seqlens, &mut self.query] {
             buffer.clear();
         }
@@ -113,6 +113,7 @@ impl Scratch {
         let mut total = 0;
         for (lane, ids) in run.lanes.iter().zip(self.ids.chunks_exact_mut(run.width)) {
             let (past, new) = match *lane {
+                Lane::Idle { used } if ragged && used > 0 => (used as usize, 0),
                 Lane::Idle { used } => (used as usize, 1),
                 Lane::Row(row) => {
                     let Row { past, tokens, .. } = rows[row];
@@ -169,7 +170,14 @@ impl OnnxLm {
             names: Names::new(&layout).map_err(|error| step(&error))?,
             used: vec![0; arena.shape().slots],
             bound: BoundSlots::default(),
-            costs: Costs::default(),
+            costs: match layout.ragged {
+                // Idle lanes are skipped, however much their slots hold.
+                true => Costs {
+                    idle_tokens: u32::MAX,
+                    ..Costs::default()
+                },
+                false => Costs::default(),
+            },
             scratch: Scratch::default(),
             session,
             layout,
@@ -224,7 +232,7 @@ impl OnnxLm {
             layout,
             ..
         } = self;
-        let total = [scratch.fill(run, rows)];
+        let total = [scratch.fill(run, rows, layout.ragged)];
         let (lanes, width) = (run.lanes.len(), run.width);
         let wanted = scratch.indices.len();
         let kv = self.bound.get(&self.arena, run.first as usize, lanes)?;

@@ -250,6 +250,13 @@ impl Load {
                 weights: None,
             },
         )?;
+        if options.provider != Provider::Cpu {
+            tracing::warn!(
+                model = self.name,
+                "K/V lie in host memory and travel to {} and back at every step",
+                options.provider
+            );
+        }
         let shape = arena_shape(&self.layout, self.size);
         let kv_bytes = (shape.token_bytes() * shape.slots * shape.capacity) as u64;
         let arena = Arena::new(shape).ok_or_else(|| LoadError::DoesNotFit {

@@ -2,8 +2,9 @@
 //!
 //! A run covers a *contiguous* range of slots, because past and present are bound
 //! to one stretch of the arena. Slots inside the range that have nothing to do
-//! ride along as idle lanes: they compute one token of junk, written just beyond
-//! what their slot holds.
+//! ride along as idle lanes. Where the runtime takes each row's number of new
+//! tokens, an idle lane has none; elsewhere it computes one token of junk, written
+//! just beyond what its slot holds.
 
 use crate::backend::Row;
 
@@ -30,6 +31,9 @@ pub(super) struct Run {
 pub(super) struct Costs {
     /// Idle lanes that cost as much as a run of its own.
     pub(super) bridge: u32,
+    /// Tokens that an idle lane's slot may hold: where the runtime cannot skip an
+    /// idle lane, it attends over all of them.
+    pub(super) idle_tokens: u32,
     /// How much faster prompts run together than one by one, per token; rows are
     /// joined while padding stays below this. 1 or less is never.
     pub(super) joined_gain: f64,
@@ -39,6 +43,7 @@ impl Default for Costs {
     fn default() -> Self {
         Self {
             bridge: 8,
+            idle_tokens: 256,
             joined_gain: 1.0,
         }
     }
@@ -61,7 +66,7 @@ pub(super) fn plan(rows: &[Row<'_>], used: &[u32], capacity: u32, costs: Costs) 
     for row in decode {
         let slot = rows[row].slot;
         match runs.last_mut() {
-            Some(run) if bridges(run, slot, used, capacity, costs.bridge) => {
+            Some(run) if bridges(run, slot, used, capacity, costs) => {
                 let end = run.first + lanes(run);
                 let idle = |slot: u32| Lane::Idle {
                     used: used[slot as usize],
@@ -96,9 +101,11 @@ fn lanes(run: &Run) -> u32 {
 
 /// Whether idle lanes up to `slot` are cheaper than a new run, and harmless: a
 /// full slot has no room for junk.
-fn bridges(run: &Run, slot: u32, used: &[u32], capacity: u32, most: u32) -> bool {
+fn bridges(run: &Run, slot: u32, used: &[u32], capacity: u32, costs: Costs) -> bool {
     let mut gap = run.first + lanes(run)..slot;
-    gap.len() <= most as usize && gap.all(|slot| used[slot as usize] < capacity)
+    gap.len() <= costs.bridge as usize
+        && gap
+            .all(|slot| used[slot as usize] < capacity && used[slot as usize] <= costs.idle_tokens)
 }
 
 fn width(group: &[usize], rows: &[Row<'_>]) -> usize {

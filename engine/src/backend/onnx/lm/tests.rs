@@ -90,13 +90,24 @@ impl Driver<'_> {
 }
 
 fn with_model(name: &str, slots: u32, test: impl FnOnce(Driver<'_>)) {
+    with_graph(name, slots, true, test);
+}
+
+/// `ragged` is whether the graph takes the rows' numbers of new tokens; idle lanes
+/// then compute nothing, otherwise one token of junk.
+fn with_graph(name: &str, slots: u32, ragged: bool, test: impl FnOnce(Driver<'_>)) {
     let options = OnnxOptions {
         slots: Some(slots),
         capacity: Some(128),
         threads: 1,
+        ragged,
         ..OnnxOptions::default()
     };
     let mut lm = load(&fixture(name), &options).unwrap();
+    assert_eq!(
+        lm.layout.ragged, ragged,
+        "this ONNX Runtime has no query_seqlens"
+    );
     for slot in 0..slots as usize {
         lm.arena.spoil(slot, 0);
     }
@@ -136,8 +147,11 @@ fn chunked_prefill_gives_the_same_tokens() {
 /// Prompts in slots with holes between them, whose idle lanes ride along.
 #[test]
 fn batched_decoding_over_idle_slots_gives_the_same_tokens() {
-    for name in MODELS {
-        with_model(name, 9, |mut driver| {
+    for (name, ragged) in MODELS
+        .into_iter()
+        .flat_map(|name| [(name, false), (name, true)])
+    {
+        with_graph(name, 9, ragged, |mut driver| {
             let expected = reference(&mut driver);
             let slots = [7, 0, 4, 1];
             for bridge in [0, 2, 8] {
@@ -170,40 +184,74 @@ fn batched_decoding_over_idle_slots_gives_the_same_tokens() {
 /// that pauses goes on as if nothing had happened, and so does a finished prefix.
 #[test]
 fn idle_lanes_do_not_touch_what_a_slot_holds() {
+    for ragged in [false, true] {
+        with_graph("tiny-llama", 3, ragged, pause_and_resume);
+    }
+}
+
+fn pause_and_resume(mut driver: Driver<'_>) {
+    let prompts = prompts();
+    let expected = reference(&mut driver);
+    driver.lm.costs.bridge = 8;
+    // Slot 1 pauses in the middle of its prompt while 0 and 2 decode around it.
+    let (head, tail) = prompts[3].split_at(50);
+    driver.step(vec![Row {
+        slot: 1,
+        past: 0,
+        tokens: head,
+        wanted: Wanted::Nothing,
+    }]);
+    let start = |driver: &mut Driver<'_>, slot| {
+        let rows = vec![Row {
+            slot,
+            past: 0,
+            tokens: &prompts[0],
+            wanted: Wanted::Last,
+        }];
+        driver.step(rows)[0].unwrap()
+    };
+    let first = [start(&mut driver, 0), start(&mut driver, 2)];
+    assert_eq!(
+        driver.decode(&[0, 2], &[5, 5], &first),
+        [expected[0].clone(), expected[0].clone()]
+    );
+    let rows = vec![Row {
+        slot: 1,
+        past: 50,
+        tokens: tail,
+        wanted: Wanted::Last,
+    }];
+    let first = driver.step(rows)[0].unwrap();
+    assert_eq!(driver.decode(&[1], &[93], &[first]), [expected[3].clone()]);
+}
+
+/// Where the runtime takes the rows' numbers of new tokens, an idle lane has none:
+/// it writes nothing at all (and costs nothing, however much its slot holds).
+#[test]
+fn idle_lanes_of_a_ragged_graph_write_nothing() {
     with_model("tiny-llama", 3, |mut driver| {
-        let prompts = prompts();
-        let expected = reference(&mut driver);
         driver.lm.costs.bridge = 8;
-        // Slot 1 pauses in the middle of its prompt while 0 and 2 decode around it.
-        let (head, tail) = prompts[3].split_at(50);
+        let prompt = &prompts()[2];
         driver.step(vec![Row {
             slot: 1,
             past: 0,
-            tokens: head,
+            tokens: prompt,
             wanted: Wanted::Nothing,
         }]);
-        let start = |driver: &mut Driver<'_>, slot| {
-            let rows = vec![Row {
-                slot,
-                past: 0,
-                tokens: &prompts[0],
-                wanted: Wanted::Last,
-            }];
-            driver.step(rows)[0].unwrap()
+        let keys = |driver: &Driver<'_>| -> Vec<u32> {
+            let bound = driver.lm.arena.bind(1, 1).unwrap();
+            let (_, keys) = bound[0].try_extract_tensor::<f32>().unwrap();
+            keys.iter().map(|key| key.to_bits()).collect()
         };
-        let first = [start(&mut driver, 0), start(&mut driver, 2)];
-        assert_eq!(
-            driver.decode(&[0, 2], &[5, 5], &first),
-            [expected[0].clone(), expected[0].clone()]
-        );
-        let rows = vec![Row {
-            slot: 1,
-            past: 50,
-            tokens: tail,
+        let before = keys(&driver);
+        let rows = [0, 2].map(|slot| Row {
+            slot,
+            past: 0,
+            tokens: &prompt[..1],
             wanted: Wanted::Last,
-        }];
-        let first = driver.step(rows)[0].unwrap();
-        assert_eq!(driver.decode(&[1], &[93], &[first]), [expected[3].clone()]);
+        });
+        driver.step(rows.to_vec());
+        assert!(keys(&driver) == before);
     });
 }
 
@@ -272,10 +320,6 @@ fn a_copied_prefix_is_as_good_as_a_computed_one() {
 fn joined_prefill_gives_the_same_tokens() {
     for name in MODELS {
         with_model(name, 4, |mut driver| {
-            assert!(
-                driver.lm.layout.ragged,
-                "this ONNX Runtime has no query_seqlens"
-            );
             let expected = reference(&mut driver);
             driver.lm.costs.joined_gain = f64::INFINITY;
             let prompts: Vec<_> = prompts().into_iter().take(3).collect();

@@ -18,6 +18,7 @@ fn row(slot: u32, past: u32, tokens: usize) -> Row<'static> {
 fn costs(bridge: u32, joined_gain: f64) -> Costs {
     Costs {
         bridge,
+        idle_tokens: u32::MAX,
         joined_gain,
     }
 }
@@ -54,6 +55,17 @@ fn a_full_slot_splits_the_range() {
         plan(&rows, &[3, CAPACITY - 1, 3], CAPACITY, costs(8, 1.0)).len(),
         1
     );
+}
+
+#[test]
+fn an_idle_slot_with_a_long_history_splits_the_range() {
+    let rows = [row(0, 3, 1), row(2, 3, 1)];
+    let costs = Costs {
+        idle_tokens: 9,
+        ..costs(8, 1.0)
+    };
+    assert_eq!(plan(&rows, &[3, 9, 3], CAPACITY, costs).len(), 1);
+    assert_eq!(plan(&rows, &[3, 10, 3], CAPACITY, costs).len(), 2);
 }
 
 #[test]
