@@ -17,8 +17,12 @@ struct ProbeFile {
     format: u32,
     kind: String,
     prompts: Vec<Prompt>,
+    /// Least cosine between vectors.
     #[serde(default = "default_cosine")]
     min_cosine: f64,
+    /// Greatest difference between logits, where an angle says nothing.
+    #[serde(default = "default_difference")]
+    max_difference: f32,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +34,10 @@ struct Prompt {
 
 fn default_cosine() -> f64 {
     0.999
+}
+
+fn default_difference() -> f32 {
+    0.01
 }
 
 /// Runs the folder's probe, if it has one.
@@ -73,12 +81,32 @@ pub(super) fn check(
                 "prompt {index}: {got} elements, the source model has {expected}"
             )));
         }
-        let cosine = pooling::cosine(&row, &prompt.embedding);
-        if cosine.is_nan() || cosine < probe.min_cosine {
-            return Err(parity(format!(
-                "prompt {index}: cosine {cosine:.6} with the source model, at least {} is required",
-                probe.min_cosine
-            )));
+        compare(session.head(), &row, &prompt.embedding, &probe)
+            .map_err(|reason| parity(format!("prompt {index}: {reason}")))?;
+    }
+    Ok(())
+}
+
+fn compare(head: Head, row: &[f32], expected: &[f32], probe: &ProbeFile) -> Result<(), String> {
+    match head {
+        Head::Embedding => {
+            let (cosine, least) = (pooling::cosine(row, expected), probe.min_cosine);
+            if cosine.is_nan() || cosine < least {
+                return Err(format!(
+                    "cosine {cosine:.6} with the source model, at least {least} is required"
+                ));
+            }
+        }
+        Head::Logits { .. } => {
+            let most = probe.max_difference;
+            for (got, expected) in row.iter().zip(expected) {
+                let difference = (got - expected).abs();
+                if difference.is_nan() || difference > most {
+                    return Err(format!(
+                        "logit {got}, the source model has {expected}, allowed is {most} of difference"
+                    ));
+                }
+            }
         }
     }
     Ok(())
