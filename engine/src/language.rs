@@ -1,9 +1,14 @@
-//! A chat or completion model, whole: tokenizer, template, grammars and generator.
+//! A language model with everything that text needs: the facade the gateway uses.
+
+mod fake;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::backend::fake::{FakeBackend, FakeControl, FakeOptions};
+use crate::backend::fake::{FakeControl, FakeOptions};
 use crate::backend::onnx::{self, OnnxOptions};
 use crate::error::LoadError;
 use crate::folder::{ModelFolder, ModelKind};
@@ -13,110 +18,153 @@ use crate::tokenizer::TextTokenizer;
 use crate::tokenizer::template::ChatTemplate;
 use crate::tokenizer::tools::ToolFormat;
 
-/// What callers ask about a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelInfo {
-    /// Name it is served under.
-    pub name: String,
-    /// Tokens of prompt and completion together.
-    pub context_length: usize,
-    /// Number of logits; valid token ids are below it.
-    pub vocab: usize,
-    /// SHA-256 of the folder's files; `None` for a model without files.
-    pub digest: Option<String>,
-}
-
-/// How a model is loaded.
+/// How a language model is loaded and run.
 #[derive(Debug, Clone, Default)]
 pub struct LanguageOptions {
-    /// Provider, threads, slots, context and memory.
+    /// Device and memory.
     pub onnx: OnnxOptions,
-    /// Queue and step limits. `eos` is filled in from the folder.
+    /// Scheduling. Its `eos` is replaced by the model's own.
     pub generator: GeneratorOptions,
 }
 
-/// A model that generates text.
+/// What is known of a loaded model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Name as configured.
+    pub name: String,
+    /// Tokens of prompt and completion together: what the model was made for, or
+    /// what a slot holds, whichever is less.
+    pub context_length: usize,
+    /// Size of the logits' last dimension; token ids are below it.
+    pub vocab: usize,
+    /// Architecture, for example `llama`.
+    pub architecture: String,
+    /// Tokens that end a sequence.
+    pub eos: Vec<u32>,
+}
+
+/// A causal language model, ready to serve.
 #[derive(Debug)]
 pub struct LanguageModel {
-    /// Its description.
+    /// What is known of it.
     pub info: ModelInfo,
     /// Text to ids and back.
     pub tokenizer: Arc<TextTokenizer>,
-    /// Messages to text; `None` for a model without one (completions only).
+    /// Messages to prompt; none for a base model.
     pub template: Option<Arc<ChatTemplate>>,
     /// How it writes tool calls.
     pub tools: ToolFormat,
-    /// Compiles constraints for its vocabulary.
+    /// Constrained output.
     pub grammar: Arc<GrammarCompiler>,
     /// The device thread.
     pub generator: GeneratorHandle,
 }
 
 impl LanguageModel {
-    /// Loads a folder of `onnxruntime_genai.models.builder`: checks it, builds the
-    /// session on its device thread, runs the parity probe and the warm-up.
+    /// Loads a folder as `onnxruntime_genai.models.builder` writes it. Blocks until
+    /// the model is warm and its probe has passed.
     ///
     /// # Errors
     /// Every [`LoadError`].
     pub fn load(name: &str, dir: &Path, options: LanguageOptions) -> Result<Self, LoadError> {
-        let folder = ModelFolder::open(dir)?;
-        let ModelKind::Generative(config) = &folder.kind else {
+        let ModelKind::Generative(config) = ModelFolder::open(dir)?.kind else {
             return Err(LoadError::Unsupported {
                 model: name.to_owned(),
-                reason: "the folder holds no generative model (genai_config.json)".to_owned(),
+                reason: "the folder holds no causal language model (genai_config.json)".to_owned(),
             });
         };
         let tokenizer = TextTokenizer::from_folder(dir)?;
+        if tokenizer.vocab_size() == 0 {
+            return Err(LoadError::Folder {
+                path: dir.join("tokenizer.json"),
+                reason: "the vocabulary is empty".to_owned(),
+            });
+        }
         let template = ChatTemplate::from_folder(dir)?;
+        let parts = Parts {
+            architecture: config.architecture.clone(),
+            context_length: config.context_length as usize,
+            tokenizer,
+            template,
+        };
         let factory = onnx::language_model(dir, name, &options.onnx)?;
-        let mut generator = options.generator;
-        generator.eos.extend_from_slice(&config.eos);
-        generator.eos.extend_from_slice(tokenizer.eos());
-        generator.eos.sort_unstable();
-        generator.eos.dedup();
-        let generator = GeneratorHandle::start(name, factory, generator)?;
-        Self::assemble(name, tokenizer, template, generator, Some(folder.digest()?))
+        parts.start(name, options.generator, |generator| {
+            GeneratorHandle::start(name, factory, generator)
+        })
     }
 
-    /// A model without weights over any tokenizer: the next token is a hash of all
-    /// that came before. For tests, demonstrations and measuring overhead.
+    /// A model without weights: the fake backend behind a byte-level tokenizer
+    /// (ids 0 to 255 are the bytes) and a `ChatML` template. For tests of the layers
+    /// above and for measuring their overhead.
     ///
     /// # Errors
-    /// The tokenizer's vocabulary cannot carry grammars.
-    pub fn fake(
-        name: &str,
-        tokenizer: TextTokenizer,
-        template: Option<ChatTemplate>,
-        backend: (FakeOptions, FakeControl),
-        mut options: GeneratorOptions,
-    ) -> Result<Self, LoadError> {
-        options.eos.extend_from_slice(tokenizer.eos());
-        let factory = FakeBackend::factory(backend.0, backend.1);
-        let generator = GeneratorHandle::start(name, factory, options)?;
-        Self::assemble(name, tokenizer, template, generator, None)
+    /// The device thread cannot be started.
+    pub fn fake(name: &str, options: FakeOptions) -> Result<Self, LoadError> {
+        let generator = GeneratorOptions::default();
+        Self::fake_with(name, options, FakeControl::new(), generator)
     }
 
-    fn assemble(
+    /// The same, steered by `control`.
+    ///
+    /// # Errors
+    /// As [`Self::fake`].
+    pub fn fake_with(
         name: &str,
-        tokenizer: TextTokenizer,
-        template: Option<ChatTemplate>,
-        generator: GeneratorHandle,
-        digest: Option<String>,
+        mut options: FakeOptions,
+        control: FakeControl,
+        generator: GeneratorOptions,
     ) -> Result<Self, LoadError> {
+        let tokenizer = fake::tokenizer()?;
+        let vocab = u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX);
+        options.vocab = options.vocab.max(vocab);
+        let parts = Parts {
+            architecture: "fake".to_owned(),
+            context_length: options.capacity as usize,
+            template: Some(fake::template()?),
+            tokenizer,
+        };
+        parts.start(name, generator, |generator| {
+            let factory = crate::backend::fake::FakeBackend::factory(options, control);
+            GeneratorHandle::start(name, factory, generator)
+        })
+    }
+}
+
+/// What there is before the backend.
+struct Parts {
+    architecture: String,
+    context_length: usize,
+    tokenizer: TextTokenizer,
+    template: Option<ChatTemplate>,
+}
+
+impl Parts {
+    /// Starts the device thread and puts everything together.
+    fn start(
+        self,
+        name: &str,
+        mut options: GeneratorOptions,
+        start: impl FnOnce(GeneratorOptions) -> Result<GeneratorHandle, LoadError>,
+    ) -> Result<LanguageModel, LoadError> {
+        let grammar = GrammarCompiler::new(&self.tokenizer)?;
+        let eos = self.tokenizer.eos().to_vec();
+        options.eos.clone_from(&eos);
+        let generator = start(options)?;
         let capabilities = generator.capabilities();
         let info = ModelInfo {
             name: name.to_owned(),
-            context_length: capabilities.capacity as usize,
+            context_length: self.context_length.min(capabilities.capacity as usize),
             vocab: capabilities.vocab as usize,
-            digest,
+            architecture: self.architecture,
+            eos,
         };
-        let source = template.as_ref().map_or("", ChatTemplate::source);
-        Ok(Self {
+        let source = self.template.as_ref().map(ChatTemplate::source);
+        Ok(LanguageModel {
+            tools: ToolFormat::detect(source.unwrap_or_default()),
+            template: self.template.map(Arc::new),
+            tokenizer: Arc::new(self.tokenizer),
+            grammar: Arc::new(grammar),
             info,
-            tools: ToolFormat::detect(source),
-            grammar: Arc::new(GrammarCompiler::new(&tokenizer)?),
-            tokenizer: Arc::new(tokenizer),
-            template: template.map(Arc::new),
             generator,
         })
     }

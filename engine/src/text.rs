@@ -1,35 +1,29 @@
-//! A generation as text: the last step of the engine, run on the request's own task.
+//! A generation as text: detokenised, with stop strings.
 //!
-//! Tokens become text by the incremental [`Detokenizer`], pass [`StopStrings`], and
-//! come out with their evidence: a token is reported once all of its text has been
-//! delivered, so log-probabilities never run ahead of the text and those of a stop
-//! string's tokens never show.
+//! [`TextAssembler`] is the pure core: tokens in, text and the tokens behind it
+//! out, both cut at the same place. [`TextStream`] feeds it from a [`Generation`].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
-
 use crate::generator::Generation;
-use crate::request::{FinishReason, Finished, GenerationEvent, SampledToken};
+use crate::request::{FinishReason, Finished, GenerationEvent, SampledToken, Timings, Usage};
 use crate::tokenizer::TextTokenizer;
 use crate::tokenizer::detokenizer::{Detokenizer, DetokenizerOptions};
 use crate::tokenizer::stop::{StopOutcome, StopStrings};
 
-/// What is shown of a generation, and where it ends.
+/// How tokens become text.
 #[derive(Debug, Clone, Default)]
 pub struct TextOptions {
-    /// The text ends before the first of these.
+    /// Strings that end the text.
     pub stop: Vec<String>,
-    /// Leave special tokens out.
+    /// Leave special tokens out (but for the marks of tool calls).
     pub skip_special: bool,
-    /// Special tokens that are shown nevertheless (the marks of tool calls).
-    pub keep: Arc<HashSet<u32>>,
-    /// Deliver the stop string too.
+    /// Deliver the stop string that ended the text.
     pub include_stop: bool,
-    /// The text continues the prompt's (completions): a leading space is kept.
-    pub continuation: bool,
 }
 
 /// A token of the prompt.
@@ -37,44 +31,51 @@ pub struct TextOptions {
 pub struct PromptToken {
     /// Token id.
     pub id: u32,
-    /// Its log-probabilities; the first token has none.
+    /// Its log-probability and alternatives; none for the first token.
     pub sampled: Option<SampledToken>,
 }
 
-/// Events in order: at most one `Prompt`, any number of `Delta`, then exactly one
-/// `Finished` or `Failed`.
+/// What a [`TextStream`] delivers: at most one `Prompt`, any number of `Delta`,
+/// then exactly one `Finished` or `Failed`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextEvent {
-    /// The prompt's tokens, if their log-probabilities were asked for.
+    /// The prompt's tokens, when their log-probabilities were asked for.
     Prompt(Vec<PromptToken>),
-    /// New text and the tokens that are complete with it; either may be empty.
+    /// The next piece of text and the tokens that it completes. The texts of all
+    /// tokens delivered cover the text delivered.
     Delta {
-        /// Text to append.
+        /// Whole characters; may be empty.
         text: String,
-        /// Tokens whose text has now been delivered.
+        /// In order; may be empty.
         tokens: Vec<SampledToken>,
     },
-    /// The end.
+    /// The end. A met stop string is [`FinishReason::Stop`].
     Finished(Finished),
     /// The sequence was lost to a device failure.
     Failed(String),
 }
 
-/// See the module's text. Dropping it cancels the generation.
+/// One generation as text. Dropping it cancels the sequence.
 #[derive(Debug)]
 pub struct TextStream {
     generation: Generation,
-    tokenizer: Arc<TextTokenizer>,
-    text: Text,
-    ready: VecDeque<TextEvent>,
-    /// Tokens received so far, those of a stop string included.
+    assembler: TextAssembler,
+    /// Tokens generated up to and including the one that completed a stop string.
+    stopped_after: Option<usize>,
     received: usize,
-    stopped: bool,
+    /// What the tokens that have arrived make together.
+    delta: TextPiece,
+    ready: VecDeque<TextEvent>,
+    ended: bool,
 }
 
 impl TextStream {
-    /// Reads `generation` as text of `tokenizer`.
+    /// The text of `generation`.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "options are made for one stream"
+    )]
     pub fn new(
         generation: Generation,
         tokenizer: Arc<TextTokenizer>,
@@ -82,188 +83,272 @@ impl TextStream {
     ) -> Self {
         Self {
             generation,
-            tokenizer,
-            text: Text::new(options),
-            ready: VecDeque::new(),
+            assembler: TextAssembler::new(tokenizer, &options),
+            stopped_after: None,
             received: 0,
-            stopped: false,
+            delta: TextPiece::default(),
+            ready: VecDeque::new(),
+            ended: false,
         }
     }
 
-    /// The next event; `None` after the last.
+    /// The text continues the prompt, whose last word it may complete: its leading
+    /// space is kept, where a chat answer's is not.
+    #[must_use]
+    pub fn continuing(mut self) -> Self {
+        self.assembler.continuing();
+        self
+    }
+
+    /// The next event; `None` after the last. Tokens that have arrived meanwhile
+    /// come as one `Delta`, so a slow reader gets fewer and larger ones.
     ///
-    /// Tokens that have arrived meanwhile come as one `Delta`, so a slow reader
-    /// gets fewer and larger ones. Safe to drop between polls.
+    /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<TextEvent> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
-            let mut event = self.generation.next().await?;
-            loop {
-                self.take(event);
-                match self.generation.try_next() {
-                    Some(next) => event = next,
-                    None => break,
-                }
+            if self.ended {
+                return None;
             }
-            if let Some(delta) = self.text.take_delta() {
-                self.push_delta(delta);
+            let event = self.generation.next().await;
+            self.take(event);
+            while !self.ended
+                && let Some(event) = self.generation.try_next()
+            {
+                self.take(Some(event));
             }
+            self.flush();
         }
     }
 
-    fn take(&mut self, event: GenerationEvent) {
+    /// Ends the sequence; [`TextEvent::Finished`] still follows.
+    pub fn cancel(&self) {
+        self.generation.cancel();
+    }
+
+    fn take(&mut self, event: Option<GenerationEvent>) {
         match event {
-            GenerationEvent::Prompt(tokens) => {
-                let ids = self.generation.prompt().iter();
-                let prompt = ids
-                    .zip(tokens)
-                    .map(|(&id, sampled)| PromptToken { id, sampled });
-                self.ready.push_back(TextEvent::Prompt(prompt.collect()));
+            Some(GenerationEvent::Prompt(tokens)) => {
+                let prompt = self.prompt(tokens);
+                self.ready.push_back(TextEvent::Prompt(prompt));
             }
-            GenerationEvent::Token(_) if self.stopped => {}
-            GenerationEvent::Token(token) => {
-                self.received += 1;
-                if self.text.push(&self.tokenizer, token) {
-                    self.stopped = true;
-                    self.generation.cancel();
-                }
-            }
-            GenerationEvent::Finished(finished) => self.finish(finished),
-            GenerationEvent::Failed(reason) => self.end(TextEvent::Failed(reason)),
+            Some(GenerationEvent::Token(token)) => self.token(token),
+            Some(GenerationEvent::Finished(finished)) => self.finish(finished),
+            Some(GenerationEvent::Failed(reason)) => self.fail(reason),
+            None => self.fail("the generation ended early".to_owned()),
         }
     }
 
-    fn finish(&mut self, mut finished: Finished) {
-        if !self.stopped {
-            self.stopped = self.text.finish();
+    fn prompt(&self, tokens: Vec<Option<SampledToken>>) -> Vec<PromptToken> {
+        let ids = self.generation.prompt().iter();
+        let pair = |(&id, sampled)| PromptToken { id, sampled };
+        ids.zip(tokens).map(pair).collect()
+    }
+
+    fn token(&mut self, token: SampledToken) {
+        if self.stopped_after.is_some() {
+            return;
         }
-        if self.stopped {
-            // Steps that ran on until the cancellation arrived are not billed.
-            finished.usage.completion = finished.usage.completion.min(self.received);
+        self.received += 1;
+        self.delta.append(self.assembler.push(token));
+        if self.assembler.stopped() {
+            self.stopped_after = Some(self.received);
+            self.generation.cancel();
+        }
+    }
+
+    /// What was held back is delivered first. After a stop string the device may
+    /// have run a step too many, which is not the client's to pay for.
+    fn finish(&mut self, mut finished: Finished) {
+        self.delta.append(self.assembler.finish());
+        if self.assembler.stopped() {
             finished.reason = FinishReason::Stop;
+            finished.usage.completion = self.stopped_after.unwrap_or(self.received);
         }
         self.end(TextEvent::Finished(finished));
     }
 
-    fn end(&mut self, last: TextEvent) {
-        if let Some(delta) = self.text.take_delta() {
-            self.push_delta(delta);
+    /// A failure after the stop string changes nothing: the text is complete.
+    fn fail(&mut self, reason: String) {
+        if self.stopped_after.is_none() {
+            self.end(TextEvent::Failed(reason));
+            return;
         }
-        self.ready.push_back(last);
+        self.finish(Finished {
+            reason: FinishReason::Stop,
+            usage: Usage {
+                prompt: self.generation.prompt().len(),
+                ..Usage::default()
+            },
+            timings: Timings::default(),
+        });
     }
 
-    fn push_delta(&mut self, (text, tokens): (String, Vec<SampledToken>)) {
-        // The prompt comes before any text, and an end after all of it.
-        self.ready.push_back(TextEvent::Delta { text, tokens });
+    fn end(&mut self, last: TextEvent) {
+        self.flush();
+        self.ready.push_back(last);
+        self.ended = true;
+    }
+
+    /// Makes an event of what has come together.
+    fn flush(&mut self) {
+        let TextPiece { text, tokens } = std::mem::take(&mut self.delta);
+        if !text.is_empty() || !tokens.is_empty() {
+            self.ready.push_back(TextEvent::Delta { text, tokens });
+        }
     }
 }
 
-/// The pure part: tokens in, text and finished tokens out.
+/// Text and the tokens that it completes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TextPiece {
+    /// Whole characters.
+    pub text: String,
+    /// In order.
+    pub tokens: Vec<SampledToken>,
+}
+
+impl TextPiece {
+    fn append(&mut self, next: Self) {
+        self.text.push_str(&next.text);
+        self.tokens.extend(next.tokens);
+    }
+}
+
+/// Turns tokens into text that may be delivered. Positions are bytes of the
+/// detokenised text; a token is delivered with the text that contains its end.
 #[derive(Debug)]
-struct Text {
+pub struct TextAssembler {
+    tokenizer: Arc<TextTokenizer>,
     detokenizer: Detokenizer,
+    detokenizer_options: DetokenizerOptions,
     stops: StopStrings,
     include_stop: bool,
-    /// Tokens not reported yet, each with the length of the text once it is in.
-    open: VecDeque<(SampledToken, usize)>,
-    /// Bytes made of tokens so far, and of these delivered.
-    made: usize,
+    stopped: bool,
+    /// Bytes detokenised.
+    produced: usize,
+    /// Bytes delivered.
     delivered: usize,
-    /// Not handed out yet.
-    text: String,
-    tokens: Vec<SampledToken>,
+    /// Tokens not yet delivered.
+    waiting: VecDeque<Waiting>,
 }
 
-impl Text {
-    fn new(options: TextOptions) -> Self {
-        let detokenizer = DetokenizerOptions {
+#[derive(Debug)]
+struct Waiting {
+    token: SampledToken,
+    start: usize,
+    /// Unknown while the token ends within a character.
+    end: Option<usize>,
+}
+
+impl TextAssembler {
+    /// At the beginning of a text.
+    #[must_use]
+    pub fn new(tokenizer: Arc<TextTokenizer>, options: &TextOptions) -> Self {
+        let detokenizer_options = DetokenizerOptions {
             skip_special: options.skip_special,
-            keep: options.keep,
-            continuation: options.continuation,
+            keep: Arc::clone(tokenizer.tool_marks()),
+            continuation: false,
         };
         Self {
-            detokenizer: Detokenizer::new(detokenizer),
+            tokenizer,
+            detokenizer: Detokenizer::new(detokenizer_options.clone()),
+            detokenizer_options,
             stops: StopStrings::new(&options.stop),
             include_stop: options.include_stop,
-            open: VecDeque::new(),
-            made: 0,
+            stopped: false,
+            produced: 0,
             delivered: 0,
-            text: String::new(),
-            tokens: Vec::new(),
+            waiting: VecDeque::new(),
         }
     }
 
-    /// Adds a token; `true` when a stop string is complete.
-    fn push(&mut self, tokenizer: &TextTokenizer, token: SampledToken) -> bool {
-        let mut piece = String::new();
-        self.detokenizer.push(tokenizer, token.id, &mut piece);
-        self.made += piece.len();
-        self.open.push_back((token, self.made));
-        self.deliver(&piece)
+    /// See [`TextStream::continuing`]. Before the first token.
+    pub fn continuing(&mut self) {
+        self.detokenizer_options.continuation = true;
+        self.detokenizer = Detokenizer::new(self.detokenizer_options.clone());
     }
 
-    /// No more tokens come: an unfinished character and held text come out.
-    /// `true` when that completed a stop string.
-    fn finish(&mut self) -> bool {
-        let mut rest = String::new();
-        self.detokenizer.finish(&mut rest);
-        self.made += rest.len();
-        if self.deliver(&rest) {
-            return true;
+    /// Whether a stop string was met; nothing follows then.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Takes a token; returns what may be delivered now.
+    pub fn push(&mut self, token: SampledToken) -> TextPiece {
+        if self.stopped {
+            return TextPiece::default();
         }
-        let held = self.stops.finish();
-        self.append(&held);
-        let tokens = self.open.drain(..).map(|(token, _)| token);
-        self.tokens.extend(tokens);
-        false
+        let mut text = String::new();
+        self.detokenizer.push(&self.tokenizer, token.id, &mut text);
+        self.waiting.push_back(Waiting {
+            token,
+            start: self.produced,
+            end: None,
+        });
+        self.advance(&text)
     }
 
-    fn deliver(&mut self, piece: &str) -> bool {
-        match self.stops.push(piece) {
+    /// Ends the text: delivers what was held back for a stop string, and an
+    /// unfinished character as U+FFFD.
+    pub fn finish(&mut self) -> TextPiece {
+        if self.stopped {
+            return TextPiece::default();
+        }
+        let mut text = String::new();
+        self.detokenizer.finish(&mut text);
+        let mut piece = self.advance(&text);
+        if !self.stopped {
+            let held = self.stops.finish();
+            piece.append(self.deliver(held, self.produced));
+        }
+        piece
+    }
+
+    fn advance(&mut self, text: &str) -> TextPiece {
+        self.produced += text.len();
+        if !self.detokenizer.is_pending() {
+            for waiting in &mut self.waiting {
+                waiting.end.get_or_insert(self.produced);
+            }
+        }
+        match self.stops.push(text) {
             StopOutcome::Continue(text) => {
-                self.append(&text);
-                self.report(self.detokenizer.is_pending());
-                false
+                let until = self.delivered + text.len();
+                self.deliver(text, until)
             }
             StopOutcome::Stopped { mut text, stop } => {
+                self.stopped = true;
                 if self.include_stop {
                     text.push_str(&stop);
                 }
-                self.append(&text);
-                self.report(false);
-                self.open.clear();
-                true
+                self.deliver_last(text)
             }
         }
     }
 
-    fn append(&mut self, text: &str) {
+    /// Delivers `text` and the tokens that end at or before `until`.
+    fn deliver(&mut self, text: String, until: usize) -> TextPiece {
+        self.delivered = until;
+        let mut tokens = Vec::new();
+        while let Some(first) = self.waiting.front()
+            && first.end.is_some_and(|end| end <= until)
+        {
+            tokens.extend(self.waiting.pop_front().map(|first| first.token));
+        }
+        TextPiece { text, tokens }
+    }
+
+    /// The end at a stop string: a token that lies partly before the cut belongs to
+    /// the text, one that begins at or behind it does not.
+    fn deliver_last(&mut self, text: String) -> TextPiece {
         self.delivered += text.len();
-        self.text.push_str(text);
-    }
-
-    /// Reports the tokens whose text is out. While a character is unfinished, its
-    /// tokens wait for it.
-    fn report(&mut self, pending: bool) {
-        while let Some((_, end)) = self.open.front() {
-            let unfinished = pending && *end == self.made;
-            if *end > self.delivered || unfinished {
-                break;
-            }
-            self.tokens
-                .extend(self.open.pop_front().map(|(token, _)| token));
-        }
-    }
-
-    fn take_delta(&mut self) -> Option<(String, Vec<SampledToken>)> {
-        if self.text.is_empty() && self.tokens.is_empty() {
-            return None;
-        }
-        Some((
-            std::mem::take(&mut self.text),
-            std::mem::take(&mut self.tokens),
-        ))
+        let cut = self.delivered;
+        let waiting = self.waiting.drain(..);
+        let tokens = waiting.filter(|w| w.start < cut).map(|w| w.token).collect();
+        TextPiece { text, tokens }
     }
 }

@@ -1,120 +1,103 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::byte_level;
 
-static TOKENIZER: LazyLock<TextTokenizer> = LazyLock::new(|| {
-    let folder = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../examples/helpdesk/models/v2"
-    );
-    TextTokenizer::from_folder(Path::new(folder)).unwrap()
-});
+fn tokenizer() -> &'static Arc<TextTokenizer> {
+    static TOKENIZER: OnceLock<Arc<TextTokenizer>> = OnceLock::new();
+    TOKENIZER.get_or_init(|| Arc::new(byte_level()))
+}
 
 fn token(id: u32) -> SampledToken {
     SampledToken {
         id,
-        logprob: f32::NAN,
+        logprob: -1.0,
         top: Vec::new(),
     }
 }
 
-/// Everything that comes out for a text cut into its tokens: the text, the ids
-/// reported with it, and whether a stop string ended it.
-fn run(text: &str, stop: &[&str], include_stop: bool) -> (String, Vec<u32>, bool) {
-    let stop = stop.iter().map(|stop| (*stop).to_owned()).collect();
-    let mut state = Text::new(TextOptions {
-        stop,
-        include_stop,
-        ..TextOptions::default()
-    });
-    let (mut out, mut ids) = (String::new(), Vec::new());
-    let mut take = |state: &mut Text| {
-        if let Some((text, tokens)) = state.take_delta() {
-            out.push_str(&text);
-            ids.extend(tokens.iter().map(|token| token.id));
-        }
-    };
-    let mut stopped = false;
-    for id in TOKENIZER.encode(text, false).unwrap() {
-        stopped = state.push(&TOKENIZER, token(id));
-        take(&mut state);
-        if stopped {
-            break;
-        }
-    }
-    if !stopped {
-        stopped = state.finish();
-        take(&mut state);
-    }
-    (out, ids, stopped)
-}
-
-#[test]
-fn a_stop_string_that_spans_tokens_does_not_leak() {
-    let (text, ids, stopped) = run("The printer is offline today", &["is off"], false);
-    assert_eq!((text.as_str(), stopped), ("The printer ", true));
-    let reported = TOKENIZER.decode(&ids, false);
-    assert!("The printer ".starts_with(&reported), "{reported:?}");
-}
-
-#[test]
-fn a_stop_string_is_kept_when_asked_for() {
-    let (text, _, stopped) = run("one two three", &["two"], true);
-    assert_eq!((text.as_str(), stopped), ("one two", true));
-}
-
-#[test]
-fn held_text_comes_out_at_the_end() {
-    let (text, ids, stopped) = run("half a stop: END", &["ENDING"], false);
-    assert_eq!((text.as_str(), stopped), ("half a stop: END", false));
-    assert_eq!(ids, TOKENIZER.encode("half a stop: END", false).unwrap());
-}
-
-#[test]
-fn tokens_of_an_unfinished_character_wait_for_it() {
-    // Rare characters are several byte tokens each.
-    let ids = TOKENIZER.encode("🜁", false).unwrap();
-    assert!(
-        ids.len() > 1,
-        "the test needs a character of several tokens"
-    );
-    let mut state = Text::new(TextOptions::default());
-    for (position, &id) in ids.iter().enumerate() {
-        assert!(!state.push(&TOKENIZER, token(id)));
-        let last = position + 1 == ids.len();
-        let delta = state.take_delta();
-        assert_eq!(delta.is_some(), last, "after token {position}");
-        if let Some((text, tokens)) = delta {
-            assert_eq!((text.as_str(), tokens.len()), ("🜁", ids.len()));
-        }
-    }
+/// All pieces, and whether a stop string was met.
+fn assemble(ids: &[u32], options: &TextOptions) -> (Vec<TextPiece>, bool) {
+    let mut assembler = TextAssembler::new(Arc::clone(tokenizer()), options);
+    let mut pieces: Vec<TextPiece> = ids.iter().map(|&id| assembler.push(token(id))).collect();
+    pieces.push(assembler.finish());
+    (pieces, assembler.stopped())
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
     #[test]
-    fn text_equals_a_naive_cut(
-        text in "[ab 打印é🙂]{0,40}",
-        stop in prop::collection::vec("[ab 打🙂]{1,4}", 0..3),
+    fn tokens_and_text_stay_together(
+        ids in prop::collection::vec(prop_oneof![
+            0u32..290, Just(0xE4), Just(0xBD), Just(0xA0), 0x61u32..0x64], 0..30),
+        stop in prop::collection::vec("[abc你]{1,3}", 0..3),
+        include_stop in any::<bool>(),
     ) {
-        let patterns: Vec<&str> = stop.iter().map(String::as_str).collect();
-        let (out, ids, stopped) = run(&text, &patterns, false);
-        // The match that is complete first wins, the longest of those.
-        let cut = patterns
-            .iter()
-            .filter_map(|pattern| text.find(pattern).map(|start| (start + pattern.len(), start)))
-            .min();
-        prop_assert_eq!(stopped, cut.is_some());
-        prop_assert_eq!(&out, cut.map_or(text.as_str(), |(_, start)| &text[..start]));
-        let reported = TOKENIZER.decode(&ids, false);
-        let whole = reported.trim_end_matches(char::REPLACEMENT_CHARACTER);
-        prop_assert!(out.starts_with(whole), "{whole:?} is not in {out:?}");
+        let tokenizer = tokenizer();
+        let ids: Vec<u32> =
+            ids.into_iter().filter(|&id| (id as usize) < tokenizer.vocab_size()).collect();
+        let options = TextOptions { stop: stop.clone(), skip_special: true, include_stop };
+        let (pieces, stopped) = assemble(&ids, &options);
+        let whole = tokenizer.decode(&ids, true);
+        let text: String = pieces.iter().map(|p| p.text.as_str()).collect();
+        prop_assert!(whole.starts_with(&text));
+        prop_assert_eq!(stopped, stop.iter().any(|s| whole.contains(s)));
         if !stopped {
-            prop_assert_eq!(ids, TOKENIZER.encode(&text, false).unwrap());
+            prop_assert_eq!(&text, &whole);
+        } else if !include_stop {
+            prop_assert!(stop.iter().all(|s| !text.contains(s)));
+        }
+        // The tokens delivered are a beginning of all tokens, and cover the text.
+        let delivered: Vec<u32> = pieces.iter().flat_map(|p| &p.tokens).map(|t| t.id).collect();
+        prop_assert!(ids.starts_with(&delivered));
+        prop_assert!(stopped || delivered.len() == ids.len());
+        let covered = tokenizer.decode(&delivered, true);
+        let whole_characters = |text: &str| text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        prop_assert!(whole_characters(&covered) >= whole_characters(&text));
+        // At any moment no token is ahead of the text.
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        for piece in &pieces {
+            text.push_str(&piece.text);
+            tokens.extend(piece.tokens.iter().map(|t| t.id));
+            let covered = tokenizer.decode(&tokens, true);
+            prop_assert!(stopped || covered.len() <= text.len(), "{:?} {:?}", covered, text);
         }
     }
+}
+
+#[test]
+fn a_token_that_reaches_into_the_stop_string_is_reported_with_its_text() {
+    let the = tokenizer().token_id("Ġthe").unwrap();
+    let a = u32::from(b'a');
+    let options = TextOptions {
+        stop: vec!["he".to_owned()],
+        ..TextOptions::default()
+    };
+    let (pieces, stopped) = assemble(&[a, the, a], &options);
+    assert!(stopped);
+    assert_eq!(pieces[0].text, "a");
+    assert_eq!(pieces[1].text, " t");
+    assert_eq!(pieces[1].tokens, [token(the)]);
+    assert_eq!(pieces[2], TextPiece::default());
+}
+
+#[test]
+fn bytes_of_a_stop_string_are_not_reported_before_it_is_known() {
+    let options = TextOptions {
+        stop: vec!["你".to_owned()],
+        ..TextOptions::default()
+    };
+    let (pieces, stopped) = assemble(&[0x61, 0xE4, 0xBD, 0xA0], &options);
+    assert!(stopped);
+    let tokens: Vec<u32> = pieces
+        .iter()
+        .flat_map(|p| &p.tokens)
+        .map(|t| t.id)
+        .collect();
+    assert_eq!(tokens, [0x61]);
 }
