@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::render::header;
+use super::triton;
 use crate::router::{LocalModel, RouteTable, Target};
 
 /// Load of one target at one moment.
@@ -103,6 +104,7 @@ pub(super) fn render(out: &mut String, routes: &RouteTable) {
         }
     }
     upstreams(out, routes);
+    triton::render(out, routes);
 }
 
 fn upstreams(out: &mut String, routes: &RouteTable) {

@@ -14,6 +14,7 @@ pub mod series;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod triton;
 pub mod window;
 
 use std::collections::BTreeMap;

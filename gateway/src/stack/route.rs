@@ -72,6 +72,8 @@ impl Route {
             "/metrics" => Self::Metrics,
             "/api/v1/stats" => Self::Stats,
             "/health" => Self::Health,
+            // The tensor protocol's probes are probes too.
+            "/v2/health/live" | "/v2/health/ready" => Self::Health,
             _ if path.starts_with("/v1/models/") => Self::Models,
             _ if path.starts_with("/v1/") => Self::OtherV1,
             _ if path.starts_with("/health/") => Self::Health,

@@ -9,6 +9,7 @@ fn paths_become_a_bounded_set_of_labels() {
         ("/health/live", "health"),
         ("/healthy", "other"),
         ("/v2/models/x/infer", "v2"),
+        ("/v2/health/ready", "health"),
         ("/", "other"),
     ] {
         assert_eq!(Route::of(path).as_str(), label, "{path}");

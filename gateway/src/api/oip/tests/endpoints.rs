@@ -423,6 +423,20 @@ async fn statistics_count_what_was_done() {
     let all = get(&gateway, "/v2/models/stats").await.json();
     assert_eq!(all["model_stats"].as_array().unwrap().len(), 2);
     assert_eq!(all["model_stats"][1]["inference_count"], 0);
+    let metrics = gateway.metrics().render(&gateway.routes());
+    let labels = r#"model="affine",version="r1",deployment="affine",revision="r1""#;
+    for line in [
+        format!("nv_inference_request_success{{{labels}}} 2"),
+        format!("nv_inference_count{{{labels}}} 3"),
+        format!("nv_inference_exec_count{{{labels}}} 2"),
+        format!("nv_inference_request_failure{{{labels},reason=\"OTHER\"}} 1"),
+        format!("nv_inference_request_failure{{{labels},reason=\"BACKEND\"}} 0"),
+    ] {
+        assert!(
+            metrics.lines().any(|each| each == line),
+            "{line} is not in:\n{metrics}"
+        );
+    }
 }
 
 #[tokio::test]
