@@ -51,6 +51,10 @@ pub struct DeploymentConfig {
     /// Requests that may wait for a slot; more is answered 503.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_waiting: Option<usize>,
+    /// Prompt tokens of one sequence that a step computes at most; the rest waits
+    /// for the next step, so that long prompts do not hold up the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefill_chunk: Option<usize>,
     /// Where it is computed.
     #[serde(default)]
     pub provider: ProviderConfig,
@@ -88,6 +92,7 @@ impl DeploymentConfig {
             memory: None,
             threads: None,
             max_waiting: None,
+            prefill_chunk: None,
             provider: ProviderConfig::Cpu,
         }
     }

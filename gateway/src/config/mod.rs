@@ -309,6 +309,7 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         ("context", deployment.context == Some(0)),
         ("threads", deployment.threads == Some(0)),
         ("max_waiting", deployment.max_waiting == Some(0)),
+        ("prefill_chunk", deployment.prefill_chunk == Some(0)),
     ] {
         if zero {
             return Err((field, "must be at least 1".to_owned()));

@@ -1,6 +1,7 @@
 //! What engines and upstream pools know of themselves, read at scrape time.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
@@ -19,6 +20,9 @@ pub(super) struct Gauges {
     pub(super) batch_size: Option<f64>,
     /// Share of the K/V memory in use, 0 to 1.
     pub(super) kv_usage: Option<f64>,
+    /// Prompt tokens looked up in the prefix cache, and of these found.
+    #[serde(skip)]
+    pub(super) prefix: Option<(u64, u64)>,
 }
 
 impl Gauges {
@@ -33,15 +37,36 @@ impl Gauges {
     }
 
     fn of_local(model: &LocalModel) -> Self {
+        let mean = |items: u64, runs: u64| (runs > 0).then(|| items as f64 / runs as f64);
         match model {
+            LocalModel::Language(model) => {
+                let stats = model.generator.stats().snapshot();
+                let capacity = stats.kv_tokens_capacity.max(1) as f64;
+                Self {
+                    running: stats.running,
+                    waiting: stats.waiting,
+                    batch_size: mean(stats.generated_tokens, stats.steps),
+                    kv_usage: Some(stats.kv_tokens_used as f64 / capacity),
+                    prefix: Some((stats.prefix_queries, stats.prefix_hits)),
+                }
+            }
+            LocalModel::Encoder(encoder) => {
+                let (waiting, running) = encoder.load_now();
+                let stats = encoder.stats();
+                Self {
+                    running: running as u64,
+                    waiting: waiting as u64,
+                    batch_size: mean(stats.count.load(Relaxed), stats.exec_count.load(Relaxed)),
+                    ..Self::default()
+                }
+            }
             LocalModel::Tensor(tensor) => {
                 let stats = tensor.stats();
-                let runs = stats.executions();
                 Self {
                     running: stats.running(),
                     waiting: tensor.waiting() as u64,
-                    batch_size: (runs > 0).then(|| stats.inferences() as f64 / runs as f64),
-                    kv_usage: None,
+                    batch_size: mean(stats.inferences(), stats.executions()),
+                    ..Self::default()
                 }
             }
         }
@@ -56,7 +81,7 @@ type Family = (
     fn(&Gauges) -> Option<f64>,
 );
 
-const FAMILIES: [Family; 4] = [
+const FAMILIES: [Family; 6] = [
     (
         "vllm:num_requests_running",
         "gauge",
@@ -80,6 +105,18 @@ const FAMILIES: [Family; 4] = [
         "gauge",
         "Mean sequences in a step.",
         |g| g.batch_size,
+    ),
+    (
+        "vllm:prefix_cache_queries_total",
+        "counter",
+        "Prompt tokens looked up in the prefix cache.",
+        |g| g.prefix.map(|(queries, _)| queries as f64),
+    ),
+    (
+        "vllm:prefix_cache_hits_total",
+        "counter",
+        "Prompt tokens found in the prefix cache.",
+        |g| g.prefix.map(|(_, hits)| hits as f64),
     ),
 ];
 

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluice_engine::LoadError;
-use sluice_engine::backend::onnx::{Provider, init_runtime};
+use sluice_engine::backend::onnx::{OnnxOptions, Provider, init_runtime};
+use sluice_engine::encoder::{Encoder, EncoderOptions};
 use sluice_engine::folder::{ModelFolder, ModelKind};
+use sluice_engine::generator::GeneratorOptions;
+use sluice_engine::language::{LanguageModel, LanguageOptions};
 use sluice_engine::tensor::{TensorModel, TensorOptions};
 
 use super::{Deployment, LocalModel, Target};
@@ -88,14 +91,44 @@ fn local(
     let digest = folder.digest()?;
     let model = match &folder.kind {
         ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, config)?),
-        ModelKind::Generative(_) | ModelKind::Encoder(_) => {
-            return Err(LoadError::Unsupported {
-                model: config.name.clone(),
-                reason: "only tensor models can be served locally yet".to_owned(),
-            });
-        }
+        ModelKind::Generative(_) => LocalModel::Language(Arc::new(language(path, config)?)),
+        ModelKind::Encoder(_) => LocalModel::Encoder(encoder(path, config)?),
     };
     Ok((model, digest))
+}
+
+fn language(dir: &Path, config: &DeploymentConfig) -> Result<LanguageModel, LoadError> {
+    let defaults = LanguageOptions::default();
+    let options = LanguageOptions {
+        onnx: OnnxOptions {
+            provider: provider(config.provider),
+            threads: config.threads.unwrap_or(defaults.onnx.threads),
+            slots: config.slots,
+            capacity: config.context,
+            memory_budget: config.memory.map(|bytes| bytes as u64),
+            ..defaults.onnx
+        },
+        generator: GeneratorOptions {
+            max_waiting: config.max_waiting.unwrap_or(defaults.generator.max_waiting),
+            prefill_chunk: config
+                .prefill_chunk
+                .unwrap_or(defaults.generator.prefill_chunk),
+            ..defaults.generator
+        },
+    };
+    LanguageModel::load(&config.name, dir, options)
+}
+
+fn encoder(dir: &Path, config: &DeploymentConfig) -> Result<Encoder, LoadError> {
+    let defaults = EncoderOptions::default();
+    let options = EncoderOptions {
+        provider: provider(config.provider),
+        workers: config.threads.unwrap_or(defaults.workers),
+        max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
+        max_tokens: config.context.map(|tokens| tokens as usize),
+        ..defaults
+    };
+    Encoder::load(&config.name, dir, &options)
 }
 
 fn tensor(model: &Path, config: &DeploymentConfig) -> Result<TensorModel, LoadError> {

@@ -5,6 +5,8 @@ pub mod load;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sluice_engine::encoder::Encoder;
+use sluice_engine::language::LanguageModel;
 use sluice_engine::tensor::TensorModel;
 
 use crate::metrics::Series;
@@ -81,6 +83,10 @@ pub enum Target {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LocalModel {
+    /// Text in, text out (`/v1/chat/completions`, `/v1/completions`).
+    Language(Arc<LanguageModel>),
+    /// Text in, vectors or scores out (`/v1/embeddings`, `/v1/rerank`).
+    Encoder(Encoder),
     /// Named tensors in, named tensors out (`/v2`).
     Tensor(TensorModel),
 }

@@ -114,6 +114,8 @@ fn find(
 /// Whether a deployment would answer. Upstreams look after themselves.
 fn healthy(deployment: &Deployment) -> bool {
     match &deployment.target {
+        Target::Local(LocalModel::Language(model)) => model.generator.healthy(),
+        Target::Local(LocalModel::Encoder(model)) => model.healthy(),
         Target::Local(LocalModel::Tensor(model)) => model.healthy(),
         Target::Remote(_) => true,
     }
