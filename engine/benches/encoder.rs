@@ -106,14 +106,21 @@ fn run(session: &mut OnnxSession, tokenizer: &TextTokenizer, texts: &[String]) {
         .unwrap();
 }
 
-/// Texts a second of `clients` that each wait for an answer before the next call,
-/// and the P50 and P99 of their waiting.
+struct Served {
+    texts: f64,
+    /// Texts a second.
+    rate: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+/// `clients` that each wait for an answer before the next call.
 async fn served(
     encoder: &Encoder,
     texts: &Arc<Vec<String>>,
     clients: usize,
     time: Duration,
-) -> (f64, Duration, Duration) {
+) -> Served {
     let start = Instant::now();
     let tasks: Vec<_> = (0..clients)
         .map(|client| {
@@ -139,8 +146,14 @@ async fn served(
     }
     let rate = times.len() as f64 / start.elapsed().as_secs_f64();
     times.sort_unstable();
+    let texts = times.len() as f64;
     let quantile = |q: f64| times[((times.len() - 1) as f64 * q) as usize];
-    (rate, quantile(0.5), quantile(0.99))
+    Served {
+        texts,
+        rate,
+        p50: quantile(0.5),
+        p99: quantile(0.99),
+    }
 }
 
 /// Seconds of processor time that this process has used.
@@ -212,8 +225,13 @@ fn main() {
             let limit_cpu = cpu() - start;
             let limit_texts = before * (time / 2).as_secs_f64();
             let start = cpu();
-            let (rate, p50, p99) = runtime.block_on(served(&encoder, &texts, clients, time));
-            let served_cpu = (cpu() - start) / (rate * time.as_secs_f64());
+            let Served {
+                texts: answered,
+                rate,
+                p50,
+                p99,
+            } = runtime.block_on(served(&encoder, &texts, clients, time));
+            let served_cpu = (cpu() - start) / answered;
             let after = limit(&mut sessions, encoder.tokenizer(), &sorted, time / 2);
             let most = f64::midpoint(before, after);
             println!(

@@ -168,44 +168,35 @@ impl Sampler {
     }
 
     fn draw(&mut self, logits: &[f32], params: &SamplingParams, max: f32, uniform: f64) -> u32 {
-        let vocab = logits.len();
-        let top_k = match params.top_k as usize {
-            0 => vocab,
-            k => k.min(vocab),
-        };
         let inverse = 1.0 / params.temperature;
         let nucleus = params.top_p < 1.0;
-        if top_k < vocab {
-            select::top_k(logits, top_k, &mut self.candidates);
-            softmax::weigh(&mut self.candidates, max, inverse);
-        } else {
-            let total = self.weights.fill(logits, max, inverse);
-            if !nucleus && params.min_p <= 0.0 {
-                return self.weights.draw(uniform);
+        let mass = |total: f64| f64::from(params.top_p) * total;
+        // The likeliest token has weight 1.
+        let least = params.min_p.min(1.0);
+        match params.top_k as usize {
+            k if k > 0 && k < logits.len() => {
+                select::top_k(logits, k, &mut self.candidates);
+                softmax::weigh(&mut self.candidates, max, inverse);
+                if nucleus {
+                    let total = self.candidates.iter().map(|c| f64::from(c.weight)).sum();
+                    select::nucleus(&mut self.candidates, mass(total));
+                }
+                self.candidates.retain(|c| c.weight >= least);
+                self.candidates.sort_unstable_by_key(|c| c.id);
+                select::draw(&self.candidates, uniform)
             }
-            let least = if nucleus {
-                // Tokens below this weight add up to less than 1 − top_p, so the
-                // nucleus ends before the first of them.
-                ((1.0 - f64::from(params.top_p)) * total / vocab as f64) as f32
-            } else {
-                params.min_p.min(1.0)
-            };
-            self.weights.at_least(least, logits, &mut self.candidates);
-            if nucleus {
-                select::nucleus(&mut self.candidates, f64::from(params.top_p) * total);
+            _ => {
+                let total = self.weights.fill(logits, max, inverse);
+                if nucleus {
+                    self.weights
+                        .keep_nucleus(logits, mass(total), &mut self.candidates);
+                }
+                if least > 0.0 {
+                    self.weights.drop_below(least);
+                }
+                self.weights.draw(uniform)
             }
         }
-        if nucleus && top_k < vocab {
-            let total: f64 = self.candidates.iter().map(|c| f64::from(c.weight)).sum();
-            select::nucleus(&mut self.candidates, f64::from(params.top_p) * total);
-        }
-        if params.min_p > 0.0 {
-            // The likeliest token has weight 1.
-            self.candidates
-                .retain(|c| c.weight >= params.min_p.min(1.0));
-        }
-        self.candidates.sort_unstable_by_key(|c| c.id);
-        select::draw(&self.candidates, uniform)
     }
 
     fn report(&self, id: u32, logits: &[f32], evidence: Option<Evidence>) -> SampledToken {

@@ -1,11 +1,20 @@
 //! Exponentials over a whole vocabulary, written so that the compiler turns
 //! them into vector instructions: no branch, no table, no library call.
 
-use super::select::{Candidate, finite};
+use super::select::{self, Candidate, finite};
 
 /// Logits per block: one block's weights are summed before they are added up,
 /// and a draw looks for its block first.
 const BLOCK: usize = 512;
+
+/// Low bits of a weight that its bucket ignores: 32 buckets for each power of two.
+const BUCKET_SHIFT: u32 = 18;
+/// Buckets up to that of weight 1, the largest.
+const BUCKETS: usize = (1.0f32.to_bits() >> BUCKET_SHIFT) as usize + 1;
+
+fn bucket_of(weight: f32) -> usize {
+    ((weight.to_bits() >> BUCKET_SHIFT) as usize).min(BUCKETS - 1)
+}
 
 /// e^x for x ≤ 0, within 2 ulp; 0 below −87 and for NaN. Cephes' `expf`:
 /// x = n·ln 2 + r, a polynomial in r, scaled by 2^n through the exponent bits.
@@ -61,6 +70,8 @@ pub(super) struct Weights {
     weights: Vec<f32>,
     /// Sums of blocks of [`BLOCK`] weights.
     sums: Vec<f64>,
+    /// Weight by bucket of [`bucket_of`].
+    buckets: Vec<f64>,
 }
 
 impl Weights {
@@ -77,25 +88,53 @@ impl Weights {
         self.sums.iter().sum()
     }
 
-    /// Collects the tokens of at least this weight.
-    pub(super) fn at_least(&self, least: f32, logits: &[f32], out: &mut Vec<Candidate>) {
-        out.clear();
-        let blocks = self.weights.chunks(BLOCK).zip(&self.sums).enumerate();
-        for (block, (weights, &sum)) in blocks {
-            if sum < f64::from(least) {
-                continue;
+    /// Drops the tokens of less than this weight.
+    pub(super) fn drop_below(&mut self, least: f32) {
+        for weight in &mut self.weights {
+            *weight = if *weight < least { 0.0 } else { *weight };
+        }
+        self.sum_up();
+    }
+
+    /// Keeps the smallest set of likeliest tokens that weighs at least `mass`
+    /// (one at least). The bits of positive floats are in the floats' order, so a
+    /// histogram over their upper bits tells which tokens are in and which are
+    /// out; only those of the bucket in which `mass` is reached are ranked.
+    pub(super) fn keep_nucleus(&mut self, logits: &[f32], mass: f64, border: &mut Vec<Candidate>) {
+        self.buckets.clear();
+        self.buckets.resize(BUCKETS, 0.0);
+        for &weight in &self.weights {
+            self.buckets[bucket_of(weight)] += f64::from(weight);
+        }
+        let (mut bucket, mut above) = (BUCKETS - 1, 0.0);
+        while bucket > 0 && above + self.buckets[bucket] < mass {
+            above += self.buckets[bucket];
+            bucket -= 1;
+        }
+        border.clear();
+        for (id, weight) in self.weights.iter_mut().enumerate() {
+            let own = bucket_of(*weight);
+            if own == bucket && *weight > 0.0 {
+                border.push(Candidate {
+                    id: id as u32,
+                    logit: finite(logits[id]),
+                    weight: *weight,
+                });
             }
-            for (index, &weight) in weights.iter().enumerate() {
-                if weight >= least && weight > 0.0 {
-                    let id = block * BLOCK + index;
-                    out.push(Candidate {
-                        id: id as u32,
-                        logit: finite(logits[id]),
-                        weight,
-                    });
-                }
+            if own <= bucket {
+                *weight = 0.0;
             }
         }
+        select::nucleus(border, mass - above);
+        for kept in border.iter() {
+            self.weights[kept.id as usize] = kept.weight;
+        }
+        self.sum_up();
+    }
+
+    fn sum_up(&mut self) {
+        self.sums.clear();
+        self.sums.extend(self.weights.chunks(BLOCK).map(sum));
     }
 
     /// The first token at which the cumulated weight exceeds `uniform` × sum.

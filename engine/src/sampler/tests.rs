@@ -249,6 +249,28 @@ fn draws_follow_the_distribution() {
     }
 }
 
+/// Where nearly every token is in the nucleus, and where one is.
+#[test]
+fn nuclei_of_any_size_are_exact() {
+    for (spread, vocab) in [(0.0, 5000), (1e-3, 5000), (1.0, 5000), (300.0, 5000)] {
+        let logits: Vec<f32> = (0..vocab)
+            .map(|i| ((i * 37 % 101) as f32).sin() * spread)
+            .collect();
+        for top_p in [0.0, 1e-4, 0.3, 0.77, 0.999] {
+            let params = SamplingParams {
+                top_p,
+                ..SamplingParams::default()
+            };
+            let expected = reference::distribution(&logits, &params, &[], &[], None);
+            for uniform in [0.0, 0.123, 0.5, 0.87, 0.999_9] {
+                let id = sample(&logits, &params, uniform).unwrap().id as usize;
+                assert!(expected[id] > 0.0, "{id} is not in the nucleus");
+                reference::check_place(&expected, id, uniform).unwrap();
+            }
+        }
+    }
+}
+
 #[test]
 fn exp_is_within_two_units_in_the_last_place() {
     for step in 0..200_000 {
