@@ -16,10 +16,11 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
 use sluice_engine::tensor::InferError;
 
+use crate::api::health::healthy;
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::metrics::Shed;
-use crate::router::{Deployment, LocalModel, Target};
+use crate::router::Deployment;
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;
@@ -108,16 +109,6 @@ fn find(
             &format!("{name}/versions/{version}"),
         )),
         _ => Ok(deployment),
-    }
-}
-
-/// Whether a deployment would answer. Upstreams look after themselves.
-fn healthy(deployment: &Deployment) -> bool {
-    match &deployment.target {
-        Target::Local(LocalModel::Language(model)) => model.generator.healthy(),
-        Target::Local(LocalModel::Encoder(model)) => model.healthy(),
-        Target::Local(LocalModel::Tensor(model)) => model.healthy(),
-        Target::Remote(_) => true,
     }
 }
 

@@ -10,7 +10,7 @@ use sluice_engine::tensor::{TensorModel, TensorOptions};
 use super::*;
 use crate::config::Config;
 use crate::context::Principal;
-use crate::router::RouteTable;
+use crate::router::{Deployment, LocalModel, RouteTable, Target};
 
 fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/tensor");

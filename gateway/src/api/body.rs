@@ -1,0 +1,82 @@
+//! Reading a request's body, within bounds.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use crate::BoxError;
+use crate::config::Config;
+use crate::error::ApiError;
+
+/// What a body may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes.
+    pub(crate) size: usize,
+    /// From the first to the last byte.
+    pub(crate) time: Duration,
+}
+
+impl Limits {
+    /// Those of `[server]`.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            size: config.server.max_body,
+            time: config.server.body_timeout,
+        }
+    }
+}
+
+/// Reads a body whole. A declared length over the limit is refused before
+/// anything is read, so that the client learns it at once.
+pub(crate) async fn read<B>(headers: &HeaderMap, body: B, limits: Limits) -> Result<Bytes, ApiError>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limits.size as u64) {
+        return Err(ApiError::too_large(limits.size));
+    }
+    let whole = Limited::new(body, limits.size).collect();
+    match tokio::time::timeout(limits.time, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limits.size)),
+        Ok(Err(error)) => Err(ApiError::bad_request(
+            "incomplete_body",
+            format!("The request body could not be read: {error}"),
+        )),
+        Err(_) => Err(ApiError::body_timeout()),
+    }
+}
+
+/// Refuses a body that says that it is something else than JSON. As at OpenAI, a
+/// missing type is fine; so are curl's default and `text/plain`.
+pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let Ok(text) = value.to_str() else {
+        return Err(ApiError::content_type("bytes that are no text"));
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let lower = essence.to_ascii_lowercase();
+    let lenient = [
+        "",
+        "application/json",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        "text/json",
+        "text/plain",
+    ];
+    if lenient.contains(&lower.as_str()) || lower.ends_with("+json") {
+        Ok(())
+    } else {
+        Err(ApiError::content_type(essence))
+    }
+}

@@ -1,0 +1,181 @@
+//! `POST /v1/chat/completions`.
+
+mod logprobs;
+mod message;
+mod request;
+mod response;
+mod stream;
+mod tools;
+mod turn;
+
+use std::sync::Arc;
+
+use http::Response;
+use sluice_engine::grammar::{Grammar, GrammarSpec};
+use sluice_engine::language::LanguageModel;
+use sluice_engine::tokenizer::template::TemplateError;
+use sluice_engine::tokenizer::tools::ToolChoice;
+
+use super::call::Call;
+use super::choices::Choices;
+use super::chunk::{ChunkWriter, Identity};
+use super::{ids, prompt, sampling};
+use crate::Body;
+use crate::error::ApiError;
+use crate::router::LocalModel;
+pub(crate) use message::take_messages;
+use request::ChatRequest;
+use stream::ChatChunks;
+use turn::Turn;
+
+/// Answers a chat request, whole or as a stream.
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    let LocalModel::Language(model) = &call.model else {
+        return Err(call.wrong_kind("a chat model"));
+    };
+    let request = ChatRequest::parse(&call.body)?;
+    let answer = begin(call, model, &request).await?;
+    match request.sampling.stream {
+        Some(options) => {
+            let chunks = ChatChunks {
+                writer: ChunkWriter::new(&answer.identity, options.include_usage),
+                model: answer.model,
+                turns: answer.turns,
+                logprobs: answer.logprobs,
+                usage: options.include_usage,
+            };
+            super::stream::respond(answer.choices, chunks, answer.outcome).await
+        }
+        None => response::respond(answer).await,
+    }
+}
+
+/// A chat answer that the engine has begun to write.
+struct Answer {
+    identity: Identity,
+    choices: Choices,
+    /// One a choice.
+    turns: Vec<Turn>,
+    model: Arc<LanguageModel>,
+    logprobs: bool,
+    outcome: Arc<crate::Outcome>,
+}
+
+/// Template → tokens → grammar → `n` sequences in the engine.
+async fn begin(
+    call: &Call,
+    model: &Arc<LanguageModel>,
+    request: &ChatRequest,
+) -> Result<Answer, ApiError> {
+    let tokens = tokens_of(call, model, request).await?;
+    let max_tokens = prompt::budget(
+        request.max_tokens,
+        tokens.len(),
+        prompt::context_of(model),
+        "messages",
+    )?;
+    let (grammar, enforced) = grammar_of(model, request).await?;
+    let sampling = &request.sampling;
+    let mut streams = Vec::with_capacity(sampling.n);
+    for index in 0..sampling.n {
+        let mut params = sampling.params_of(index);
+        params.max_tokens = max_tokens;
+        params.logprobs = request.logprobs;
+        let sequence = prompt::sequence(call, sampling, &tokens, params, grammar.as_ref());
+        // One that is refused drops, and so cancels, those before it.
+        let generation = model
+            .generator
+            .submit(sequence)
+            .map_err(|error| ApiError::from_submit(error, "messages"))?;
+        let text = prompt::text_of(model, sampling, generation, false);
+        streams.push((text, tokens.len()));
+    }
+    let outcome = Arc::clone(&call.context.outcome);
+    let turn = || Turn::new(model.tools, &request.tools, enforced);
+    Ok(Answer {
+        identity: identity(call, sampling),
+        turns: (0..sampling.n).map(|_| turn()).collect(),
+        choices: Choices::new(streams, sampling.n, Arc::clone(&outcome)),
+        model: Arc::clone(model),
+        logprobs: request.logprobs.is_some(),
+        outcome,
+    })
+}
+
+fn identity(call: &Call, sampling: &sampling::Sampling) -> Identity {
+    let deployment = &call.deployment;
+    let tier = sampling::tier_name(sampling.priority(&call.context));
+    Identity {
+        id: ids::random("chatcmpl-"),
+        object: if sampling.stream.is_some() {
+            "chat.completion.chunk"
+        } else {
+            "chat.completion"
+        },
+        created: ids::now(),
+        model: deployment.name.to_string(),
+        service_tier: sampling.tier_asked.then_some(tier),
+        system_fingerprint: ids::fingerprint(&deployment.name, &deployment.revision),
+    }
+}
+
+/// The prompt's token ids. The template writes all special tokens itself.
+async fn tokens_of(
+    call: &Call,
+    model: &Arc<LanguageModel>,
+    request: &ChatRequest,
+) -> Result<Arc<[u32]>, ApiError> {
+    let Some(template) = model.template.clone() else {
+        return Err(call.wrong_kind("a chat model (it has no chat template)"));
+    };
+    let tools = request.tools.offered().then(|| request.tools.raw.clone());
+    let (messages, kwargs) = (request.messages.clone(), request.template_kwargs.clone());
+    let add_generation_prompt = request.add_generation_prompt;
+    let model = Arc::clone(model);
+    let work = move || {
+        let text = template
+            .render(&messages, tools.as_deref(), add_generation_prompt, &kwargs)
+            .map_err(template_error)?;
+        let limit = prompt::context_of(&model);
+        prompt::encode(&model.tokenizer, &text, false, limit, "messages").map(Arc::from)
+    };
+    prompt::compute(call.body.len(), work).await?
+}
+
+/// A template's refusal is about the messages.
+pub(crate) fn template_error(error: TemplateError) -> ApiError {
+    match error {
+        TemplateError::Raised(reason) => ApiError::invalid_value("messages", reason),
+        TemplateError::TooLarge(_) => {
+            ApiError::bad_request("context_length_exceeded", error.to_string())
+                .with_param("messages")
+        }
+        TemplateError::Failed(_) => ApiError::invalid_value("messages", error.to_string()),
+    }
+}
+
+/// What the output must match: the request's own constraint, or that of its tools
+/// (then `true`: calls are valid by construction).
+async fn grammar_of(
+    model: &Arc<LanguageModel>,
+    request: &ChatRequest,
+) -> Result<(Option<Grammar>, bool), ApiError> {
+    let tools = &request.tools;
+    let of_tools: Option<GrammarSpec> = match &tools.choice {
+        ToolChoice::None => None,
+        ToolChoice::Auto => model.tools.strict_grammar(&tools.specs, tools.parallel),
+        ToolChoice::Required | ToolChoice::Named(_) => {
+            model
+                .tools
+                .forced_grammar(&tools.specs, &tools.choice, tools.parallel)
+        }
+    };
+    // A constraint on the content wins over strict tools that may not be called.
+    let (spec, field, enforced) = match (&request.constraint, of_tools) {
+        (Some(spec), _) => (spec.clone(), "response_format", false),
+        (None, Some(spec)) => (spec, "tools", true),
+        (None, None) => return Ok((None, false)),
+    };
+    let grammar = prompt::compile(&model.grammar, spec, field).await?;
+    Ok((Some(grammar), enforced))
+}

@@ -1,0 +1,119 @@
+//! The body of `POST /v1/chat/completions`, checked.
+
+use serde_json::{Map, Value};
+use sluice_engine::grammar::GrammarSpec;
+use sluice_engine::tokenizer::tools::ToolChoice;
+
+use super::message::take_messages;
+use super::tools::Tools;
+use crate::api::constraint;
+use crate::api::fields::Fields;
+use crate::api::sampling::Sampling;
+use crate::error::ApiError;
+
+#[cfg(test)]
+mod tests;
+
+/// Alternatives per token at most (OpenAI's own bound).
+const MAX_TOP_LOGPROBS: u32 = 20;
+
+/// A chat request. Whatever is not here was ignored on purpose: fields that
+/// OpenAI's clients send and that change nothing (`store`, `prediction`, …).
+#[derive(Debug, Clone)]
+pub(crate) struct ChatRequest {
+    /// In the form of templates, at least one.
+    pub(crate) messages: Vec<Value>,
+    pub(crate) tools: Tools,
+    pub(crate) sampling: Sampling,
+    /// What the content must match.
+    pub(crate) constraint: Option<GrammarSpec>,
+    /// `Some(n)`: log-probabilities with `n` alternatives.
+    pub(crate) logprobs: Option<u8>,
+    /// `max_completion_tokens` or `max_tokens`; absent: what the context holds.
+    pub(crate) max_tokens: Option<usize>,
+    /// Further variables of the chat template.
+    pub(crate) template_kwargs: Map<String, Value>,
+    /// End the prompt where the assistant's turn begins.
+    pub(crate) add_generation_prompt: bool,
+}
+
+impl ChatRequest {
+    /// Reads a request. `model` has been read before, by the router.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut request = Fields::parse(body)?;
+        let request = &mut request;
+        let messages = take_messages(request)?;
+        refuse_modalities(request)?;
+        let tools = Tools::take(request)?;
+        let constraint = constraint::take(request)?;
+        let forced = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
+        if forced && constraint.is_some() {
+            return Err(ApiError::invalid_value(
+                "tool_choice",
+                "A forced 'tool_choice' and a constraint on the content ('response_format', \
+                 'guided_…') exclude each other: the answer is a call, not content.",
+            ));
+        }
+        Ok(Self {
+            messages,
+            tools,
+            constraint,
+            logprobs: take_logprobs(request)?,
+            max_tokens: take_max_tokens(request)?,
+            template_kwargs: request
+                .object("chat_template_kwargs")?
+                .map(Fields::into_map)
+                .unwrap_or_default(),
+            add_generation_prompt: request.boolean("add_generation_prompt")?.unwrap_or(true),
+            sampling: Sampling::take(request)?,
+        })
+    }
+}
+
+fn take_logprobs(request: &mut Fields) -> Result<Option<u8>, ApiError> {
+    let wanted = request.boolean("logprobs")?.unwrap_or(false);
+    let top = request.count("top_logprobs", 0..=MAX_TOP_LOGPROBS)?;
+    if top.is_some_and(|top| top > 0) && !wanted {
+        return Err(ApiError::invalid_value(
+            "top_logprobs",
+            "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+        ));
+    }
+    let top = u8::try_from(top.unwrap_or(0)).unwrap_or(u8::MAX);
+    Ok(wanted.then_some(top))
+}
+
+fn take_max_tokens(request: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let old = request.count("max_tokens", 1..=u32::MAX)?;
+    let new = request.count("max_completion_tokens", 1..=u32::MAX)?;
+    if old.is_some() && new.is_some() && old != new {
+        return Err(ApiError::invalid_value(
+            "max_tokens",
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported: \
+             'max_tokens' is the older name of the other.",
+        ));
+    }
+    Ok(new.or(old))
+}
+
+/// Text in, text out.
+fn refuse_modalities(request: &mut Fields) -> Result<(), ApiError> {
+    if let Some(modalities) = request.array("modalities")?
+        && modalities.iter().any(|modality| modality != "text")
+    {
+        return Err(ApiError::bad_request(
+            "unsupported_value",
+            "Invalid 'modalities': this model writes text only; supported values are: 'text'.",
+        )
+        .with_param("modalities"));
+    }
+    for field in ["audio", "web_search_options"] {
+        if request.has(field) {
+            return Err(ApiError::unsupported(
+                field,
+                format!("'{field}' is not supported by this model."),
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! The sequences of one request as one stream of events, with the books kept.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::{self, SelectAll, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde::Serialize;
+use sluice_engine::request::{FinishReason, Finished, Usage};
+use sluice_engine::text::{TextEvent, TextStream};
+
+use crate::context::{Fault, Outcome};
+use crate::error::ApiError;
+
+type Events = Pin<Box<dyn Stream<Item = (usize, TextEvent)> + Send>>;
+
+/// All choices of one request. Dropping it cancels what still runs.
+pub(crate) struct Choices {
+    events: SelectAll<Events>,
+    outcome: Arc<Outcome>,
+    ledger: Ledger,
+}
+
+impl Choices {
+    /// `per_prompt` consecutive streams share one prompt, which is billed once.
+    pub(crate) fn new(
+        streams: Vec<(TextStream, usize)>,
+        per_prompt: usize,
+        outcome: Arc<Outcome>,
+    ) -> Self {
+        let prompts = streams.iter().map(|(_, prompt)| *prompt).collect();
+        let mut events = SelectAll::new();
+        for (index, (text, _)) in streams.into_iter().enumerate() {
+            events.push(numbered(index, text));
+        }
+        Self {
+            events,
+            ledger: Ledger::new(prompts, per_prompt, Arc::clone(&outcome)),
+            outcome,
+        }
+    }
+
+    /// The next event of any choice; `None` once all have ended.
+    pub(crate) async fn next(&mut self) -> Option<(usize, TextEvent)> {
+        let asked = Instant::now();
+        let event = self.events.next().await;
+        self.outcome.add_target_time(asked.elapsed());
+        self.note(event)
+    }
+
+    /// An event that has already arrived.
+    pub(crate) fn ready(&mut self) -> Option<(usize, TextEvent)> {
+        let event = self.events.next().now_or_never().flatten();
+        self.note(event)
+    }
+
+    /// Choices that have not ended.
+    pub(crate) fn running(&self) -> usize {
+        self.ledger.running.iter().flatten().count()
+    }
+
+    /// All tokens of the choices that have ended.
+    pub(crate) fn usage(&self) -> Usage {
+        self.ledger.total
+    }
+
+    fn note(&mut self, event: Option<(usize, TextEvent)>) -> Option<(usize, TextEvent)> {
+        if let Some((index, event)) = &event {
+            match event {
+                TextEvent::Delta { tokens, .. } if !tokens.is_empty() => {
+                    self.outcome.token();
+                    self.ledger.tokens(*index, tokens.len());
+                }
+                TextEvent::Finished(finished) => self.ledger.finished(*index, finished),
+                TextEvent::Failed(_) => {
+                    self.ledger.close(*index);
+                    self.outcome.set_fault(Fault::Server);
+                }
+                TextEvent::Delta { .. } | TextEvent::Prompt(_) => {}
+            }
+        }
+        event
+    }
+}
+
+fn numbered(index: usize, text: TextStream) -> Events {
+    Box::pin(stream::unfold(text, move |mut text| async move {
+        let event = text.next().await?;
+        Some(((index, event), text))
+    }))
+}
+
+/// Tokens by choice, so that a request which ends early is billed for what it used.
+struct Ledger {
+    /// Prompt and generated tokens of the choices that still run.
+    running: Vec<Option<(usize, usize)>>,
+    per_prompt: usize,
+    total: Usage,
+    outcome: Arc<Outcome>,
+}
+
+impl Ledger {
+    fn new(prompts: Vec<usize>, per_prompt: usize, outcome: Arc<Outcome>) -> Self {
+        Self {
+            running: prompts
+                .into_iter()
+                .map(|prompt| Some((prompt, 0)))
+                .collect(),
+            per_prompt: per_prompt.max(1),
+            total: Usage::default(),
+            outcome,
+        }
+    }
+
+    fn tokens(&mut self, index: usize, count: usize) {
+        if let Some(Some((_, generated))) = self.running.get_mut(index) {
+            *generated += count;
+        }
+    }
+
+    fn finished(&mut self, index: usize, finished: &Finished) {
+        if let Some(running) = self.running.get_mut(index) {
+            *running = None;
+        }
+        self.outcome.set_finish(finished.reason);
+        self.outcome.add_timings(finished.timings);
+        self.bill(index, finished.usage);
+    }
+
+    /// Ends a choice that did not finish by itself; false when it had ended before.
+    fn close(&mut self, index: usize) -> bool {
+        let Some((prompt, completion)) = self.running.get_mut(index).and_then(Option::take) else {
+            return false;
+        };
+        // Nothing came out: the prompt may not have been computed either.
+        if completion > 0 {
+            self.bill(
+                index,
+                Usage {
+                    prompt,
+                    cached: 0,
+                    completion,
+                },
+            );
+        }
+        true
+    }
+
+    fn bill(&mut self, index: usize, mut usage: Usage) {
+        if !index.is_multiple_of(self.per_prompt) {
+            (usage.prompt, usage.cached) = (0, 0);
+        }
+        self.total.prompt += usage.prompt;
+        self.total.cached += usage.cached;
+        self.total.completion += usage.completion;
+        self.outcome.add_usage(usage);
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        for index in 0..self.running.len() {
+            if self.close(index) {
+                self.outcome.set_finish(FinishReason::Cancelled);
+            }
+        }
+    }
+}
+
+/// Why a choice ended, in OpenAI's word; an error where none of them fits.
+///
+/// A deadline that passes is an error even when text has come out before:
+/// `length` would tell the client that its own limit was reached.
+pub(crate) fn finish_word(
+    reason: FinishReason,
+    outcome: &Outcome,
+) -> Result<&'static str, ApiError> {
+    match reason {
+        FinishReason::Stop => Ok("stop"),
+        FinishReason::Length => Ok("length"),
+        FinishReason::Deadline => {
+            outcome.set_fault(Fault::Server);
+            Err(ApiError::deadline())
+        }
+        FinishReason::Cancelled => Err(ApiError::unavailable(
+            "The server ended the generation before it was complete.",
+        )),
+    }
+}
+
+/// A sequence was lost. The engine's words go to the log, not to the client.
+pub(crate) fn lost(reason: &str) -> ApiError {
+    tracing::error!(reason, "generation failed");
+    ApiError::internal("The model failed while it was answering.")
+}
+
+/// `usage` of chat and completions.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct UsageObject {
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    total_tokens: usize,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct PromptDetails {
+    cached_tokens: usize,
+    audio_tokens: usize,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Default)]
+struct CompletionDetails {
+    reasoning_tokens: usize,
+    audio_tokens: usize,
+    accepted_prediction_tokens: usize,
+    rejected_prediction_tokens: usize,
+}
+
+impl From<Usage> for UsageObject {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt,
+            completion_tokens: usage.completion,
+            total_tokens: usage.prompt + usage.completion,
+            prompt_tokens_details: PromptDetails {
+                cached_tokens: usage.cached,
+                audio_tokens: 0,
+            },
+            completion_tokens_details: CompletionDetails::default(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The events of a streamed answer, written without building them.
+//!
+//! A chunk differs from the next in a few bytes. What stays the same is written
+//! once per answer; per token there is a copy of it and one escaped string, no
+//! [`serde_json::Value`] and no allocation beyond the output buffer's own.
+
+use bytes::{Bytes, BytesMut};
+use serde::Serialize;
+
+use super::json;
+
+#[cfg(test)]
+mod tests;
+
+/// What all chunks of one answer share.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Identity {
+    /// `chatcmpl-…` or `cmpl-…`.
+    pub(crate) id: String,
+    /// `chat.completion.chunk` or `text_completion`.
+    pub(crate) object: &'static str,
+    /// Unix seconds.
+    pub(crate) created: u64,
+    /// The deployment's name.
+    pub(crate) model: String,
+    /// Told when the request asked for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service_tier: Option<&'static str>,
+    /// Changes with the model's revision.
+    pub(crate) system_fingerprint: String,
+}
+
+/// Writes the chunks of one answer.
+#[derive(Debug, Clone)]
+pub(crate) struct ChunkWriter {
+    /// `data: {"id":…,"choices":[{"index":`
+    head: Bytes,
+    /// Where `{"index":` begins in `head`.
+    choice: usize,
+    /// `}]}` and the end of the event, with `"usage":null` when usage will come.
+    tail: &'static [u8],
+}
+
+impl ChunkWriter {
+    /// With `usage`, each chunk says that its usage comes later, as OpenAI's do.
+    pub(crate) fn new(identity: &Identity, usage: bool) -> Self {
+        let mut head = BytesMut::from(&b"data: "[..]);
+        json::push(&mut head, identity);
+        // The object stays open.
+        head.truncate(head.len() - 1);
+        head.extend_from_slice(b",\"choices\":[");
+        let choice = head.len();
+        head.extend_from_slice(b"{\"index\":");
+        Self {
+            head: head.freeze(),
+            choice,
+            tail: if usage {
+                b"}],\"usage\":null}\n\n"
+            } else {
+                b"}]}\n\n"
+            },
+        }
+    }
+
+    /// One chunk of one choice: `fields` writes what follows `"index":n`, beginning
+    /// with a comma.
+    pub(crate) fn chunk(
+        &self,
+        out: &mut BytesMut,
+        index: usize,
+        fields: impl FnOnce(&mut BytesMut),
+    ) {
+        out.extend_from_slice(&self.head);
+        json::push(out, &index);
+        fields(out);
+        out.extend_from_slice(self.tail);
+    }
+
+    /// The last chunk: no choices, the usage.
+    pub(crate) fn usage(&self, out: &mut BytesMut, usage: &impl Serialize) {
+        out.extend_from_slice(&self.head[..self.choice]);
+        out.extend_from_slice(b"],\"usage\":");
+        json::push(out, usage);
+        out.extend_from_slice(b"}\n\n");
+    }
+}

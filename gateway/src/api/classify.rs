@@ -1,0 +1,81 @@
+//! `POST /v1/classify`, in vLLM's form.
+
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::Response;
+use serde::Serialize;
+use sluice_engine::encoder::Classification;
+
+use super::call::Call;
+use super::completions::take_prompts;
+use super::embeddings::{
+    EncoderUsage, IN_FLIGHT, MAX_INPUTS, encode_options, from_encode, input_of, note,
+};
+use super::fields::Fields;
+use super::{ids, json};
+use crate::Body;
+use crate::error::ApiError;
+use crate::router::LocalModel;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    data: Vec<Item<'a>>,
+    usage: EncoderUsage,
+}
+
+#[derive(Serialize)]
+struct Item<'a> {
+    index: usize,
+    /// The likeliest class.
+    label: Option<&'a str>,
+    probs: Vec<f32>,
+    num_classes: usize,
+}
+
+/// Answers a classification request.
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    let LocalModel::Encoder(encoder) = &call.model else {
+        return Err(call.wrong_kind("a classifier"));
+    };
+    let mut request = Fields::parse(&call.body)?;
+    let inputs = take_prompts(&mut request, "input", MAX_INPUTS)?;
+    let truncate = request.boolean("truncate")?.unwrap_or(false);
+    let context = &call.context;
+    let options = encode_options(context, truncate);
+    let inputs: Vec<_> = inputs.into_iter().map(input_of).collect();
+    let asked = Instant::now();
+    let results: Result<Vec<Classification>, _> = stream::iter(inputs)
+        .map(|input| encoder.classify(input, options))
+        .buffered(IN_FLIGHT)
+        .try_collect()
+        .await;
+    context.outcome.add_target_time(asked.elapsed());
+    let results = results.map_err(|error| from_encode(error, "input"))?;
+    for result in &results {
+        note(context, result.tokens, result.timings);
+    }
+    let tokens = results.iter().map(|result| result.tokens).sum();
+    let item = |(index, result): (usize, Classification)| {
+        let best = (0..result.probabilities.len())
+            .max_by(|a, b| result.probabilities[*a].total_cmp(&result.probabilities[*b]));
+        Item {
+            index,
+            label: best.and_then(|best| encoder.labels().get(best).map(String::as_str)),
+            num_classes: result.probabilities.len(),
+            probs: result.probabilities,
+        }
+    };
+    json::ok(&Answer {
+        id: ids::random("classify-"),
+        object: "list",
+        created: ids::now(),
+        model: &call.deployment.name,
+        data: results.into_iter().enumerate().map(item).collect(),
+        usage: EncoderUsage::new(tokens),
+    })
+}

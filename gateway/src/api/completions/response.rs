@@ -1,0 +1,66 @@
+//! A completion as one object.
+
+use http::Response;
+use serde::Serialize;
+use sluice_engine::text::TextEvent;
+
+use super::Answer;
+use super::logprobs::Logprobs;
+use super::writer::Part;
+use crate::Body;
+use crate::api::choices::{UsageObject, finish_word, lost};
+use crate::api::chunk::Identity;
+use crate::api::json;
+use crate::error::ApiError;
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    #[serde(flatten)]
+    identity: &'a Identity,
+    choices: Vec<Choice>,
+    usage: UsageObject,
+}
+
+#[derive(Serialize, Default)]
+struct Choice {
+    index: usize,
+    text: String,
+    logprobs: Option<Logprobs>,
+    finish_reason: &'static str,
+}
+
+impl Choice {
+    fn add(&mut self, part: Part) {
+        self.text += &part.text;
+        if let Some(later) = part.logprobs {
+            self.logprobs.get_or_insert_default().append(later);
+        }
+    }
+}
+
+/// Waits for all choices.
+pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiError> {
+    let numbered = |index| Choice {
+        index,
+        ..Choice::default()
+    };
+    let mut drafts: Vec<Choice> = (0..answer.progress.len()).map(numbered).collect();
+    while let Some((index, event)) = answer.choices.next().await {
+        let (draft, progress) = (&mut drafts[index], &mut answer.progress[index]);
+        match event {
+            TextEvent::Prompt(tokens) => draft.add(progress.prompt(&tokens)),
+            TextEvent::Delta { text, tokens } => draft.add(progress.delta(&text, &tokens)),
+            TextEvent::Finished(finished) => {
+                // Of a choice without a token the echo is still due.
+                draft.add(progress.delta("", &[]));
+                draft.finish_reason = finish_word(finished.reason, &answer.outcome)?;
+            }
+            TextEvent::Failed(reason) => return Err(lost(&reason)),
+        }
+    }
+    json::ok(&Completion {
+        identity: &answer.identity,
+        choices: drafts,
+        usage: answer.choices.usage().into(),
+    })
+}

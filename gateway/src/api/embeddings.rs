@@ -1,0 +1,261 @@
+//! `POST /v1/embeddings`.
+
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::Response;
+use serde::Serialize;
+use sluice_engine::batcher::{WorkError, WorkTimings};
+use sluice_engine::encoder::{
+    EmbedOptions, Embedding, EncodeError, EncodeOptions, Encoder, EncoderInput,
+};
+use sluice_engine::request::{Timings, Usage};
+
+use super::call::Call;
+use super::completions::{Prompt, take_prompts};
+use super::fields::{self, Fields};
+use super::json;
+use crate::Body;
+use crate::context::RequestContext;
+use crate::error::ApiError;
+use crate::router::LocalModel;
+
+#[cfg(test)]
+mod tests;
+
+/// Inputs in one request at most (OpenAI's own bound).
+pub(crate) const MAX_INPUTS: usize = 2048;
+/// Inputs of one request that wait for the model at once. Enough to fill its
+/// batches, and small against its queue, so that no request fills that alone.
+pub(crate) const IN_FLIGHT: usize = 64;
+
+/// An embeddings request.
+#[derive(Debug)]
+struct EmbeddingRequest {
+    /// At least one, none of them empty.
+    inputs: Vec<Prompt>,
+    /// Keep the first so many dimensions (Matryoshka), normalised again.
+    dimensions: Option<usize>,
+    format: Format,
+    /// Cut what is too long, instead of refusing it.
+    truncate: Truncate,
+    /// Scale to length 1; absent: as the model's folder says.
+    normalize: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Float,
+    Base64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Truncate {
+    Refuse,
+    /// At the model's own limit.
+    AtLimit,
+    /// At this many tokens, which must be the model's own limit or more.
+    At(usize),
+}
+
+impl EmbeddingRequest {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut request = Fields::parse(body)?;
+        let request = &mut request;
+        let inputs = take_prompts(request, "input", MAX_INPUTS)?;
+        let path = |index| match inputs.len() {
+            1 => "input".to_owned(),
+            _ => format!("input[{index}]"),
+        };
+        let empty = inputs.iter().position(|input| match input {
+            Prompt::Text(text) => text.is_empty(),
+            Prompt::Tokens(ids) => ids.is_empty(),
+        });
+        if let Some(index) = empty {
+            return Err(fields::empty_string(path(index)));
+        }
+        request.string("user")?;
+        let formats = [("float", Format::Float), ("base64", Format::Base64)];
+        Ok(Self {
+            dimensions: request.count("dimensions", 1..=u32::MAX)?,
+            format: request
+                .choice("encoding_format", &formats)?
+                .unwrap_or(Format::Float),
+            truncate: take_truncate(request)?,
+            normalize: request.boolean("normalize")?,
+            inputs,
+        })
+    }
+}
+
+/// `truncate` as in text-embeddings-inference, `truncate_prompt_tokens` as in vLLM
+/// (−1: at the model's limit).
+fn take_truncate(request: &mut Fields) -> Result<Truncate, ApiError> {
+    let truncate = request.boolean("truncate")?.unwrap_or(false);
+    let tokens = request.integer("truncate_prompt_tokens", -1..=i64::from(u32::MAX))?;
+    Ok(match tokens.map(usize::try_from) {
+        Some(Ok(tokens)) => Truncate::At(tokens),
+        Some(Err(_)) => Truncate::AtLimit,
+        None if truncate => Truncate::AtLimit,
+        None => Truncate::Refuse,
+    })
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    object: &'static str,
+    data: Vec<Item>,
+    model: &'a str,
+    usage: EncoderUsage,
+}
+
+#[derive(Serialize)]
+struct Item {
+    object: &'static str,
+    index: usize,
+    embedding: Encoded,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Encoded {
+    Float(Vec<f32>),
+    /// Little-endian f32, as OpenAI's Python client asks for.
+    Base64(String),
+}
+
+/// `usage` of embeddings, rerank and classify.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct EncoderUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}
+
+impl EncoderUsage {
+    pub(crate) fn new(tokens: usize) -> Self {
+        Self {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        }
+    }
+}
+
+/// Answers an embeddings request.
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    let LocalModel::Encoder(encoder) = &call.model else {
+        return Err(call.wrong_kind("an embedding model"));
+    };
+    let request = EmbeddingRequest::parse(&call.body)?;
+    let truncate = check_truncate(request.truncate, encoder.max_tokens())?;
+    let options = EmbedOptions {
+        encode: encode_options(&call.context, truncate),
+        normalize: request.normalize,
+        dimensions: request.dimensions,
+    };
+    let inputs = request.inputs.into_iter().map(input_of).collect();
+    let embeddings = embed_all(&call.context, encoder, inputs, options, "input").await?;
+    let tokens = embeddings.iter().map(|embedding| embedding.tokens).sum();
+    let item = |(index, embedding): (usize, Embedding)| Item {
+        object: "embedding",
+        index,
+        embedding: encode(embedding.vector, request.format),
+    };
+    json::ok(&Answer {
+        object: "list",
+        data: embeddings.into_iter().enumerate().map(item).collect(),
+        model: &call.deployment.name,
+        usage: EncoderUsage::new(tokens),
+    })
+}
+
+/// What the engine calls an input.
+pub(crate) fn input_of(input: Prompt) -> EncoderInput {
+    match input {
+        Prompt::Text(text) => EncoderInput::Text(text),
+        Prompt::Tokens(ids) => EncoderInput::Tokens(ids),
+    }
+}
+
+/// Deadline and class of a request.
+pub(crate) fn encode_options(context: &RequestContext, truncate: bool) -> EncodeOptions {
+    EncodeOptions {
+        deadline: context.deadline,
+        priority: context.priority,
+        truncate,
+    }
+}
+
+/// Embeds all inputs, several at once, and returns them in order.
+pub(crate) async fn embed_all(
+    context: &RequestContext,
+    encoder: &Encoder,
+    inputs: Vec<EncoderInput>,
+    options: EmbedOptions,
+    field: &'static str,
+) -> Result<Vec<Embedding>, ApiError> {
+    let asked = Instant::now();
+    let results: Result<Vec<Embedding>, EncodeError> = stream::iter(inputs)
+        .map(|input| encoder.embed(input, options))
+        .buffered(IN_FLIGHT)
+        .try_collect()
+        .await;
+    context.outcome.add_target_time(asked.elapsed());
+    let embeddings = results.map_err(|error| from_encode(error, field))?;
+    for embedding in &embeddings {
+        note(context, embedding.tokens, embedding.timings);
+    }
+    Ok(embeddings)
+}
+
+/// Keeps the books of one input.
+pub(crate) fn note(context: &RequestContext, tokens: usize, timings: WorkTimings) {
+    context.outcome.add_timings(Timings {
+        queue: timings.queue,
+        prefill: timings.compute,
+        ..Timings::default()
+    });
+    context.outcome.add_usage(Usage {
+        prompt: tokens,
+        ..Usage::default()
+    });
+}
+
+/// The mapping from the encoder's failures. `field` holds what was too long.
+pub(crate) fn from_encode(error: EncodeError, field: &'static str) -> ApiError {
+    match error {
+        EncodeError::Submit(error) => ApiError::from_submit(error, field),
+        EncodeError::Work(WorkError::Deadline) => ApiError::deadline(),
+        EncodeError::Work(WorkError::Failed(reason)) => {
+            tracing::error!(reason, "encoding failed");
+            ApiError::internal("The model failed while it was answering.")
+        }
+    }
+}
+
+fn check_truncate(truncate: Truncate, limit: usize) -> Result<bool, ApiError> {
+    match truncate {
+        Truncate::Refuse => Ok(false),
+        Truncate::AtLimit => Ok(true),
+        Truncate::At(tokens) if tokens >= limit => Ok(true),
+        Truncate::At(tokens) => Err(ApiError::bad_request(
+            "unsupported_value",
+            format!(
+                "Invalid 'truncate_prompt_tokens': this model is truncated at its own limit of \
+                 {limit} tokens (or -1), but got {tokens}."
+            ),
+        )
+        .with_param("truncate_prompt_tokens")),
+    }
+}
+
+fn encode(vector: Vec<f32>, format: Format) -> Encoded {
+    match format {
+        Format::Float => Encoded::Float(vector),
+        Format::Base64 => {
+            let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+            Encoded::Base64(BASE64_STANDARD.encode(bytes))
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `GET /v1/models` and `/v1/models/{id}`.
+
+use http::Response;
+use serde::Serialize;
+
+use super::json;
+use crate::context::RequestContext;
+use crate::error::ApiError;
+use crate::router::{Deployment, LocalModel, Target};
+use crate::{Body, Gateway};
+
+/// OpenAI's model object, and what else a client may want to know.
+#[derive(Serialize)]
+struct Model<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: i64,
+    owned_by: &'static str,
+    /// `chat`, `completion`, `embedding`, `rerank`, `classifier`, `tensor` or `remote`.
+    kind: &'static str,
+    revision: &'a str,
+    /// Tokens that one request can hold; absent where tokens mean nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<usize>,
+    /// Length of an embedding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    object: &'static str,
+    data: Vec<Model<'a>>,
+}
+
+/// The models that the caller's key may use.
+pub(crate) fn list(
+    gateway: &Gateway,
+    context: &RequestContext,
+) -> Result<Response<Body>, ApiError> {
+    let routes = gateway.routes();
+    let data = routes
+        .deployments()
+        .iter()
+        .filter(|deployment| may_use(context, &deployment.name))
+        .map(|deployment| describe(deployment))
+        .collect();
+    json::ok(&List {
+        object: "list",
+        data,
+    })
+}
+
+/// One of them.
+pub(crate) fn get(
+    gateway: &Gateway,
+    context: &RequestContext,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    let deployment = gateway
+        .deployment(context, id)
+        .map_err(|error| ApiError::from_route(&error, id))?;
+    json::ok(&describe(&deployment))
+}
+
+/// Whether the caller may know of a model.
+pub(crate) fn may_use(context: &RequestContext, model: &str) -> bool {
+    context
+        .principal
+        .as_ref()
+        .is_none_or(|principal| principal.may_use(model))
+}
+
+fn describe(deployment: &Deployment) -> Model<'_> {
+    let target = &deployment.target;
+    let (max_model_len, dimensions) = match target {
+        Target::Local(LocalModel::Language(model)) => (Some(model.info.context_length), None),
+        Target::Local(LocalModel::Encoder(encoder)) => {
+            let dimensions = encoder.embeds().then(|| encoder.dimensions());
+            (Some(encoder.max_tokens()), dimensions)
+        }
+        Target::Local(LocalModel::Tensor(_)) | Target::Remote(_) => (None, None),
+    };
+    Model {
+        id: &deployment.name,
+        object: "model",
+        created: deployment.created,
+        owned_by: "sluice",
+        kind: kind(target),
+        revision: &deployment.revision,
+        max_model_len,
+        dimensions,
+    }
+}
+
+/// What a deployment is for.
+pub(crate) fn kind(target: &Target) -> &'static str {
+    match target {
+        Target::Local(LocalModel::Language(model)) if model.template.is_some() => "chat",
+        Target::Local(LocalModel::Language(_)) => "completion",
+        Target::Local(LocalModel::Encoder(encoder)) if encoder.embeds() => "embedding",
+        Target::Local(LocalModel::Encoder(encoder)) if encoder.scores_pairs() => "rerank",
+        Target::Local(LocalModel::Encoder(_)) => "classifier",
+        Target::Local(LocalModel::Tensor(_)) => "tensor",
+        Target::Remote(_) => "remote",
+    }
+}

@@ -1,0 +1,8 @@
+//! The endpoints through real HTTP, with a fake model behind them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod chat;
+mod completions;
+mod malformed;
+mod others;
+mod rig;

@@ -1,0 +1,136 @@
+//! `POST /tokenize` and `/detokenize`, in vLLM's form.
+
+use http::Response;
+use serde::Serialize;
+use serde_json::Value;
+use sluice_engine::tokenizer::TextTokenizer;
+
+use super::call::Call;
+use super::chat::{self, take_messages};
+use super::fields::{self, Fields};
+use super::{json, prompt};
+use crate::Body;
+use crate::error::ApiError;
+use crate::router::LocalModel;
+
+/// Token ids in one `/detokenize` at most: a generous context.
+const MAX_TOKENS: usize = 1 << 20;
+
+#[derive(Serialize)]
+struct Tokens {
+    count: usize,
+    max_model_len: usize,
+    tokens: Vec<u32>,
+    /// Each token's text, when `return_token_strs` asks for it.
+    token_strs: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Text {
+    prompt: String,
+}
+
+/// Text or messages to token ids: what a completion or a chat would be computed
+/// from. Text longer than the context is tokenised all the same.
+pub(crate) async fn tokenize(call: &Call) -> Result<Response<Body>, ApiError> {
+    let mut request = Fields::parse(&call.body)?;
+    let want_text = request.boolean("return_token_strs")?.unwrap_or(false);
+    let work = {
+        let model = call.model.clone();
+        let wrong_kind = call.wrong_kind("a model with a tokenizer");
+        move || -> Result<Tokens, ApiError> {
+            let Some((tokenizer, max_model_len)) = tokenizer_of(&model) else {
+                return Err(wrong_kind);
+            };
+            let tokens = match request.has("messages") {
+                true => of_messages(&model, tokenizer, &mut request)?,
+                false => of_prompt(tokenizer, &mut request)?,
+            };
+            let text = |id: &u32| tokenizer.token_text(*id);
+            Ok(Tokens {
+                count: tokens.len(),
+                max_model_len,
+                token_strs: want_text.then(|| tokens.iter().map(text).collect()),
+                tokens,
+            })
+        }
+    };
+    let tokens = prompt::compute(call.body.len(), work).await??;
+    json::ok(&tokens)
+}
+
+fn of_prompt(tokenizer: &TextTokenizer, request: &mut Fields) -> Result<Vec<u32>, ApiError> {
+    let text = request.required_string("prompt")?;
+    let add_special = request.boolean("add_special_tokens")?.unwrap_or(true);
+    tokenizer
+        .encode(&text, add_special)
+        .map_err(|error| ApiError::invalid_value("prompt", format!("Invalid 'prompt': {error}.")))
+}
+
+fn of_messages(
+    model: &LocalModel,
+    tokenizer: &TextTokenizer,
+    request: &mut Fields,
+) -> Result<Vec<u32>, ApiError> {
+    let LocalModel::Language(model) = model else {
+        return Err(no_template());
+    };
+    let template = model.template.as_ref().ok_or_else(no_template)?;
+    let messages = take_messages(request)?;
+    let tools: Option<Vec<Value>> = request.array("tools")?;
+    let add_generation_prompt = request.boolean("add_generation_prompt")?.unwrap_or(true);
+    // The template writes its special tokens itself.
+    let add_special = request.boolean("add_special_tokens")?.unwrap_or(false);
+    let kwargs = request
+        .object("chat_template_kwargs")?
+        .map(Fields::into_map)
+        .unwrap_or_default();
+    let text = template
+        .render(&messages, tools.as_deref(), add_generation_prompt, &kwargs)
+        .map_err(chat::template_error)?;
+    tokenizer
+        .encode(&text, add_special)
+        .map_err(|error| ApiError::invalid_value("messages", error.to_string()))
+}
+
+fn no_template() -> ApiError {
+    ApiError::unsupported(
+        "messages",
+        "This model has no chat template: send 'prompt' instead of 'messages'.",
+    )
+}
+
+/// Token ids to text, special tokens included unless `skip_special_tokens`.
+pub(crate) async fn detokenize(call: &Call) -> Result<Response<Body>, ApiError> {
+    let mut request = Fields::parse(&call.body)?;
+    let Some(tokens) = request.token_ids("tokens")? else {
+        return Err(ApiError::missing("tokens"));
+    };
+    if tokens.len() > MAX_TOKENS {
+        return Err(fields::long_array(
+            "tokens".into(),
+            MAX_TOKENS,
+            tokens.len(),
+        ));
+    }
+    let skip_special = request.boolean("skip_special_tokens")?.unwrap_or(false);
+    let Some((tokenizer, _)) = tokenizer_of(&call.model) else {
+        return Err(call.wrong_kind("a model with a tokenizer"));
+    };
+    prompt::check_ids(&tokens, tokenizer.vocab_size(), || "tokens".to_owned())?;
+    let model = call.model.clone();
+    let work = move || tokenizer_of(&model).map(|(found, _)| found.decode(&tokens, skip_special));
+    let text = prompt::compute(call.body.len(), work).await?;
+    json::ok(&Text {
+        prompt: text.unwrap_or_default(),
+    })
+}
+
+/// The tokenizer and the tokens that one request can hold.
+fn tokenizer_of(model: &LocalModel) -> Option<(&TextTokenizer, usize)> {
+    match model {
+        LocalModel::Language(model) => Some((&model.tokenizer, model.info.context_length)),
+        LocalModel::Encoder(encoder) => Some((encoder.tokenizer(), encoder.max_tokens())),
+        LocalModel::Tensor(_) => None,
+    }
+}
