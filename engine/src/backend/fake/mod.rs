@@ -220,7 +220,13 @@ impl Backend for FakeBackend {
 
     fn execute(&mut self, batch: &Batch<'_>, outputs: &mut Outputs) -> Result<(), BackendError> {
         let new_tokens: usize = batch.rows.iter().map(|row| row.tokens.len()).sum();
-        self.control.begin_step(batch.rows.len(), new_tokens)?;
+        if let Err(error) = self.control.begin_step(batch.rows.len(), new_tokens) {
+            // A step that fails half-way leaves its slots in an unknown state.
+            for row in &batch.rows {
+                self.slot_cells_mut(row.slot).fill(JUNK);
+            }
+            return Err(error);
+        }
         self.check(batch)?;
         outputs.logits.clear();
         outputs.ranges.clear();

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::grammar::{GrammarCompiler, GrammarSpec};
 use crate::request::FinishReason;
+use crate::tokenizer::TextTokenizer;
 
 #[tokio::test]
 async fn one_sequence_is_what_the_model_says() {
@@ -187,4 +189,36 @@ async fn timings_add_up() {
     let timings = got.end.unwrap().timings;
     assert!(timings.queue + timings.prefill + timings.decode <= before.elapsed());
     assert!(timings.prefill > std::time::Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_grammar_holds_with_any_weights_and_ends_the_sequence() {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/helpdesk/models/v1"
+    );
+    let tokenizer = TextTokenizer::from_folder(folder.as_ref()).unwrap();
+    let compiler = GrammarCompiler::new(&tokenizer).unwrap();
+    let choices = ["printer is broken", "password reset", "vpn"];
+    let spec = GrammarSpec::Choice(choices.map(str::to_owned).to_vec());
+    let vocab = tokenizer.vocab_size() as u32;
+    let fake = FakeOptions {
+        vocab,
+        tokens: FakeTokens::Hash {
+            low: 0,
+            high: vocab,
+        },
+        ..model()
+    };
+    let mut with_eos = options();
+    with_eos.eos = tokenizer.eos().to_vec();
+    let (handle, _) = start(&fake, with_eos);
+    for salt in 0..8 {
+        let mut constrained = request(&[10 + salt, 20], 100);
+        constrained.grammar = Some(compiler.compile(&spec).unwrap());
+        let got = collect(handle.submit(constrained).unwrap()).await;
+        let text = tokenizer.decode(&got.ids(), true);
+        assert!(choices.contains(&text.as_str()), "{text:?}");
+        assert_eq!(got.end.unwrap().reason, FinishReason::Stop);
+    }
 }

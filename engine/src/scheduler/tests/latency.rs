@@ -3,19 +3,8 @@
 use std::time::Duration;
 
 use super::world::{World, sequence};
+use crate::scheduler::pacer::Pacer;
 use crate::scheduler::{SchedulerOptions, Sequence};
-
-/// A step's time on a device where a step costs 10 ms and a token 1 ms.
-fn step_as_on_a_device(world: &mut World) -> Duration {
-    let before = world.control.new_tokens();
-    let mut preview = Duration::from_millis(10);
-    // The time is only known after the step, so the clock lags one step behind:
-    // the world is stepped with the cost of the plan just made.
-    world.step(Duration::ZERO);
-    preview += Duration::from_millis(world.control.new_tokens() - before);
-    world.now += preview;
-    preview
-}
 
 #[test]
 fn everyone_decodes_in_every_step_while_a_long_prompt_is_read() {
@@ -77,28 +66,31 @@ fn short_prompts_share_a_step() {
 
 #[test]
 fn measured_costs_cut_the_chunks() {
-    let options = SchedulerOptions {
-        step_budget: 512,
-        inter_token_target: Some(Duration::from_millis(60)),
-        ..SchedulerOptions::default()
-    };
-    let mut world = World::new(4, 4096, options);
-    world.add(Sequence {
-        stop: [].into(),
-        ..sequence(&[1, 2, 3], 400)
-    });
+    let milliseconds = Duration::from_millis;
+    let mut pacer = Pacer::new(Some(milliseconds(60)));
+    assert!(
+        pacer.allowance(1, 512) < 512,
+        "careful before anything is known"
+    );
     for _ in 0..20 {
-        let time = step_as_on_a_device(&mut world);
-        world.scheduler.pacer.observe(1, 0, time);
+        pacer.observe(1, 0, milliseconds(10));
     }
-    world
-        .scheduler
-        .pacer
-        .observe(0, 100, Duration::from_millis(100));
-    // Decoding costs about 11 ms, so about 49 ms, that is 49 tokens, are left.
-    let allowance = world.scheduler.pacer.allowance(1, 512);
-    assert!((40..=60).contains(&allowance), "{allowance}");
+    pacer.observe(1, 100, milliseconds(110));
+    // 50 of the 60 ms are left, and a token takes 1 ms.
+    let share = pacer.allowance(1, 512);
+    assert!((49..=50).contains(&share), "{share}");
+    let prefill = pacer.prefill_time(200).as_secs_f64();
+    assert!((prefill - 0.2).abs() < 1e-6, "{prefill}");
     // With nobody decoding the chunks are larger, and still bounded.
-    let alone = world.scheduler.pacer.allowance(0, 512);
-    assert!((200..=280).contains(&alone), "{alone}");
+    let alone = pacer.allowance(0, 512);
+    assert!((239..=240).contains(&alone), "{alone}");
+    assert_eq!(pacer.allowance(0, 100), 100);
+    // Where decoding alone takes longer than the target, prompts get half the time.
+    for _ in 0..50 {
+        pacer.observe(8, 0, milliseconds(100));
+    }
+    let share = pacer.allowance(8, 512);
+    assert!((99..=100).contains(&share), "{share}");
+    // Without a target nothing depends on time.
+    assert_eq!(Pacer::new(None).allowance(8, 512), 512);
 }
