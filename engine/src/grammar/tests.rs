@@ -124,6 +124,63 @@ fn schemas() -> Vec<Value> {
     .collect()
 }
 
+/// Keywords with values of any kind, nested.
+fn junk_schema() -> impl Strategy<Value = Value> {
+    const KEYS: [&str; 24] = [
+        "type",
+        "properties",
+        "items",
+        "required",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "not",
+        "$ref",
+        "$defs",
+        "minimum",
+        "maximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "format",
+        "additionalProperties",
+        "patternProperties",
+        "prefixItems",
+        "minItems",
+        "maxItems",
+    ];
+    let scalar = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (-5i64..5).prop_map(Value::from),
+        prop::sample::select(vec![
+            "object",
+            "string",
+            "integer",
+            "array",
+            "a",
+            "#",
+            "#/$defs/a",
+            "(",
+            "[a-",
+            "date",
+            "^x{3}$",
+            "uuid"
+        ])
+        .prop_map(Value::from),
+    ];
+    scalar.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((prop::sample::select(&KEYS[..]), inner), 0..5)
+                .prop_map(|fields| fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+        ]
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -139,6 +196,14 @@ proptest! {
                 Err(e) => return Err(TestCaseError::fail(format!("{e}: {text}"))),
             };
             prop_assert!(validates(&value, &schema, &schema), "{} under {}", text, schema);
+        }
+    }
+
+    #[test]
+    fn no_schema_makes_it_panic(schema in junk_schema()) {
+        // Whatever compiles also has a first mask.
+        if let Ok(grammar) = fixture().1.compile(&GrammarSpec::JsonSchema(schema)) {
+            prop_assert!(grammar.matcher().mask().is_ok());
         }
     }
 

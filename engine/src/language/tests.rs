@@ -239,3 +239,73 @@ fn a_folder_without_language_model_is_refused() {
     let options = LanguageOptions::default();
     assert!(LanguageModel::load("x", dir.path(), options).is_err());
 }
+
+/// The example model of the repository, on ONNX Runtime.
+fn helpdesk() -> LanguageModel {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let library = root.join("data/lib/libonnxruntime.so");
+    onnx::init_runtime(None)
+        .or_else(|_| onnx::init_runtime(Some(&library)))
+        .expect("this test runs a real model: `make setup` fetches ONNX Runtime");
+    let options = LanguageOptions {
+        onnx: OnnxOptions {
+            threads: 1,
+            slots: Some(2),
+            ..OnnxOptions::default()
+        },
+        ..LanguageOptions::default()
+    };
+    LanguageModel::load(
+        "helpdesk",
+        &root.join("examples/helpdesk/models/v2"),
+        options,
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn the_example_model_answers_a_chat_with_json_and_with_forced_calls() {
+    let model = helpdesk();
+    let template = model.template.as_ref().unwrap();
+    let messages = [json!({"role": "user", "content": "我的电脑连不上 VPN, please help"})];
+    let prompt = template.render(&messages, None, true, &Map::new()).unwrap();
+    let answer = |grammar| {
+        let mut request = request(&model, &prompt, greedy(200));
+        request.grammar = grammar;
+        collect(
+            &model,
+            request,
+            TextOptions {
+                skip_special: true,
+                ..TextOptions::default()
+            },
+        )
+    };
+    let free = answer(None).await;
+    assert_eq!(free.finished.reason, FinishReason::Stop);
+    let ticket: Value = serde_json::from_str(free.deltas.concat().trim()).unwrap();
+    assert!(ticket.is_object());
+
+    // Constrained to what it says anyway, it says the same.
+    let object = model.grammar.compile(&GrammarSpec::JsonObject).unwrap();
+    let constrained = answer(Some(object)).await;
+    assert_eq!(constrained.deltas.concat(), free.deltas.concat());
+
+    // It was never trained to call this tool.
+    let tools = [ToolSpec {
+        name: "restart".to_owned(),
+        parameters: json!({"type": "object", "required": ["host"], "additionalProperties": false,
+                           "properties": {"host": {"enum": ["vpn", "mail"]}}}),
+        strict: true,
+    }];
+    let spec = model
+        .tools
+        .forced_grammar(&tools, &ToolChoice::Required, false)
+        .unwrap();
+    let called = answer(Some(model.grammar.compile(&spec).unwrap())).await;
+    let mut parser = model.tools.parser(&tools, true);
+    let mut events = parser.push(&called.deltas.concat());
+    events.extend(parser.finish());
+    assert_eq!(parser.calls(), 1, "{events:?}");
+    assert_eq!(called.finished.reason, FinishReason::Stop);
+}

@@ -4,6 +4,9 @@
 //! controls, a `tojson` that is Python's `json.dumps(ensure_ascii=False)`, the
 //! functions `raise_exception` and `strftime_now`, and `{% generation %}` tags that
 //! mark the assistant's tokens in training. Values print as Python prints them.
+//!
+//! Known to differ: tuples print as lists, and `~` quotes the strings of a list with
+//! double quotes. No template met so far does either.
 
 use std::fmt::Write as _;
 use std::io;
@@ -173,6 +176,12 @@ fn python_method(
 ) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         match method {
+            // Python's `is…` are false for an empty string.
+            "isdigit" | "isnumeric" | "isalpha" | "isalnum" | "isspace" | "islower" | "isupper"
+                if text.is_empty() =>
+            {
+                return Ok(Value::from(false));
+            }
             "removeprefix" => {
                 let (prefix,): (&str,) = from_args(args)?;
                 return Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)));

@@ -432,3 +432,16 @@ fn dates_are_formatted_as_by_c() {
     assert_eq!(strftime::strftime("%F %a", 0), "1970-01-01 Thu");
     assert_eq!(strftime::strftime("%F %-H", 1_735_689_599), "2024-12-31 23");
 }
+
+#[test]
+fn expressions_evaluate_as_in_jinja2() {
+    let data: Value = serde_json::from_str(include_str!("testdata/expressions.json")).unwrap();
+    for case in data["cases"].as_array().unwrap() {
+        let (expression, expected) = (case[0].as_str().unwrap(), case[1].as_str().unwrap());
+        assert_eq!(
+            eval(expression, &data["variables"]),
+            expected,
+            "{expression}"
+        );
+    }
+}
