@@ -3,6 +3,7 @@
 
 mod chat;
 mod completions;
+mod encoders;
 mod malformed;
 mod others;
 mod rig;

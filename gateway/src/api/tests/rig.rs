@@ -67,27 +67,34 @@ impl Rig {
         let mut config = Config::default();
         config.listen.set_port(0);
         let gateway = Gateway::new(config).unwrap();
-        let deployment = Deployment {
-            name: "fake".into(),
-            revision: "r1".into(),
-            target: Target::Local(LocalModel::Language(Arc::clone(&model))),
-            created: 1_700_000_000,
-            series: gateway.metrics().series("fake", "r1"),
-        };
-        gateway.publish(RouteTable::new(vec![Arc::new(deployment)]).unwrap());
         gateway.set_ready(true);
         let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
         let address = server.address();
         let (handle, stop) = StopHandle::new();
         tokio::spawn(server.run(stop));
-        Self {
+        let rig = Self {
             control,
-            model,
+            model: Arc::clone(&model),
             gateway,
             address,
             client: Client::builder(TokioExecutor::new()).build_http(),
             _stop: handle,
-        }
+        };
+        rig.add("fake", LocalModel::Language(model));
+        rig
+    }
+
+    /// Serves one more model.
+    pub(super) fn add(&self, name: &str, model: LocalModel) {
+        let mut deployments = self.gateway.routes().deployments().to_vec();
+        deployments.push(Arc::new(Deployment {
+            name: name.into(),
+            revision: "r1".into(),
+            target: Target::Local(model),
+            created: 1_700_000_000,
+            series: self.gateway.metrics().series(name, "r1"),
+        }));
+        self.gateway.publish(RouteTable::new(deployments).unwrap());
     }
 
     pub(super) async fn send(
