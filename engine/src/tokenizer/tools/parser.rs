@@ -177,9 +177,9 @@ impl ToolCallParser {
     /// Skips what stands between the mark and the call's `{`.
     fn opening(&mut self, end: bool, events: &mut Vec<ToolEvent>) -> bool {
         loop {
-            let list = self.format == ToolFormat::Mistral
-                && !self.mark.contains(['{', ','])
-                && !self.mark.trim_start_matches("[TOOL_CALLS]").contains('[');
+            // Mistral's mark is followed by one bracket.
+            let rest = self.mark.strip_prefix("[TOOL_CALLS]");
+            let list = rest.is_some_and(|rest| !rest.contains('['));
             match self.buffer.chars().next() {
                 Some('{') => {
                     self.state = State::Body {
