@@ -18,4 +18,8 @@ fi
 cargo build --release --locked --bin sluice
 wait_beside
 
+# The example models, unless the user has a configuration or names others.
+if [ $# = 0 ] && [ ! -e sluice.toml ]; then
+	set -- helpdesk=examples/helpdesk/models/v2 "$SLUICE_DATA/models/all-minilm-l6-v2"
+fi
 exec "$BINARY" serve "$@"

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod client;
 mod completions;
+mod config;
 mod embed;
 mod models;
 mod output;
@@ -34,6 +35,7 @@ enum Verb {
     Models(models::Models),
     Top(top::Top),
     Bench(bench::Bench),
+    Config(config::ConfigVerb),
     Completions(completions::Completions),
 }
 
@@ -46,6 +48,7 @@ impl Cli {
             Verb::Models(verb) => verb.run().await,
             Verb::Top(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
+            Verb::Config(verb) => verb.run(),
             Verb::Completions(verb) => verb.run(),
         }
     }

@@ -1,5 +1,7 @@
 //! `sluice serve`: load the models, listen, and stop without losing a request.
 
+mod hints;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,11 +48,8 @@ impl Serve {
         let gateway = Gateway::from_environment(config)?;
         // Bound before anything is loaded: a taken port should not cost a minute.
         let server = Server::bind(Arc::clone(&gateway)).await?;
-        output::note(format!(
-            "Listening on {}://{}",
-            server.scheme(),
-            server.address()
-        ));
+        let base = format!("{}://{}", server.scheme(), server.address());
+        output::note(format!("Listening on {base}"));
         let serving = tokio::spawn(server.run(stop.clone()));
         reload_keys_on_hangup(Arc::clone(&gateway))?;
         tokio::select! {
@@ -59,7 +58,10 @@ impl Serve {
             () = stop.clone().wait() => std::process::exit(0),
         }
         gateway.set_ready(true);
-        output::note("Ready");
+        output::note(format!("Ready on {base}"));
+        if let Some(hints) = hints::things_to_try(&base, &gateway.routes()) {
+            output::note(hints);
+        }
         let drained = serving.await.context("the server's task")?;
         gateway.observer().finish();
         if drained.cut_off > 0 {

@@ -20,7 +20,7 @@ test("chat, whole and streamed, are equal", async () => {
 });
 
 test("the stream helper assembles tool calls", async () => {
-  const parameters = { type: "object", properties: { count: { type: "integer" } }, required: ["count"], additionalProperties: false };
+  const parameters = { type: "object", properties: { count: { type: "integer", minimum: 0, maximum: 9 } }, required: ["count"], additionalProperties: false };
   const tools = [{ type: "function", function: { name: "restart", parameters, strict: true } }];
   const stream = client.chat.completions.stream({ ...base, tools, tool_choice: "required", parallel_tool_calls: false, max_tokens: 200 });
   const final = await stream.finalChatCompletion();

@@ -22,11 +22,11 @@ def test_langchain_chat_and_stream(langchain):
 
 
 def test_langchain_structured_output(langchain):
-    from pydantic import BaseModel
+    from pydantic import BaseModel, Field
 
     class Triage(BaseModel):
         urgent: bool
-        floor: int
+        floor: int = Field(ge=0, le=99)
 
     for method in ("json_schema", "function_calling"):
         made = langchain.with_structured_output(Triage, method=method).invoke(MESSAGE)
@@ -34,10 +34,13 @@ def test_langchain_structured_output(langchain):
 
 
 def test_langchain_tools(langchain):
+    from typing import Annotated
+
     from langchain_core.tools import tool
+    from pydantic import Field
 
     @tool
-    def restart(count: int) -> str:
+    def restart(count: Annotated[int, Field(ge=0, le=9)]) -> str:
         """Restart a machine."""
         return str(count)
 

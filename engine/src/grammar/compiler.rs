@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
+use super::narrow::narrow;
 use super::schema::check_schema;
 use super::{Grammar, GrammarError, GrammarSpec};
 use crate::error::LoadError;
@@ -166,6 +167,7 @@ impl GrammarCompiler {
 }
 
 fn json_schema(mut schema: Value) -> (String, TopLevelGrammar) {
+    narrow(&mut schema);
     whitespace_policy(&mut schema, false);
     let source = format!("json:{schema}");
     (source, TopLevelGrammar::from_json_schema(schema))

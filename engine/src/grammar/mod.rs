@@ -7,6 +7,7 @@
 //! matches whatever the weights are.
 
 mod compiler;
+pub(crate) mod narrow;
 mod schema;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{ToolChoice, ToolFormat, ToolSpec};
+use crate::grammar::narrow::narrow;
 use crate::grammar::{GrammarSpec, whitespace_policy};
 
 /// Calls in one answer at most; keeps a model that never stops calling finite.
@@ -120,6 +121,7 @@ fn call_schema(format: ToolFormat, tool: &ToolSpec, enforce_all: bool) -> Value 
         "required": ["name", key],
         "additionalProperties": false,
     });
+    narrow(&mut schema);
     whitespace_policy(&mut schema, !tool.strict);
     schema
 }

@@ -87,6 +87,7 @@ async fn begin(
                 model: Arc::clone(model),
                 echo: request.echo.then(|| echo_of(model, given)),
                 logprobs: request.logprobs.is_some(),
+                token_ids: request.return_token_ids,
                 offset: 0,
             });
         }

@@ -37,6 +37,8 @@ pub(crate) struct CompletionRequest {
     pub(crate) logprobs: Option<u8>,
     /// Absent: 16, as at OpenAI. 0 only scores the prompt.
     pub(crate) max_tokens: Option<usize>,
+    /// Each choice lists the ids of its generated tokens (vLLM's extension).
+    pub(crate) return_token_ids: bool,
     /// Whether text prompts get the model's beginning-of-sequence token.
     pub(crate) add_special: bool,
 }
@@ -72,6 +74,7 @@ impl CompletionRequest {
             echo: request.boolean("echo")?.unwrap_or(false),
             logprobs: logprobs.map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
             max_tokens: request.count("max_tokens", 0..=u32::MAX)?,
+            return_token_ids: request.boolean("return_token_ids")?.unwrap_or(false),
             add_special: request.boolean("add_special_tokens")?.unwrap_or(true),
         })
     }

@@ -27,6 +27,8 @@ struct Choice {
     text: String,
     logprobs: Option<Logprobs>,
     finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
 }
 
 impl Choice {
@@ -34,6 +36,9 @@ impl Choice {
         self.text += &part.text;
         if let Some(later) = part.logprobs {
             self.logprobs.get_or_insert_default().append(later);
+        }
+        if let Some(later) = part.token_ids {
+            self.token_ids.get_or_insert_default().extend(later);
         }
     }
 }

@@ -26,7 +26,8 @@ impl ChunkForm for TextChunks {
 
     fn delta(&mut self, out: &mut BytesMut, index: usize, text: String, tokens: &[SampledToken]) {
         let part = self.progress[index].delta(&text, tokens);
-        let nothing = part.text.is_empty() && (part.logprobs.is_none() || tokens.is_empty());
+        let evidence = part.logprobs.is_some() || part.token_ids.is_some();
+        let nothing = part.text.is_empty() && (!evidence || tokens.is_empty());
         if !nothing {
             self.write(out, index, &part, None);
         }
@@ -54,6 +55,10 @@ impl TextChunks {
             json::push(out, &part.logprobs);
             out.extend_from_slice(br#","finish_reason":"#);
             json::push(out, &reason);
+            if let Some(ids) = &part.token_ids {
+                out.extend_from_slice(br#","token_ids":"#);
+                json::push(out, ids);
+            }
         });
     }
 }

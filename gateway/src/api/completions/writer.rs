@@ -14,6 +14,8 @@ pub(super) struct Part {
     pub(super) text: String,
     /// `None` when the request wants none.
     pub(super) logprobs: Option<Logprobs>,
+    /// Ids of the generated tokens; `None` when the request wants none.
+    pub(super) token_ids: Option<Vec<u32>>,
 }
 
 /// Where one choice is.
@@ -23,6 +25,7 @@ pub(super) struct Progress {
     /// The prompt, to be echoed before anything else; taken when it is.
     pub(super) echo: Option<String>,
     pub(super) logprobs: bool,
+    pub(super) token_ids: bool,
     /// Characters of the tokens reported so far.
     pub(super) offset: usize,
 }
@@ -44,6 +47,9 @@ impl Progress {
     pub(super) fn delta(&mut self, text: &str, tokens: &[SampledToken]) -> Part {
         let mut part = self.begin();
         part.text += text;
+        if let Some(ids) = &mut part.token_ids {
+            ids.extend(tokens.iter().map(|token| token.id));
+        }
         if let Some(logprobs) = &mut part.logprobs {
             for token in tokens {
                 let tokenizer = &self.model.tokenizer;
@@ -57,6 +63,7 @@ impl Progress {
         Part {
             text: self.echo.take().unwrap_or_default(),
             logprobs: self.logprobs.then(Logprobs::default),
+            token_ids: self.token_ids.then(Vec::new),
         }
     }
 }

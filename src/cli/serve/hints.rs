@@ -1,0 +1,79 @@
+//! What to try first, printed when the server is ready.
+
+use sluice_gateway::router::{LocalModel, RouteTable, Target};
+
+/// Three things to try with what is served: a `curl`, a Python snippet and a
+/// command of our own. `None` when no model takes text.
+pub(super) fn things_to_try(base: &str, routes: &RouteTable) -> Option<String> {
+    let names = |wanted: fn(&Target) -> bool| {
+        let deployments = routes.deployments().iter();
+        let found = deployments.filter(move |deployment| wanted(&deployment.target));
+        found.map(|deployment| &*deployment.name).next()
+    };
+    let chat = names(|target| match target {
+        Target::Local(LocalModel::Language(model)) => model.template.is_some(),
+        Target::Remote(_) => true,
+        Target::Local(_) => false,
+    });
+    let embedding = names(|target| match target {
+        Target::Local(LocalModel::Encoder(encoder)) => encoder.embeds(),
+        _ => false,
+    });
+    match (chat, embedding) {
+        (Some(model), _) => Some(chat_hints(base, model)),
+        (None, Some(model)) => Some(embedding_hints(base, model)),
+        (None, None) => None,
+    }
+}
+
+fn chat_hints(base: &str, model: &str) -> String {
+    format!(
+        r#"
+Try:
+
+  curl {base}/v1/chat/completions -H 'content-type: application/json' \
+    -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Ticket REQ-76109. My password for VPN no longer works!"}}]}}'
+
+  python3 -c '
+  from openai import OpenAI          # pip install openai
+  client = OpenAI(base_url="{base}/v1", api_key="unused")
+  messages = [{{"role": "user", "content": "申请开通ERP系统的访问权限，不急！"}}]
+  print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)'
+
+  {sluice} chat --url {base} -m {model} 'asset PC081745. Our new colleague needs access to ERP'
+"#,
+        sluice = own_path(),
+    )
+}
+
+fn embedding_hints(base: &str, model: &str) -> String {
+    format!(
+        r#"
+Try:
+
+  curl {base}/v1/embeddings -H 'content-type: application/json' \
+    -d '{{"model": "{model}", "input": "The VPN is down"}}'
+
+  python3 -c '
+  from openai import OpenAI          # pip install openai
+  client = OpenAI(base_url="{base}/v1", api_key="unused")
+  print(client.embeddings.create(model="{model}", input="The VPN is down").data[0].embedding[:4])'
+
+  {sluice} embed --url {base} -m {model} 'The VPN is down' 'No connection to the VPN'
+"#,
+        sluice = own_path(),
+    )
+}
+
+/// As the user would type it from here.
+fn own_path() -> String {
+    let invoked = std::env::args()
+        .next()
+        .unwrap_or_else(|| "sluice".to_owned());
+    match std::env::current_dir() {
+        Ok(here) => std::path::Path::new(&invoked)
+            .strip_prefix(&here)
+            .map_or(invoked.clone(), |path| path.display().to_string()),
+        Err(_) => invoked,
+    }
+}
