@@ -59,6 +59,16 @@ pub fn smooth(old: Duration, sample: Duration) -> Duration {
     }
 }
 
+/// What an old latency still says: half as much after each tenth of a second
+/// without a new sample, so that a replica that was slow once is soon tried again.
+#[must_use]
+pub fn fade(latency: Duration, age: Duration) -> Duration {
+    let halvings = u32::try_from(age.as_millis() / 100)
+        .unwrap_or(u32::MAX)
+        .min(31);
+    latency / (1 << halvings)
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -76,6 +86,17 @@ mod tests {
         assert!(load(1, 10).cost() < load(2, 10).cost());
         assert!(load(3, 10).cost() < load(0, 100).cost());
         assert!(load(0, 0).cost() < load(1, 0).cost());
+    }
+
+    #[test]
+    fn an_old_latency_fades() {
+        let latency = Duration::from_millis(800);
+        let after = |tenths: u64| fade(latency, Duration::from_millis(tenths * 100));
+        assert_eq!(
+            [after(0), after(1), after(3)],
+            [latency, latency / 2, latency / 8]
+        );
+        assert!(after(1000) < Duration::from_micros(1));
     }
 
     proptest! {

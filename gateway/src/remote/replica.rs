@@ -9,11 +9,14 @@ use http::{HeaderMap, HeaderValue, Uri};
 use parking_lot::Mutex;
 
 use super::PoolError;
-use super::balance::{Load, smooth};
+use super::balance::{Load, fade, smooth};
 use super::connect::{self, Upstream};
 use super::outlier::{Admission, Event, Outlier};
 use super::pool::Shared;
 use crate::config::UpstreamConfig;
+
+/// What a failure counts for in the choice between upstreams, at least.
+const FAILURE: Duration = Duration::from_millis(50);
 
 /// One upstream of a pool.
 #[derive(Debug)]
@@ -25,6 +28,9 @@ pub struct Replica {
     pub(super) client: Upstream,
     in_flight: AtomicU32,
     latency_ns: AtomicU64,
+    /// When the latency was last sampled, milliseconds after `born`.
+    sampled_ms: AtomicU64,
+    born: Instant,
     failures: AtomicU64,
     /// False as long as the outlier detector has nothing to remember, so that
     /// healthy requests never take its lock.
@@ -58,6 +64,8 @@ impl Replica {
             base,
             in_flight: AtomicU32::new(0),
             latency_ns: AtomicU64::new(0),
+            sampled_ms: AtomicU64::new(0),
+            born: super::now(),
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             outlier: Mutex::new(Outlier::default()),
@@ -89,10 +97,32 @@ impl Replica {
     }
 
     pub(super) fn load(&self) -> Load {
+        let latency = Duration::from_nanos(self.latency_ns.load(Relaxed));
+        let age = self.age_ms().saturating_sub(self.sampled_ms.load(Relaxed));
         Load {
             in_flight: self.in_flight(),
-            latency: Duration::from_nanos(self.latency_ns.load(Relaxed)),
+            latency: fade(latency, Duration::from_millis(age)),
         }
+    }
+
+    fn age_ms(&self) -> u64 {
+        let age = super::now().saturating_duration_since(self.born);
+        u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes how long an answer took to begin. A failure is no fast answer: it
+    /// counts as a slow one, or an upstream that refuses at once would draw all
+    /// the traffic.
+    fn sample(&self, latency: Duration, event: Event) {
+        let old = Duration::from_nanos(self.latency_ns.load(Relaxed));
+        let new = match event {
+            Event::Success => smooth(old, latency),
+            Event::Failure => old.max(latency).max(FAILURE),
+            _ => return,
+        };
+        let nanos = u64::try_from(new.as_nanos()).unwrap_or(u64::MAX);
+        self.latency_ns.store(nanos, Relaxed);
+        self.sampled_ms.store(self.age_ms(), Relaxed);
     }
 
     pub(super) fn admission(&self, now: Instant) -> Admission {
@@ -163,12 +193,7 @@ impl Ticket {
     /// The head of an answer came after `latency`.
     pub(super) fn answered(&mut self, latency: Duration, event: Event) {
         if event == Event::Success {
-            let replica = self.replica();
-            let old = Duration::from_nanos(replica.latency_ns.load(Relaxed));
-            let new = smooth(old, latency);
-            replica
-                .latency_ns
-                .store(u64::try_from(new.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+            self.replica().sample(latency, event);
         }
         self.settle(event);
     }
@@ -180,6 +205,7 @@ impl Ticket {
         let replica = self.replica();
         if event == Event::Failure {
             replica.failures.fetch_add(1, Relaxed);
+            replica.sample(Duration::ZERO, event);
         }
         let nothing_to_note = event != Event::Failure && !replica.suspect.load(Relaxed);
         if nothing_to_note {

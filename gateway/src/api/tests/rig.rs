@@ -203,14 +203,43 @@ impl Answer {
             .collect()
     }
 
-    /// One event a line.
+    /// One event a line. How many tokens share an event depends on when they were
+    /// ready, so neighbours that only add text are joined.
     pub(super) fn stable_events(&self) -> String {
-        let lines: Vec<String> = self.events().iter().map(Value::to_string).collect();
+        let mut events: Vec<Value> = Vec::new();
+        for event in self.events() {
+            match events.last_mut() {
+                Some(last) if adds_text_only(last) && adds_text_only(&event) => join(last, &event),
+                _ => events.push(event),
+            }
+        }
+        let lines: Vec<String> = events.iter().map(Value::to_string).collect();
         lines.join("\n")
     }
 
     pub(super) fn error(&self) -> Value {
         self.json()["error"].take()
+    }
+}
+
+/// Where an event holds its text: of a chat, or of a completion.
+const TEXT: [&str; 2] = ["/choices/0/delta/content", "/choices/0/text"];
+
+fn adds_text_only(event: &Value) -> bool {
+    let choice = &event["choices"][0];
+    TEXT.iter().any(|pointer| event.pointer(pointer).is_some())
+        && choice["finish_reason"].is_null()
+        && choice["logprobs"].is_null()
+        && choice["delta"]["role"].is_null()
+}
+
+fn join(event: &mut Value, next: &Value) {
+    for pointer in TEXT {
+        if let (Some(Value::String(text)), Some(Value::String(more))) =
+            (event.pointer_mut(pointer), next.pointer(pointer))
+        {
+            text.push_str(more);
+        }
     }
 }
 
