@@ -42,10 +42,10 @@ prepare_llama() { # a random-weight model in every peer's format
 bench_embed() { harness embed; }
 
 bench_generate() {
-	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "transformers and torch" --no-deps --no-cache-dir
+	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "the ONNX exporter" --no-deps --no-cache-dir
 	TESTS_VENV=$VENV
 	prepare_llama
-	harness generate --models "$LLAMA" --transformers "$TESTS_VENV/bin/transformers"
+	harness generate --models "$LLAMA"
 }
 
 bench_gateway() {

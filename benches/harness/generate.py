@@ -1,6 +1,6 @@
-"""Generation over HTTP: a random-weight Llama on this machine's CPU, beside llama.cpp's server and `transformers serve`.
+"""Generation over HTTP: a random-weight Llama on this machine's CPU, beside llama.cpp's server.
 
-    python generate.py --sluice BINARY --data DATA --work WORK --models MODELS [--transformers PYTHON] [--rounds 3]
+    python generate.py --sluice BINARY --data DATA --work WORK --models MODELS [--rounds 3]
 
 MODELS holds what `random_llama.py` wrote: hf/ (checkpoint), onnx/ (for us), model.gguf. Every answer is
 exactly 32 tokens long; the text is noise, speed and scheduling are what is measured.
@@ -23,14 +23,10 @@ TOKENS = 32
 def peers(a: argparse.Namespace) -> dict[str, dict]:
     config = a.work / "generate.toml"
     config.write_text(f'listen = "127.0.0.1:8201"\n[[deployment]]\nname = "bench"\npath = "{a.models / "onnx"}"\nslots = 16\ncontext = 512\n')
-    every = {
+    return {
         "sluice": dict(command=[str(a.sluice), "serve", "--config", str(config)], port=8201, ready="/health/ready", model="bench", env={"SLUICE_DATA": str(a.data)}),
         "llama.cpp": dict(command=[sys.executable, str(HERE / "peers" / "llamacpp.py"), str(a.models / "model.gguf"), "8202", "16"], port=8202, ready="/health", model="bench"),
     }
-    if a.transformers:
-        command = [str(a.transformers), "serve", str(a.models / "hf"), "--host", "127.0.0.1", "--port", "8203", "--device", "cpu", "--dtype", "float32", "--continuous-batching"]
-        every["transformers serve"] = dict(command=command, port=8203, ready="/health", model=str(a.models / "hf"))
-    return every
 
 
 def bench(a: argparse.Namespace, base: str, model: str, clients: int) -> dict:
@@ -48,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("sluice", "data", "work", "models"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--transformers", type=Path, help="the `transformers` command of an environment that has it")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", default="1,8,16")
