@@ -9,6 +9,7 @@ mod body;
 mod budget;
 mod connect;
 pub mod envelope;
+mod gather;
 mod headers;
 pub mod outlier;
 pub mod pool;
