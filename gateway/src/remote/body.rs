@@ -72,11 +72,6 @@ impl ForwardBody {
         }
     }
 
-    /// Whether the upstream's own bytes are what comes next.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self.state, State::Passing)
-    }
-
     fn passed(&mut self, piece: &Bytes) {
         if let Some(sniffer) = &mut self.sniffer
             && sniffer.observe(piece, self.events)

@@ -9,7 +9,6 @@ mod body;
 mod budget;
 mod connect;
 pub mod envelope;
-mod gather;
 mod headers;
 pub mod outlier;
 pub mod pool;

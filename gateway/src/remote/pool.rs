@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use super::body::ForwardBody;
 use super::budget::Budget;
 use super::envelope::Envelope;
-use super::gather::Gather;
 use super::outlier::{Admission, Event, Policy};
 use super::replica::{Replica, Ticket, authorization};
 use super::{ForwardError, PoolError, balance, headers, now};
@@ -290,7 +289,7 @@ impl ForwardBody {
     ) -> Response<Body> {
         let (mut head, body) = answer.into_parts();
         headers::clean_response(&mut head.headers);
-        let body = Gather::new(Self::new(body, &head, ticket, context));
+        let body = Self::new(body, &head, ticket, context);
         // The client's connection has its own version; hyper writes it.
         head.version = http::Version::HTTP_11;
         head.extensions.clear();
