@@ -62,7 +62,7 @@ def embeddings(rows: list[dict]) -> str:
 
 
 def generation(rows: list[dict]) -> str:
-    groups = grouped([row for row in rows if not row["failed"]], "peer", "clients")
+    groups = grouped(rows, "peer", "clients")
     clients = sorted({row["clients"] for row in rows})
     out = []
     for peer in dict.fromkeys(row["peer"] for row in rows):
@@ -74,7 +74,8 @@ def generation(rows: list[dict]) -> str:
                 continue
             rate = median(got, "tokens_per_second")
             ratio = f" ({median(ours, 'tokens_per_second') / rate:.2f})" if ours and peer != "sluice" else ""
-            cells.append(f"{rate:.0f}{ratio}")
+            failed = sum(row["failed"] for row in got)
+            cells.append(f"{rate:.0f}{ratio}" + (f", {failed} failed" if failed else ""))
         last = groups.get((peer, 8)) or groups.get((peer, clients[-1]))
         cells += [f"{median(last, 'ttft_p50_ms'):.0f} / {median(last, 'ttft_p99_ms'):.0f}", f"{median(last, 'resident_mb'):.0f}"] if last else ["–"] * 2
         out.append(cells)
