@@ -2,7 +2,8 @@
 
 use sluice_gateway::router::{LocalModel, RouteTable, Target};
 
-/// Three things to try with what is served: a `curl`, a Python snippet and a
+/// Three things to try, ready to paste (Python's lines start at the margin because
+/// `-c` takes indentation seriously), with what is served: a `curl`, a Python snippet and a
 /// command of our own. `None` when no model takes text.
 pub(super) fn things_to_try(base: &str, routes: &RouteTable) -> Option<String> {
     let names = |wanted: fn(&Target) -> bool| {
@@ -35,10 +36,10 @@ Try:
     -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Ticket REQ-76109. My password for VPN no longer works!"}}]}}'
 
   python3 -c '
-  from openai import OpenAI          # pip install openai
-  client = OpenAI(base_url="{base}/v1", api_key="unused")
-  messages = [{{"role": "user", "content": "申请开通ERP系统的访问权限，不急！"}}]
-  print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)'
+from openai import OpenAI          # pip install openai
+client = OpenAI(base_url="{base}/v1", api_key="unused")
+messages = [{{"role": "user", "content": "申请开通ERP系统的访问权限，不急！"}}]
+print(client.chat.completions.create(model="{model}", messages=messages).choices[0].message.content)'
 
   {sluice} chat --url {base} -m {model} 'asset PC081745. Our new colleague needs access to ERP'
 "#,
@@ -55,9 +56,9 @@ Try:
     -d '{{"model": "{model}", "input": "The VPN is down"}}'
 
   python3 -c '
-  from openai import OpenAI          # pip install openai
-  client = OpenAI(base_url="{base}/v1", api_key="unused")
-  print(client.embeddings.create(model="{model}", input="The VPN is down").data[0].embedding[:4])'
+from openai import OpenAI          # pip install openai
+client = OpenAI(base_url="{base}/v1", api_key="unused")
+print(client.embeddings.create(model="{model}", input="The VPN is down").data[0].embedding[:4])'
 
   {sluice} embed --url {base} -m {model} 'The VPN is down' 'No connection to the VPN'
 "#,
