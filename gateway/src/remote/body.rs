@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::response::Parts;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use tokio::time::Sleep;
 
+use super::direct::Answer;
 use super::now;
 use super::outlier::Event;
 use super::replica::{Ticket, is_event_stream};
@@ -34,7 +35,7 @@ enum State {
 
 /// Dropping it (the client hung up) closes the exchange with the upstream.
 pub(super) struct ForwardBody {
-    upstream: Incoming,
+    upstream: Answer,
     ticket: Ticket,
     outcome: Arc<Outcome>,
     deadline: Option<Instant>,
@@ -53,7 +54,7 @@ const DEADLINE: &str = "The request's deadline passed in the middle of the answe
 
 impl ForwardBody {
     pub(super) fn new(
-        upstream: Incoming,
+        upstream: Answer,
         head: &Parts,
         ticket: Ticket,
         context: &RequestContext,

@@ -1,5 +1,8 @@
 //! Connections to one upstream.
 //!
+//! Plain HTTP/1.1 goes by [`Direct`]; TLS, which may negotiate HTTP/2, and HTTP/2
+//! with prior knowledge by hyper's pooling client.
+//!
 //! Names are resolved when the pool is made and again in the background, so that
 //! no request ever waits for DNS: a new connection takes what is known.
 
@@ -13,7 +16,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::Uri;
+use http::uri::Scheme;
+use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -24,14 +28,36 @@ use rustls::{ClientConfig, RootCertStore};
 use tower::Service;
 
 use super::PoolError;
+use super::direct::{Answer, Direct, MAX_IDLE};
+use crate::BoxError;
 use crate::config::UpstreamConfig;
 use crate::server::certificates;
 
 /// Client of one upstream, with its own pool of connections.
-pub(super) type Upstream = Client<Timed<HttpsConnector<HttpConnector<Resolved>>>, Full<Bytes>>;
+#[derive(Debug)]
+pub(super) enum Upstream {
+    /// Plain HTTP/1.1.
+    Direct(Direct),
+    /// TLS or HTTP/2.
+    Negotiated(Client<Timed<HttpsConnector<HttpConnector<Resolved>>>, Full<Bytes>>),
+}
 
-/// Unused connections kept open to one upstream.
-const MAX_IDLE: usize = 1024;
+impl Upstream {
+    /// Sends a request, whose URI is absolute, up to the head of its answer.
+    /// Dropping the future or the answer's body ends the exchange.
+    pub(super) async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Answer>, BoxError> {
+        match self {
+            Self::Direct(client) => client.request(request).await,
+            Self::Negotiated(client) => Ok(client.request(request).await?.map(Answer::driven)),
+        }
+    }
+}
+
+/// What a client is told when the connect timeout has passed.
+pub(super) const TOO_LONG: &str = "connecting took too long";
 /// How soon a name that could not be resolved is tried again.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -44,12 +70,15 @@ pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstre
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(Duration::from_secs(60)));
     tcp.set_connect_timeout(Some(config.connect_timeout));
+    if base.scheme() == Some(&Scheme::HTTP) && !config.http2 {
+        return Direct::new(base, tcp, config).map(Upstream::Direct);
+    }
     let tls = HttpsConnectorBuilder::new()
         .with_tls_config(tls(config)?)
         .https_or_http()
         .enable_http1();
     let connector = tls.enable_http2().wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
+    let client = Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(config.keep_alive)
@@ -58,7 +87,8 @@ pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstre
         .build(Timed {
             connector,
             limit: config.connect_timeout,
-        }))
+        });
+    Ok(Upstream::Negotiated(client))
 }
 
 fn tls(config: &UpstreamConfig) -> Result<ClientConfig, PoolError> {
@@ -86,8 +116,6 @@ pub(super) struct Timed<C> {
     limit: Duration,
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
 impl<C> Service<Uri> for Timed<C>
 where
     C: Service<Uri, Error = BoxError, Future: Send + 'static>,
@@ -106,7 +134,7 @@ where
         Box::pin(async move {
             match connected.await {
                 Ok(result) => result,
-                Err(_) => Err("connecting took too long".into()),
+                Err(_) => Err(TOO_LONG.into()),
             }
         })
     }

@@ -2,12 +2,13 @@
 //!
 //! [`pool`] chooses a replica and retries, [`body`] passes the answer through;
 //! [`balance`], [`outlier`], `budget`, `headers`, [`envelope`] and `sniff` are the
-//! pure parts, [`replica`] and `connect` the shell.
+//! pure parts, [`replica`] and `connect` and `direct` the shell.
 
 pub mod balance;
 mod body;
 mod budget;
 mod connect;
+mod direct;
 pub mod envelope;
 mod headers;
 pub mod outlier;

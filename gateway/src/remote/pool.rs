@@ -8,10 +8,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 
 use super::body::ForwardBody;
 use super::budget::Budget;
+use super::direct::Answer;
 use super::envelope::Envelope;
 use super::outlier::{Admission, Event, Policy};
 use super::replica::{Replica, Ticket, authorization};
@@ -244,7 +244,7 @@ impl RemotePool {
         ticket: &Ticket,
         request: Request<Full<Bytes>>,
         context: &RequestContext,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Answer>, Failure> {
         let answer = ticket.replica().client.request(request);
         let limit = self.shared.first_byte_timeout;
         // Below the deadline, which the stack watches anyway, a timer is wasted.
@@ -259,7 +259,7 @@ impl RemotePool {
         } else {
             answer.await
         };
-        answer.map_err(|error| Failure::Lost(reason(&error)))
+        answer.map_err(|error| Failure::Lost(reason(&*error)))
     }
 }
 
@@ -282,11 +282,7 @@ fn is_retryable(status: StatusCode) -> bool {
 
 impl ForwardBody {
     /// An upstream's answer as ours.
-    fn wrap(
-        answer: Response<Incoming>,
-        ticket: Ticket,
-        context: &RequestContext,
-    ) -> Response<Body> {
+    fn wrap(answer: Response<Answer>, ticket: Ticket, context: &RequestContext) -> Response<Body> {
         let (mut head, body) = answer.into_parts();
         headers::clean_response(&mut head.headers);
         let body = Self::new(body, &head, ticket, context);

@@ -1,0 +1,271 @@
+//! Plain HTTP/1.1 to one upstream, without a task for each connection.
+//!
+//! A connection is driven by whoever waits for its answer, within the same poll.
+//! Driven by a task of its own, as hyper's pooling client does, it hands over one
+//! piece of an answer at a time: each costs two task switches and a write to the
+//! client, though the upstream's write brought many.
+
+#[cfg(test)]
+mod tests;
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header};
+use http_body_util::Full;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tower::Service as _;
+
+use super::connect::{Resolved, TOO_LONG};
+use super::{PoolError, now};
+use crate::BoxError;
+use crate::config::UpstreamConfig;
+
+/// Unused connections kept open to one upstream.
+pub(super) const MAX_IDLE: usize = 1024;
+
+type Sent = Request<Full<Bytes>>;
+
+/// Client of one upstream, with its own pool of connections.
+#[derive(Debug)]
+pub(super) struct Direct {
+    connector: HttpConnector<Resolved>,
+    upstream: Uri,
+    host: HeaderValue,
+    connect_timeout: Duration,
+    idle: Arc<Idle>,
+}
+
+impl Direct {
+    /// A client that connects to `upstream`'s host and port.
+    pub(super) fn new(
+        upstream: &Uri,
+        connector: HttpConnector<Resolved>,
+        config: &UpstreamConfig,
+    ) -> Result<Self, PoolError> {
+        let name = upstream.host().unwrap_or_default();
+        let host = match upstream.port_u16() {
+            None | Some(80) => name.to_owned(),
+            Some(port) => format!("{name}:{port}"),
+        };
+        let host = HeaderValue::try_from(host).map_err(|error| PoolError::Url {
+            url: name.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let idle = Arc::new(Idle {
+            connections: Mutex::default(),
+            keep_alive: config.keep_alive,
+        });
+        tokio::spawn(sweep(Arc::downgrade(&idle), config.keep_alive));
+        Ok(Self {
+            connector,
+            upstream: upstream.clone(),
+            host,
+            connect_timeout: config.connect_timeout,
+            idle,
+        })
+    }
+
+    /// Sends `request`, whose URI is absolute, up to the head of its answer.
+    /// Dropping the future or the answer's body closes the connection.
+    pub(super) async fn request(&self, mut request: Sent) -> Result<Response<Answer>, BoxError> {
+        request
+            .headers_mut()
+            .insert(header::HOST, self.host.clone());
+        if let Some(path) = request.uri().path_and_query() {
+            *request.uri_mut() = Uri::from(path.clone());
+        }
+        loop {
+            let (mut connection, used) = match self.idle.take() {
+                Some(connection) => (connection, true),
+                None => (self.connect().await?, false),
+            };
+            match connection.ask(request).await {
+                Ok(answer) => {
+                    let home = Arc::clone(&self.idle);
+                    return Ok(answer.map(|body| Answer::new(body, Some((connection, home)))));
+                }
+                Err(mut error) => match error.take_message() {
+                    // Closed by the upstream while it lay unused: nothing was sent.
+                    Some(unsent) if used => request = unsent,
+                    _ => return Err(error.into_error().into()),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, BoxError> {
+        let connecting = self.connector.clone().call(self.upstream.clone());
+        let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
+        let stream = connected.map_err(|_| TOO_LONG)??;
+        let (sender, driver) = http1::handshake(stream).await?;
+        Ok(Connection {
+            sender,
+            driver: Some(driver),
+            since: now(),
+        })
+    }
+}
+
+/// One connection, with what makes it move.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// `None`: closed.
+    driver: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    /// Unused since.
+    since: Instant,
+}
+
+impl Connection {
+    /// Reads and writes what can be read and written now.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        // An error has been handed to whoever waits for the answer.
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    async fn ask(&mut self, request: Sent) -> Result<Response<Incoming>, TrySendError<Sent>> {
+        let mut answer = pin!(self.sender.try_send_request(request));
+        poll_fn(|cx| {
+            self.drive(cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Whether it can take another request. Wakes nobody later on.
+    fn is_usable(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+}
+
+/// Connections without a request, the longest unused first.
+struct Idle {
+    connections: Mutex<Vec<Connection>>,
+    keep_alive: Duration,
+}
+
+impl Idle {
+    /// The one used last.
+    fn take(&self) -> Option<Connection> {
+        let connection = self.connections.lock().pop()?;
+        (now() - connection.since < self.keep_alive).then_some(connection)
+    }
+
+    fn put(&self, mut connection: Connection) {
+        if !connection.is_usable() {
+            return;
+        }
+        connection.since = now();
+        let mut connections = self.connections.lock();
+        if connections.len() < MAX_IDLE {
+            connections.push(connection);
+        }
+    }
+
+    /// Closes those unused for too long and those that the upstream has closed.
+    fn sweep(&self) {
+        let now = now();
+        self.connections.lock().retain_mut(|connection| {
+            now - connection.since < self.keep_alive && connection.is_usable()
+        });
+    }
+}
+
+impl std::fmt::Debug for Idle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let unused = self.connections.lock().len();
+        out.debug_struct("Idle").field("unused", &unused).finish()
+    }
+}
+
+/// Ends when the client is gone.
+async fn sweep(idle: Weak<Idle>, keep_alive: Duration) {
+    let pause = (keep_alive / 4).clamp(Duration::from_millis(100), Duration::from_secs(5));
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(idle) = idle.upgrade() else {
+            return;
+        };
+        idle.sweep();
+    }
+}
+
+/// An answer's body, which drives the connection that it comes from.
+pub(super) struct Answer {
+    body: Incoming,
+    /// And where it goes when the body has ended. `None`: back already, or driven
+    /// by a task of its own.
+    connection: Option<(Connection, Arc<Idle>)>,
+}
+
+impl Answer {
+    /// A body from a connection that moves by itself.
+    pub(super) fn driven(body: Incoming) -> Self {
+        Self::new(body, None)
+    }
+
+    fn new(body: Incoming, connection: Option<(Connection, Arc<Idle>)>) -> Self {
+        let mut answer = Self { body, connection };
+        if answer.body.is_end_stream() {
+            answer.give_back();
+        }
+        answer
+    }
+
+    fn give_back(&mut self) {
+        if let Some((connection, home)) = self.connection.take() {
+            home.put(connection);
+        }
+    }
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some((connection, _)) = &mut this.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut this.body).poll_frame(cx);
+        }
+        let ended = match &polled {
+            Poll::Ready(Some(Ok(_))) => this.body.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if ended {
+            this.give_back();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
