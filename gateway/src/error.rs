@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use sluice_engine::SubmitError;
@@ -29,6 +29,8 @@ pub struct ApiError {
     param: Option<Cow<'static, str>>,
     message: String,
     retry_after: Option<Duration>,
+    /// What goes with the status as a header: the methods or encodings that are taken.
+    taken: Option<&'static str>,
 }
 
 /// What ran out.
@@ -56,6 +58,7 @@ impl ApiError {
             param: None,
             message: message.into(),
             retry_after: None,
+            taken: None,
         }
     }
 
@@ -182,10 +185,10 @@ impl ApiError {
         )
     }
 
-    /// 405: the path exists, the method does not.
+    /// 405: the path exists, the method does not. `allow` lists those that do.
     #[must_use]
-    pub fn method_not_allowed(method: &Method, path: &str) -> Self {
-        Self::new(
+    pub fn method_not_allowed(method: &Method, path: &str, allow: &'static str) -> Self {
+        let mut error = Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             INVALID,
             format!(
@@ -193,8 +196,9 @@ impl ApiError {
                  (HINT: Perhaps you meant to use a different HTTP method?)",
                 shorten(path)
             ),
-        )
-        .code("method_not_supported")
+        );
+        error.taken = Some(allow);
+        error.code("method_not_supported")
     }
 
     /// 408: the client did not send its body in time.
@@ -231,6 +235,22 @@ impl ApiError {
             ),
         )
         .code("unsupported_content_type")
+    }
+
+    /// 415: the body is compressed.
+    #[must_use]
+    pub fn content_encoding(found: &str) -> Self {
+        let mut error = Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            INVALID,
+            format!(
+                "Invalid 'Content-Encoding': request bodies are read uncompressed only, but got \
+                 '{}'.",
+                shorten(found)
+            ),
+        );
+        error.taken = Some("identity");
+        error.code("unsupported_content_encoding")
     }
 
     /// 429: the key's rate is used up.
@@ -365,12 +385,16 @@ impl ApiError {
             let seconds = wait.max(MIN_RETRY).as_secs_f64().ceil() as u64;
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        let taken = self.taken.map(HeaderValue::from_static);
+        match (self.status, taken) {
+            (StatusCode::METHOD_NOT_ALLOWED, Some(methods)) => {
+                headers.insert(ALLOW, methods);
             }
-            StatusCode::METHOD_NOT_ALLOWED => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, Some(encodings)) => {
+                headers.insert(ACCEPT_ENCODING, encodings);
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
-use crate::config::{Config, LimitsConfig, LogFormat};
+use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
 use crate::context::RequestContext;
 use crate::limits::admission::Admission;
 use crate::limits::{RateLimiter, RateLimits};
@@ -53,7 +53,7 @@ impl Gateway {
     /// # Errors
     /// The keys are unusable, or the system has no thread left.
     pub fn new(config: Config) -> Result<Arc<Self>, StartError> {
-        let entries = key_entries(&config, None)?;
+        let entries = key_entries(&config.auth, None)?;
         Self::with(config, entries, None)
     }
 
@@ -63,7 +63,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError`]
     pub fn from_environment(config: Config) -> Result<Arc<Self>, StartError> {
-        let entries = key_entries(&config, std::env::var("SLUICE_API_KEYS").ok().as_deref())?;
+        let variable = std::env::var("SLUICE_API_KEYS").ok();
+        let entries = key_entries(&config.auth, variable.as_deref())?;
         let log = open_log(&config).map_err(StartError::Log)?;
         Self::with(config, entries, log)
     }
@@ -97,13 +98,17 @@ impl Gateway {
         }))
     }
 
-    /// Reads the keys again (SIGHUP). On an error the old ones stay.
+    /// Reads the keys again (SIGHUP), from the file that `auth` names now. On an
+    /// error the old ones stay.
     ///
     /// # Errors
-    /// The keys are unusable.
-    pub fn reload_keys(&self) -> Result<usize, KeysError> {
+    /// The keys are unusable, or there is none left where one is required.
+    pub fn reload_keys(&self, auth: &AuthConfig) -> Result<usize, StartError> {
         let variable = std::env::var("SLUICE_API_KEYS").ok();
-        let entries = key_entries(&self.config, variable.as_deref())?;
+        let entries = key_entries(auth, variable.as_deref())?;
+        if self.config.auth.required && entries.is_empty() {
+            return Err(StartError::NoKeys);
+        }
         self.keys
             .replace(entries, rate_limits(&self.config.limits))?;
         Ok(self.keys.len())
@@ -195,8 +200,8 @@ fn rate_limits(limits: &LimitsConfig) -> RateLimits {
     }
 }
 
-fn key_entries(config: &Config, variable: Option<&str>) -> Result<Vec<KeyEntry>, KeysError> {
-    let mut entries = match &config.auth.keys_file {
+fn key_entries(auth: &AuthConfig, variable: Option<&str>) -> Result<Vec<KeyEntry>, KeysError> {
+    let mut entries = match &auth.keys_file {
         Some(path) => keys::read_file(path)?,
         None => Vec::new(),
     };

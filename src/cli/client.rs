@@ -1,5 +1,6 @@
 //! A small client of our own HTTP interface, shared by the CLI's verbs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -12,6 +13,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use sluice_gateway::remote::client_tls;
 
 /// Where the server is and who is asking; the same options for every verb.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,6 +34,10 @@ pub(crate) struct Server {
         value_name = "KEY"
     )]
     key: Option<String>,
+    /// PEM file with the authorities that may vouch for an https server, instead of
+    /// the built-in ones.
+    #[arg(long, env = "SLUICE_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// Connections are pooled inside; clones share them.
@@ -70,7 +76,7 @@ impl ApiClient {
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+            .with_tls_config(client_tls(server.ca_file.as_deref())?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -123,10 +129,13 @@ impl ApiClient {
     /// Sends, and turns an error status into the server's own message.
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
         let response = self.http.request(request).await.map_err(|error| {
-            if error.is_connect() {
-                anyhow!("no server answers at {} — start one with `sluice serve`, or name another with --url", self.base)
+            let cause = root_cause(&error);
+            if error.is_connect() && is_tls(&error) {
+                anyhow!("{}: {cause} (--ca-file names authorities to trust)", self.base)
+            } else if error.is_connect() {
+                anyhow!("no server answers at {} ({cause}) — start one with `sluice serve`, or name another with --url", self.base)
             } else {
-                anyhow!("the request to {} failed: {}", self.base, root_cause(&error))
+                anyhow!("the request to {} failed: {cause}", self.base)
             }
         })?;
         let status = response.status();
@@ -158,6 +167,14 @@ fn error_message(status: StatusCode, body: &[u8]) -> String {
         Some(message) => format!("{message} (HTTP {})", status.as_u16()),
         None => format!("HTTP {status}: {}", String::from_utf8_lossy(body).trim()),
     }
+}
+
+/// Whether a connection was made and TLS failed on it: the error then is no error of
+/// the system.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut io = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.any(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

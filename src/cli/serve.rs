@@ -1,6 +1,7 @@
 //! `sluice serve`: load the models, listen, and stop without losing a request.
 
 mod hints;
+mod lineup;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,16 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use sluice_gateway::Gateway;
 use sluice_gateway::config::{Config, DeploymentConfig};
-use sluice_gateway::router::{RouteTable, load};
 use sluice_gateway::server::{Server, Stop};
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::lineup::Lineup;
 use super::output;
 
 /// Serve models, local or in front of other servers.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the API keys again."
+    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the file and the API keys again."
 )]
 pub(crate) struct Serve {
     /// Models to serve beside those of the file: NAME=FOLDER, FOLDER, or NAME=URL.
@@ -41,9 +43,6 @@ impl Serve {
     pub(crate) async fn run(self) -> Result<()> {
         start_log();
         let config = self.configuration()?;
-        if config.deployments.is_empty() {
-            bail!("nothing to serve: name a model, or add a [[deployment]] to {DEFAULT_FILE}");
-        }
         let stop = Stop::on_signals().context("signal handlers")?;
         let gateway = Gateway::from_environment(config)?;
         // Bound before anything is loaded: a taken port should not cost a minute.
@@ -51,9 +50,10 @@ impl Serve {
         let base = format!("{}://{}", server.scheme(), server.address());
         output::note(format!("Listening on {base}"));
         let serving = tokio::spawn(server.run(stop.clone()));
-        reload_keys_on_hangup(Arc::clone(&gateway))?;
+        let hangups = signal(SignalKind::hangup()).context("signal handlers")?;
+        let mut lineup = Lineup::new(Arc::clone(&gateway));
         tokio::select! {
-            loaded = load_all(&gateway) => loaded?,
+            loaded = lineup.change(gateway.config()) => { loaded?; }
             // Stopping while models load must not wait for them.
             () = stop.clone().wait() => std::process::exit(0),
         }
@@ -62,6 +62,7 @@ impl Serve {
         if let Some(hints) = hints::things_to_try(&base, &gateway.routes()) {
             output::note(hints);
         }
+        tokio::spawn(lineup.follow(hangups, move || self.configuration()));
         let drained = serving.await.context("the server's task")?;
         gateway.observer().finish();
         if drained.cut_off > 0 {
@@ -91,6 +92,9 @@ impl Serve {
         config
             .validate()
             .map_err(|(field, message)| anyhow::anyhow!("`{field}` {message}"))?;
+        if config.deployments.is_empty() {
+            bail!("nothing to serve: name a model, or add a [[deployment]] to {DEFAULT_FILE}");
+        }
         Ok(config)
     }
 }
@@ -115,42 +119,6 @@ fn deployment_of(argument: &str) -> Result<DeploymentConfig> {
     } else {
         DeploymentConfig::of_folder(name, source)
     })
-}
-
-async fn load_all(gateway: &Arc<Gateway>) -> Result<()> {
-    let mut deployments = Vec::new();
-    for config in gateway.config().deployments.clone() {
-        let began = std::time::Instant::now();
-        let deployment = load::deployment(gateway, &config).await?;
-        output::note(format!(
-            "Loaded {} (revision {}) in {:.1} s",
-            deployment.name,
-            deployment.revision,
-            began.elapsed().as_secs_f64()
-        ));
-        deployments.push(deployment);
-    }
-    gateway.publish(RouteTable::new(deployments)?);
-    Ok(())
-}
-
-fn reload_keys_on_hangup(gateway: Arc<Gateway>) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangups = signal(SignalKind::hangup()).context("signal handlers")?;
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            let gateway = Arc::clone(&gateway);
-            let reloaded = tokio::task::spawn_blocking(move || gateway.reload_keys()).await;
-            match reloaded {
-                Ok(Ok(keys)) => tracing::info!(keys, "API keys read again"),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "API keys not read again, the old ones stay")
-                }
-                Err(error) => tracing::error!(%error, "API keys not read again, the old ones stay"),
-            }
-        }
-    });
-    Ok(())
 }
 
 /// Events of the process on standard error; the access log has its own way.

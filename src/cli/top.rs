@@ -2,9 +2,10 @@
 
 mod view;
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +24,10 @@ pub(crate) struct Top {
     /// Seconds between two looks.
     #[arg(short, long, default_value_t = 1.0, value_name = "SECONDS", value_parser = positive_seconds)]
     interval: f64,
-    /// Print once and leave.
+    /// Print once and leave, as without a terminal.
     #[arg(long)]
     once: bool,
-    /// How to print with --once.
+    /// How to print once; `json` implies --once.
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
@@ -45,10 +46,11 @@ impl Top {
         if self.output == Format::Json {
             return output::json(&first);
         }
-        if self.once {
+        // A pipe or a file gets no screen.
+        if self.once || !std::io::stdout().is_terminal() {
             return print_once(&first);
         }
-        let mut terminal = ratatui::init();
+        let mut terminal = ratatui::try_init().context("this terminal")?;
         let result = self.watch(&client, &mut terminal, first).await;
         ratatui::restore();
         result

@@ -31,7 +31,43 @@ pub fn check_schema(schema: &Value) -> Result<(), GrammarError> {
         });
     }
     let mut nodes = 0;
-    visit(schema, 0, &mut nodes)
+    visit(schema, 0, &mut nodes)?;
+    check_references(schema, schema)
+}
+
+/// Refuses `$ref`s that lead back to themselves without anything between: no value
+/// fits such a schema. (Recursion through properties or items is fine.)
+fn check_references(value: &Value, root: &Value) -> Result<(), GrammarError> {
+    match value {
+        Value::Array(items) => items.iter().try_for_each(|v| check_references(v, root)),
+        Value::Object(fields) => {
+            let mut seen = Vec::new();
+            let mut here = value;
+            while let Some(path) = reference(here) {
+                if seen.contains(&path) {
+                    return Err(GrammarError::Invalid {
+                        reason: format!("`$ref` \"#{path}\" leads back to itself"),
+                    });
+                }
+                if seen.len() >= MAX_DEPTH {
+                    return Err(too_complex(format!("a chain of over {MAX_DEPTH} `$ref`s")));
+                }
+                seen.push(path);
+                // What leads nowhere is refused by the compiler, which names it.
+                let Some(next) = root.pointer(path) else {
+                    break;
+                };
+                here = next;
+            }
+            fields.values().try_for_each(|v| check_references(v, root))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The JSON pointer of a reference within the document.
+fn reference(value: &Value) -> Option<&str> {
+    value.get("$ref")?.as_str()?.strip_prefix('#')
 }
 
 fn visit(value: &Value, depth: usize, nodes: &mut usize) -> Result<(), GrammarError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::BoxError;
@@ -52,6 +52,20 @@ where
             format!("The request body could not be read: {error}"),
         )),
         Err(_) => Err(ApiError::body_timeout()),
+    }
+}
+
+/// Refuses a compressed body, which would be refused as broken JSON otherwise.
+/// (Unpacking it would let a small request become a large one.)
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(value) = headers.get(CONTENT_ENCODING) else {
+        return Ok(());
+    };
+    let encoding = value.to_str().unwrap_or("bytes that are no text").trim();
+    if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
+        Ok(())
+    } else {
+        Err(ApiError::content_encoding(encoding))
     }
 }
 

@@ -83,7 +83,11 @@ where
         return Err(ApiError::unknown_url(&parts.method, path));
     };
     if !endpoint.takes(&parts.method) {
-        return Err(ApiError::method_not_allowed(&parts.method, path));
+        return Err(ApiError::method_not_allowed(
+            &parts.method,
+            path,
+            endpoint.methods(),
+        ));
     }
     match endpoint {
         Endpoint::Health(Health::Live) => return health::live(),
@@ -93,6 +97,7 @@ where
         Endpoint::Model(id) => return models::get(&gateway, context, &id),
         _ => {}
     }
+    body::check_encoding(&parts.headers)?;
     let limits = body::Limits::of(gateway.config());
     let body = body::read(&parts.headers, body, limits).await?;
     body::check_json(&parts.headers)?;

@@ -5,6 +5,9 @@ use http::Method;
 #[cfg(test)]
 mod tests;
 
+/// The methods of what can only be read.
+pub(crate) const READS: &str = "GET, HEAD";
+
 /// What a path means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -66,7 +69,13 @@ impl Endpoint {
 
     /// Whether the method is right.
     pub(crate) fn takes(&self, method: &Method) -> bool {
-        let get = method == Method::GET || method == Method::HEAD;
+        self.methods()
+            .split(", ")
+            .any(|taken| taken == method.as_str())
+    }
+
+    /// The methods that are right, as the header `Allow` lists them.
+    pub(crate) fn methods(&self) -> &'static str {
         match self {
             Self::Chat
             | Self::Completions
@@ -74,8 +83,8 @@ impl Endpoint {
             | Self::Rerank
             | Self::Classify
             | Self::Tokenize
-            | Self::Detokenize => method == Method::POST,
-            Self::Models | Self::Model(_) | Self::Health(_) | Self::Version => get,
+            | Self::Detokenize => "POST",
+            Self::Models | Self::Model(_) | Self::Health(_) | Self::Version => READS,
         }
     }
 }

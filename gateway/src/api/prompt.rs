@@ -80,13 +80,18 @@ pub(crate) async fn compile(
     let compiled = tokio::task::spawn_blocking(move || compiler.compile(&spec))
         .await
         .map_err(|_| ApiError::internal("The grammar could not be compiled."))?;
-    compiled.map_err(|error| {
-        let code = match &error {
-            GrammarError::Unsupported { .. } => "unsupported_value",
-            _ => "invalid_value",
-        };
-        ApiError::bad_request(code, format!("Invalid '{field}': {error}.")).with_param(field)
-    })
+    compiled.map_err(|error| grammar_error(&error, field))
+}
+
+/// A grammar that cannot be had. `field` is what the client called it.
+pub(crate) fn grammar_error(error: &GrammarError, field: &'static str) -> ApiError {
+    let code = match error {
+        GrammarError::Unsupported { .. } => "unsupported_value",
+        _ => "invalid_value",
+    };
+    let reason = error.to_string();
+    let reason = reason.trim_end_matches('.');
+    ApiError::bad_request(code, format!("Invalid '{field}': {reason}.")).with_param(field)
 }
 
 /// The tokens that may be generated after a prompt: what was asked for, or what
@@ -112,6 +117,28 @@ pub(crate) fn budget(
         None if left == 0 => Err(ApiError::context_length(field, prompt, prompt + 1, context)),
         None => Ok(left),
     }
+}
+
+/// Refuses a request for more sequences than the engine ever holds: answered as an
+/// overload, it would be tried again for ever.
+pub(crate) fn check_sequences(
+    model: &LanguageModel,
+    prompts: usize,
+    n: usize,
+) -> Result<(), ApiError> {
+    let slots = model.generator.capabilities().slots as usize;
+    let limit = slots.saturating_add(model.generator.options().max_waiting);
+    if prompts.saturating_mul(n) <= limit {
+        return Ok(());
+    }
+    let asked = match prompts {
+        1 => format!("{n} choices"),
+        _ => format!("{n} choices of each of {prompts} prompts"),
+    };
+    Err(ApiError::invalid_value(
+        "n",
+        format!("Invalid 'n': {asked} are more than the {limit} sequences that this model holds."),
+    ))
 }
 
 /// The engine's request for one choice.

@@ -218,6 +218,14 @@ impl Config {
         if let Some((field, _)) = timeouts.iter().find(|(_, value)| value.is_zero()) {
             return Err(((*field).to_owned(), "must be longer than zero".to_owned()));
         }
+        for (index, origin) in server.cors_origins.iter().enumerate() {
+            if !is_origin(origin) {
+                return Err((
+                    format!("server.cors_origins.{index}"),
+                    format!("`{origin}` must look like https://app.example.com, or be `*`"),
+                ));
+            }
+        }
         match (&server.tls_cert, &server.tls_key) {
             (Some(_), None) => Err((
                 "server.tls_key".into(),
@@ -261,6 +269,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// As browsers send it: scheme, host and port, nothing behind.
+fn is_origin(text: &str) -> bool {
+    let uri = text.parse::<http::Uri>().ok();
+    let parts = uri.as_ref().and_then(|uri| {
+        let host = uri.authority()?;
+        Some(format!("{}://{host}", uri.scheme_str()?))
+    });
+    text == "*" || parts.is_some_and(|origin| origin == text)
 }
 
 fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {

@@ -18,6 +18,9 @@ pub struct ServerConfig {
     pub tls_cert: Option<PathBuf>,
     /// PEM file with its private key.
     pub tls_key: Option<PathBuf>,
+    /// Web pages that may read the answers: origins such as `https://app.example.com`,
+    /// or `*` for any. None by default.
+    pub cors_origins: Vec<String>,
     /// Largest request body; more is answered 413.
     #[serde(with = "human::size")]
     pub max_body: usize,
@@ -55,6 +58,7 @@ impl Default for ServerConfig {
             threads: 0,
             tls_cert: None,
             tls_key: None,
+            cors_origins: Vec::new(),
             max_body: 8 << 20,
             max_head: 64 << 10,
             max_connections: 10_000,

@@ -9,6 +9,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -74,7 +75,7 @@ pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstre
         return Direct::new(base, tcp, config).map(Upstream::Direct);
     }
     let tls = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(config)?)
+        .with_tls_config(client_tls(config.ca_file.as_deref())?)
         .https_or_http()
         .enable_http1();
     let connector = tls.enable_http2().wrap_connector(tcp);
@@ -91,13 +92,17 @@ pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstre
     Ok(Upstream::Negotiated(client))
 }
 
-fn tls(config: &UpstreamConfig) -> Result<ClientConfig, PoolError> {
+/// TLS towards servers: trusts the authorities in `ca_file`, or else the built-in ones.
+///
+/// # Errors
+/// [`PoolError::Tls`]: the file holds no certificates.
+pub fn client_tls(ca_file: Option<&Path>) -> Result<ClientConfig, PoolError> {
     // Named explicitly: a process-wide default would panic if two crates set it.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| PoolError::Tls(error.to_string()))?;
-    let Some(path) = &config.ca_file else {
+    let Some(path) = ca_file else {
         return Ok(builder.with_webpki_roots().with_no_client_auth());
     };
     let mut roots = RootCertStore::empty();

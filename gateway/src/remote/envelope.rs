@@ -1,9 +1,11 @@
 //! The few fields of a request that routing needs, read without building the rest.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// `model` and `stream` of a JSON request body.
@@ -17,12 +19,48 @@ pub struct Envelope {
     pub stream: bool,
 }
 
-#[derive(Deserialize)]
+/// As a derived struct would be read, but of a field that stands twice the last one
+/// counts, as for the endpoints: routing and answering must not differ.
+#[derive(Default)]
 struct Fields<'a> {
-    #[serde(borrow, default)]
     model: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     stream: Option<&'a RawValue>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Key {
+            Model,
+            Stream,
+            #[serde(other)]
+            Other,
+        }
+        let mut fields = Fields::default();
+        while let Some(key) = map.next_key()? {
+            match key {
+                Key::Model => fields.model = map.next_value()?,
+                Key::Stream => fields.stream = map.next_value()?,
+                Key::Other => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(fields)
+    }
 }
 
 impl Envelope {

@@ -20,6 +20,7 @@ mod tests;
 
 use std::time::Instant;
 
+pub use connect::client_tls;
 pub use envelope::Envelope;
 pub use pool::RemotePool;
 

@@ -69,14 +69,29 @@ pub async fn deployment(
                 name: config.name.clone(),
                 source,
             })?;
-            // Twelve hex digits tell versions apart and fit in a label.
-            let revision = config
-                .revision
-                .as_deref()
-                .unwrap_or(&digest[..12.min(digest.len())]);
+            let revision = config.revision.as_deref().unwrap_or(short(&digest));
             Ok(make(gateway, &config.name, revision, Target::Local(model)))
         }
     }
+}
+
+/// Whether a folder's files still are those that `loaded` was made of. Also true where
+/// that is not for us to tell: of upstreams, and where `revision` is set by hand.
+pub async fn is_current(config: &DeploymentConfig, loaded: &Deployment) -> bool {
+    let (Some(path), None) = (config.path.clone(), &config.revision) else {
+        return true;
+    };
+    let digest = move || ModelFolder::open(&path)?.digest();
+    match tokio::task::spawn_blocking(digest).await {
+        Ok(Ok(digest)) => short(&digest) == &*loaded.revision,
+        // Loading it again will say what is wrong with it.
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// Twelve hex digits tell versions apart and fit in a label.
+fn short(digest: &str) -> &str {
+    &digest[..12.min(digest.len())]
 }
 
 /// Loads a folder; also gives its digest.

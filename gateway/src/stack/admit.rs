@@ -1,4 +1,4 @@
-//! Layer 7: whether there is room.
+//! Layer 8: whether there is room.
 
 use std::sync::Arc;
 use std::time::Duration;

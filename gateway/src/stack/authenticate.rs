@@ -1,4 +1,4 @@
-//! Layer 4: who asks.
+//! Layer 5: who asks.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Layer 6: until when an answer is worth something.
+//! Layer 7: until when an answer is worth something.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Layer 5: how much one key may ask a minute.
+//! Layer 6: how much one key may ask a minute.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -4,6 +4,7 @@ pub mod access_log;
 mod admit;
 mod around;
 mod authenticate;
+mod cors;
 mod deadline;
 mod limit;
 mod request_id;
@@ -19,6 +20,7 @@ use http::{Request, Response, header};
 use hyper::body::Incoming;
 use tower::{ServiceBuilder, service_fn};
 
+use crate::error::ApiError;
 use crate::metrics::{CONTENT_TYPE, Shed};
 use crate::{Body, Gateway, api, full};
 use around::Around;
@@ -33,6 +35,8 @@ pub fn build<S: Inner>(gateway: &Arc<Gateway>, endpoints: S) -> impl Inner {
         .layer(Around::new(gateway, request_id::RequestId))
         // Sees every answer to its last byte: log line, metrics, settling, permit.
         .layer(Around::new(gateway, access_log::AccessLog))
+        // Which web pages may read the answers, where any may.
+        .layer(Around::new(gateway, cors::Cors))
         // A panic below is a 500, not a lost connection.
         .layer(Around::new(gateway, rescue::Rescue))
         // Who asks: 401 without a known key.
@@ -56,13 +60,17 @@ pub fn endpoints(gateway: &Arc<Gateway>) -> impl Inner {
 }
 
 async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
-    let get = request.method() == http::Method::GET;
+    let reads = [http::Method::GET, http::Method::HEAD].contains(request.method());
     match Route::of(request.uri().path()) {
-        Route::Metrics if get => {
+        Route::Metrics | Route::Stats if !reads => {
+            let path = request.uri().path();
+            ApiError::method_not_allowed(request.method(), path, "GET, HEAD").into_response()
+        }
+        Route::Metrics => {
             let text = gateway.metrics().render(&gateway.routes());
             with_type(full(text), CONTENT_TYPE)
         }
-        Route::Stats if get => {
+        Route::Stats => {
             let stats = gateway
                 .metrics()
                 .stats(&gateway.routes(), gateway.observer());

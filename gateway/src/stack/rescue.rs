@@ -1,4 +1,4 @@
-//! Layer 3: a panic in a handler is a 500.
+//! Layer 4: a panic in a handler is a 500.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

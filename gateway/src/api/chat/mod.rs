@@ -11,10 +11,10 @@ mod turn;
 use std::sync::Arc;
 
 use http::Response;
-use sluice_engine::grammar::{Grammar, GrammarSpec};
+use sluice_engine::grammar::{Grammar, GrammarSpec, check_schema};
 use sluice_engine::language::LanguageModel;
 use sluice_engine::tokenizer::template::TemplateError;
-use sluice_engine::tokenizer::tools::ToolChoice;
+use sluice_engine::tokenizer::tools::{ToolChoice, ToolSpec};
 
 use super::call::Call;
 use super::choices::Choices;
@@ -67,6 +67,7 @@ async fn begin(
     model: &Arc<LanguageModel>,
     request: &ChatRequest,
 ) -> Result<Answer, ApiError> {
+    prompt::check_sequences(model, 1, request.sampling.n)?;
     let tokens = tokens_of(call, model, request).await?;
     let max_tokens = prompt::budget(
         request.max_tokens,
@@ -173,9 +174,19 @@ async fn grammar_of(
     // A constraint on the content wins over strict tools that may not be called.
     let (spec, field, enforced) = match (&request.constraint, of_tools) {
         (Some(spec), _) => (spec.clone(), "response_format", false),
-        (None, Some(spec)) => (spec, "tools", true),
+        (None, Some(spec)) => {
+            check_schemas(&tools.specs)?;
+            (spec, "tools", true)
+        }
         (None, None) => return Ok((None, false)),
     };
     let grammar = prompt::compile(&model.grammar, spec, field).await?;
     Ok((Some(grammar), enforced))
+}
+
+/// The tools' own schemas, before they disappear within one grammar.
+fn check_schemas(tools: &[ToolSpec]) -> Result<(), ApiError> {
+    tools.iter().try_for_each(|tool| {
+        check_schema(&tool.parameters).map_err(|error| prompt::grammar_error(&error, "tools"))
+    })
 }

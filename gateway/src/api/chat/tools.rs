@@ -92,7 +92,12 @@ fn read_spec(tool: Value, path: String) -> Result<ToolSpec, ApiError> {
     check_name(&function.path_of("name"), &name)?;
     function.string("description")?;
     let parameters = match function.object("parameters")? {
-        Some(schema) => Value::Object(schema.into_map()),
+        Some(schema) => {
+            let path = function.path_of("parameters");
+            let schema = schema.into_map();
+            check_parameters(&name, path, schema.get("type"))?;
+            Value::Object(schema)
+        }
         // OpenAI: a function without `parameters` takes none.
         None => json!({"type": "object", "properties": {}, "additionalProperties": false}),
     };
@@ -101,6 +106,22 @@ fn read_spec(tool: Value, path: String) -> Result<ToolSpec, ApiError> {
         parameters,
         strict: function.boolean("strict")?.unwrap_or(false),
     })
+}
+
+/// Arguments are an object, so their schema must be one of objects.
+fn check_parameters(name: &str, path: String, kind: Option<&Value>) -> Result<(), ApiError> {
+    match kind {
+        None => Ok(()),
+        Some(kind) if kind == "object" => Ok(()),
+        Some(other) => Err(ApiError::bad_request(
+            "invalid_function_parameters",
+            format!(
+                "Invalid schema for function '{name}': schema must be a JSON Schema of \
+                 'type: \"object\"', got 'type: {other}'."
+            ),
+        )
+        .with_param(path)),
+    }
 }
 
 fn take_choice(request: &mut Fields, specs: &[ToolSpec]) -> Result<ToolChoice, ApiError> {

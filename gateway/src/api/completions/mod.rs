@@ -60,6 +60,7 @@ async fn begin(
     model: &Arc<LanguageModel>,
     request: &CompletionRequest,
 ) -> Result<Answer, ApiError> {
+    prompt::check_sequences(model, request.prompts.len(), request.sampling.n)?;
     let prompts = tokens_of(call, model, request).await?;
     let grammar = match &request.constraint {
         Some(spec) => Some(prompt::compile(&model.grammar, spec.clone(), "response_format").await?),

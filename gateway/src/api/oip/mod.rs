@@ -61,7 +61,11 @@ where
         return refuse(ApiError::unknown_url(&parts.method, path));
     };
     if !endpoint.takes(&parts.method) {
-        return refuse(ApiError::method_not_allowed(&parts.method, path));
+        return refuse(ApiError::method_not_allowed(
+            &parts.method,
+            path,
+            endpoint.methods(),
+        ));
     }
     let answer = match endpoint {
         Oip::Server => Ok(ok(&describe::server())),

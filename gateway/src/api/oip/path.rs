@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use crate::api::paths::READS;
+
 /// The Open Inference Protocol's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Oip {
@@ -76,16 +78,22 @@ impl Oip {
 
     /// Whether the method is right.
     pub(crate) fn takes(&self, method: &Method) -> bool {
-        let get = method == Method::GET || method == Method::HEAD;
+        self.methods()
+            .split(", ")
+            .any(|taken| taken == method.as_str())
+    }
+
+    /// The methods that are right, as the header `Allow` lists them.
+    pub(crate) fn methods(&self) -> &'static str {
         match self {
             // Triton lists its repository by POST.
-            Self::Index => get || method == Method::POST,
+            Self::Index => "GET, HEAD, POST",
             Self::Repository
             | Self::Model {
                 action: OipAction::Infer,
                 ..
-            } => method == Method::POST,
-            _ => get,
+            } => "POST",
+            _ => READS,
         }
     }
 }
