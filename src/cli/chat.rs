@@ -12,7 +12,7 @@ use super::output::{self, Format};
 /// Chat with a model: one message, or a conversation when none is given.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice chat 'My laptop LT-2207 cannot reach the VPN, urgent!'\n  sluice chat -m helpdesk --temperature 0 < message.txt\n  sluice chat                    # a conversation; /help lists its commands"
+    after_help = "Examples:\n  sluice chat 'Ticket REQ-76109. My password for VPN no longer works!'\n  sluice chat -m helpdesk --temperature 0 < message.txt\n  sluice chat                    # a conversation; /help lists its commands"
 )]
 pub(crate) struct Chat {
     #[command(flatten)]

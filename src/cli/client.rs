@@ -1,5 +1,6 @@
 //! A small client of our own HTTP interface, shared by the CLI's verbs.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,7 +175,7 @@ fn error_message(status: StatusCode, body: &[u8]) -> String {
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut io = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.any(|error| error.kind() == std::io::ErrorKind::InvalidData)
+    io.any(|error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

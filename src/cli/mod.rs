@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
     name = "sluice",
     version,
     arg_required_else_help = true,
-    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice chat 'My VPN is down'        # ask it something\n  sluice top                          # watch it work\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
+    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice models                       # what it serves\n  sluice chat 'Hello'                 # ask it something\n  sluice top                          # watch it work\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return str(self.client.base_url).rstrip("/")
 
     @property
     def v1(self) -> str:
@@ -108,8 +109,9 @@ class StartFailed(Exception):
     """The server ended instead of starting; the text is its log."""
 
 
-def start(folder: Path, deployments: list[dict], sections=None, env=None, args=(), wait: float = 120.0) -> Server:
-    """Starts a server with its files in `folder`, ready when it returns."""
+def start(folder: Path, deployments: list[dict], sections=None, env=None, args=(), wait: float = 120.0, verify: str | None = None) -> Server:
+    """Starts a server with its files in `folder`, ready when it returns. `verify`: it speaks
+    TLS with a certificate that this file vouches for."""
     if not BINARY.exists():
         raise FileNotFoundError(f"{BINARY} is missing: run `make build`, or name a binary in SLUICE_BIN")
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +128,9 @@ def start(folder: Path, deployments: list[dict], sections=None, env=None, args=(
             cwd=ROOT,
             env={**os.environ, "SLUICE_DATA": str(DATA), **(env or {})},
         )
-    server = Server(process, port, log, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60))
+    context = ssl.create_default_context(cafile=verify)
+    url = f"{'https' if verify else 'http'}://127.0.0.1:{port}"
+    server = Server(process, port, log, httpx.Client(base_url=url, timeout=60, verify=context))
     end = time.monotonic() + wait
     while time.monotonic() < end:
         if process.poll() is not None:

@@ -421,3 +421,28 @@ fn the_cache_is_bounded() {
     assert!(!Arc::ptr_eq(&first.prototype, &evicted.prototype));
     assert_eq!(compiler.cached(), 2);
 }
+
+#[test]
+fn references_may_recurse_but_not_lead_back_to_themselves() {
+    let compiler = GrammarCompiler::new(&byte_level()).unwrap();
+    let compile = |schema| compiler.compile(&GrammarSpec::JsonSchema(schema));
+    let chain: serde_json::Map<String, serde_json::Value> = (0..100)
+        .map(|n| (format!("d{n}"), json!({"$ref": format!("#/d{}", n + 1)})))
+        .collect();
+    for schema in [
+        json!({"$ref": "#"}),
+        json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        json!({"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}}),
+    ] {
+        let error = compile(schema.clone()).unwrap_err();
+        assert!(
+            matches!(&error, GrammarError::Invalid { reason } if reason.contains("leads back")),
+            "{schema}: {error}"
+        );
+    }
+    let error = compile(serde_json::Value::Object(chain)).unwrap_err();
+    assert!(matches!(error, GrammarError::TooComplex { .. }), "{error}");
+    let tree = json!({"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}},
+        "additionalProperties": false});
+    assert!(compile(tree).is_ok());
+}

@@ -122,7 +122,7 @@ impl Config {
         let config: Self = toml::from_str(source).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             line: error.span().map_or(1, |span| line_at(source, span.start)),
-            message: error.message().to_owned(),
+            message: plain(source, &error),
         })?;
         config
             .validate()
@@ -334,6 +334,33 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     Ok(())
+}
+
+/// The parser's message in words that are not Rust's, after the field at fault.
+fn plain(source: &str, error: &toml::de::Error) -> String {
+    let mut message = error.message().to_owned();
+    let kinds = [
+        ("a whole number", &["usize", "u32", "u64"][..]),
+        ("a number", &["f64"]),
+    ];
+    for (words, types) in kinds {
+        for name in types {
+            message = message.replace(&format!("expected {name}"), &format!("expected {words}"));
+        }
+    }
+    match error.span().and_then(|span| key_before(source, span.start)) {
+        Some(key) => format!("`{key}`: {message}"),
+        None => message,
+    }
+}
+
+/// The key whose value begins at a byte offset, if one does.
+fn key_before(source: &str, offset: usize) -> Option<&str> {
+    let before = source.get(..offset)?;
+    let line = &before[before.rfind('\n').map_or(0, |end| end + 1)..];
+    let key = line.trim_end().strip_suffix('=')?.trim();
+    let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (!key.is_empty() && key.chars().all(is_key)).then_some(key)
 }
 
 /// Line of a byte offset, from 1.

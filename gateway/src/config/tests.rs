@@ -178,3 +178,37 @@ proptest! {
         _ = parse(&text);
     }
 }
+
+#[test]
+fn types_are_named_as_a_reader_knows_them() {
+    for (source, message) in [
+        (
+            "[server]\nthreads = \"many\"\n",
+            "sluice.toml:2: `threads`: invalid type: string \"many\", expected a whole number",
+        ),
+        (
+            "[upstream]\nretry_budget=\"x\"\n",
+            "sluice.toml:2: `retry_budget`: invalid type: string \"x\", expected a number",
+        ),
+    ] {
+        assert_eq!(parse(source).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn origins_are_checked() {
+    let config = |origin: &str| parse(&format!("[server]\ncors_origins = [\"{origin}\"]\n"));
+    for right in ["*", "https://app.example.com", "http://localhost:3000"] {
+        assert!(config(right).is_ok(), "{right}");
+    }
+    for wrong in [
+        "",
+        "example.com",
+        "https://a.example.com/",
+        "https://a/b",
+        "null",
+    ] {
+        let message = config(wrong).unwrap_err();
+        assert!(message.contains("`server.cors_origins.0`"), "{message}");
+    }
+}

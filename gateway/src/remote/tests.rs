@@ -404,4 +404,12 @@ fn the_model_is_replaced_in_place() {
     assert!(Envelope::parse(b"[]").is_err());
     assert!(Envelope::parse(b"{\"model\":1}").is_err());
     assert!(Envelope::parse(br#"{"stream":true}"#).unwrap().stream);
+    // The last of two counts, as it does for the endpoint that answers.
+    let body = Bytes::from_static(br#"{"model":"a","stream":true,"model":"b","stream":false}"#);
+    let twice = Envelope::parse(&body).unwrap();
+    assert_eq!((twice.model.as_deref(), twice.stream), (Some("b"), false));
+    assert_eq!(
+        twice.with_model(&body, r#""c""#),
+        r#"{"model":"a","stream":true,"model":"c","stream":false}"#
+    );
 }

@@ -391,3 +391,33 @@ async fn a_head_that_never_ends_is_cut_off() {
         assert!(!rest.starts_with(b"HTTP/1.1 200"));
     }
 }
+
+#[tokio::test]
+async fn pages_of_configured_origins_alone_may_read_answers() {
+    let mut open = config();
+    open.server.cors_origins = vec!["https://app.example.com".into()];
+    open.auth.required = true;
+    let running = start(open).await;
+    let preflight = |origin: &str| {
+        format!(
+            "OPTIONS /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n\
+             access-control-request-method: POST\r\n\
+             access-control-request-headers: authorization\r\n\r\n"
+        )
+    };
+    let asked = exchange(running.address, &preflight("https://app.example.com")).await;
+    assert!(asked.starts_with("HTTP/1.1 204"), "{asked}");
+    assert!(asked.contains("access-control-allow-headers: authorization"));
+    assert!(asked.contains("access-control-allow-origin: https://app.example.com"));
+    let other = exchange(running.address, &preflight("https://evil.example.com")).await;
+    assert!(other.starts_with("HTTP/1.1 401"), "{other}");
+    assert!(!other.contains("access-control"));
+    let refused = get(
+        running.address,
+        "/v1/x",
+        "origin: https://app.example.com\r\n",
+    )
+    .await;
+    assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
+    assert!(refused.contains("access-control-allow-origin: https://app.example.com"));
+}

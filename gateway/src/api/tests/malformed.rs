@@ -87,6 +87,32 @@ fn cases() -> Vec<Case> {
             "context_length_exceeded",
             "messages",
         ),
+        chat(
+            json!({"response_format": {"type": "json_schema", "json_schema":
+                {"name": "loop", "schema": {"$ref": "#"}}}}),
+            "invalid_value",
+            "response_format",
+        ),
+        chat(
+            json!({"tool_choice": "required", "tools": [{"type": "function", "function":
+                {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/properties/a"}}}}}]}),
+            "invalid_value",
+            "tools",
+        ),
+        case(
+            "/v1/completions",
+            json!({"model": "fake", "prompt": vec!["x"; 100], "n": 100}).to_string(),
+            400,
+            json!("invalid_value"),
+            json!("n"),
+        ),
+        case(
+            CHAT,
+            r#"{"model":"fake","model":"nope","messages":[]}"#,
+            404,
+            json!("model_not_found"),
+            json!("model"),
+        ),
         case(
             CHAT,
             r#"{"model":"nope"}"#,
@@ -156,6 +182,20 @@ async fn a_get_where_a_post_belongs_is_a_405() {
     let answer = rig.get(CHAT).await;
     assert_eq!(answer.status, 405);
     assert_eq!(answer.error()["code"], "method_not_supported");
+    assert_eq!(answer.headers["allow"], "POST");
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_a_415_that_says_what_is_taken() {
+    let rig = Rig::saying("Hello").await;
+    let body = chat(&json!({})).to_string();
+    let gzip = [("content-encoding", "gzip")];
+    let answer = rig.post_with(CHAT, &gzip, body.clone()).await;
+    assert_eq!(answer.status, 415);
+    assert_eq!(answer.error()["code"], "unsupported_content_encoding");
+    assert_eq!(answer.headers["accept-encoding"], "identity");
+    let plain = [("content-encoding", "identity")];
+    assert_eq!(rig.post_with(CHAT, &plain, body).await.status, 200);
 }
 
 #[tokio::test]

@@ -83,6 +83,11 @@ fn each_mistake_names_its_path() {
             json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}),
             "tools[0].function.parameters",
         ),
+        (
+            json!({"tools": [{"type": "function",
+                "function": {"name": "f", "parameters": {"type": "string"}}}]}),
+            "tools[0].function.parameters",
+        ),
         (json!({"tool_choice": "auto"}), "tool_choice"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (
