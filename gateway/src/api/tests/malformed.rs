@@ -32,17 +32,47 @@ fn case(
     }
 }
 
-fn cases() -> Vec<Case> {
-    let bad = |body: &[u8]| case(CHAT, body, 400, Value::Null, Value::Null);
-    let chat = |extra: Value, code: &str, param: &str| {
+fn refused_chat(extra: Value, code: &str, param: &str) -> Case {
+    let body = chat(&extra).to_string();
+    case(CHAT, body, 400, json!(code), json!(param))
+}
+
+/// Well-formed, and still impossible.
+fn impossible() -> Vec<Case> {
+    let chat = refused_chat;
+    vec![
+        chat(
+            json!({"response_format": {"type": "json_schema", "json_schema":
+                {"name": "loop", "schema": {"$ref": "#"}}}}),
+            "invalid_value",
+            "response_format",
+        ),
+        chat(
+            json!({"tool_choice": "required", "tools": [{"type": "function", "function":
+                {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/properties/a"}}}}}]}),
+            "invalid_value",
+            "tools",
+        ),
+        case(
+            "/v1/completions",
+            json!({"model": "fake", "prompt": vec!["x"; 100], "n": 100}).to_string(),
+            400,
+            json!("invalid_value"),
+            json!("n"),
+        ),
         case(
             CHAT,
-            chat(&extra).to_string(),
-            400,
-            json!(code),
-            json!(param),
-        )
-    };
+            r#"{"model":"fake","model":"nope","messages":[]}"#,
+            404,
+            json!("model_not_found"),
+            json!("model"),
+        ),
+    ]
+}
+
+fn cases() -> Vec<Case> {
+    let bad = |body: &[u8]| case(CHAT, body, 400, Value::Null, Value::Null);
+    let chat = refused_chat;
     let deep = format!("{{\"model\":\"fake\",\"messages\":{}", "[".repeat(200_000));
     vec![
         bad(b""),
@@ -86,32 +116,6 @@ fn cases() -> Vec<Case> {
             json!({"messages": [{"role": "user", "content": "word ".repeat(20_000)}]}),
             "context_length_exceeded",
             "messages",
-        ),
-        chat(
-            json!({"response_format": {"type": "json_schema", "json_schema":
-                {"name": "loop", "schema": {"$ref": "#"}}}}),
-            "invalid_value",
-            "response_format",
-        ),
-        chat(
-            json!({"tool_choice": "required", "tools": [{"type": "function", "function":
-                {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/properties/a"}}}}}]}),
-            "invalid_value",
-            "tools",
-        ),
-        case(
-            "/v1/completions",
-            json!({"model": "fake", "prompt": vec!["x"; 100], "n": 100}).to_string(),
-            400,
-            json!("invalid_value"),
-            json!("n"),
-        ),
-        case(
-            CHAT,
-            r#"{"model":"fake","model":"nope","messages":[]}"#,
-            404,
-            json!("model_not_found"),
-            json!("model"),
         ),
         case(
             CHAT,
@@ -163,7 +167,7 @@ fn cases() -> Vec<Case> {
 #[tokio::test]
 async fn each_has_openais_error() {
     let rig = Rig::saying("Hello").await;
-    for case in cases() {
+    for case in cases().into_iter().chain(impossible()) {
         let shown = String::from_utf8_lossy(&case.body[..case.body.len().min(90)]).into_owned();
         let answer = rig.post_with(case.path, &[], case.body).await;
         assert_eq!(answer.status, case.status, "{shown}: {}", answer.text);
