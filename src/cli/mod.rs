@@ -56,5 +56,16 @@ impl Cli {
 
 /// Tells the user what went wrong, with its causes, on one line.
 pub(crate) fn report(error: &anyhow::Error) {
-    output::note(format!("error: {error:#}"));
+    output::note(format!("error: {}", in_full(error)));
+}
+
+/// An error and its causes, without those that its own text already repeats.
+pub(crate) fn in_full(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -161,6 +161,17 @@ def test_a_reset_stream_frees_its_slot(start):
     client.socket.close()
 
 
+def test_a_client_that_is_gone_does_not_hold_up_a_drain(start):
+    server = start([ONE], sections={"server": {"drain_grace": "0s", "drain_timeout": "10m", "head_timeout": "1s"}})
+    client = Http2(server.port)
+    client.post("/v1/chat/completions", CHAT)
+    while not any(isinstance(event, h2.events.StreamEnded) for event in client.events()):
+        pass
+    # Reads nothing from here on, so that the farewell is never answered.
+    assert server.stop(seconds=60) == 0
+    client.socket.close()
+
+
 # --- HTTP/1.1, as it comes
 
 

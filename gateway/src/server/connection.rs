@@ -134,10 +134,16 @@ async fn serve<S, T>(
                 Ok(Phase::Draining) => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
+                    look.as_mut().reset(tokio::time::Instant::now() + rhythm);
                 }
                 _ => return,
             },
             () = look.as_mut() => {
+                // HTTP/2 waits for the client's word before it closes; one that is gone
+                // must not hold up the drain.
+                if draining && marks.is_idle() {
+                    return;
+                }
                 match marks.overdue(shared.patience) {
                     None => {}
                     // Closes cleanly: nothing is in flight.

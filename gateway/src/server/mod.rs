@@ -37,7 +37,9 @@ pub enum ServeError {
     )]
     Exposed(SocketAddr),
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {source}")]
+    #[error(
+        "cannot listen on {address}: {source}; --listen, SLUICE_LISTEN or `listen` name another address"
+    )]
     Bind {
         /// As configured.
         address: SocketAddr,

@@ -116,6 +116,11 @@ impl Marks {
         }
     }
 
+    /// Nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+
     /// What has taken too long, if anything.
     pub(super) fn overdue(&self, patience: Patience) -> Option<Overdue> {
         self.overdue_at(self.now(), patience)

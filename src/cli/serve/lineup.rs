@@ -13,7 +13,7 @@ use sluice_gateway::config::{AuthConfig, Config, DeploymentConfig};
 use sluice_gateway::router::{Deployment, RouteTable, load};
 use tokio::signal::unix::Signal;
 
-use crate::cli::output;
+use crate::cli::{in_full, output};
 
 /// The deployments that are served, each with what it was made from.
 pub(super) struct Lineup {
@@ -102,7 +102,7 @@ impl Lineup {
                     "configuration read again"
                 ),
                 Err(error) => tracing::error!(
-                    error = format!("{error:#}"),
+                    error = in_full(&error),
                     "configuration not read again, the old one stays"
                 ),
             }

@@ -32,14 +32,14 @@ fn case(
     }
 }
 
-fn refused_chat(extra: Value, code: &str, param: &str) -> Case {
-    let body = chat(&extra).to_string();
+fn refused_chat(extra: &Value, code: &str, param: &str) -> Case {
+    let body = chat(extra).to_string();
     case(CHAT, body, 400, json!(code), json!(param))
 }
 
 /// Well-formed, and still impossible.
 fn impossible() -> Vec<Case> {
-    let chat = refused_chat;
+    let chat = |extra: Value, code: &str, param: &str| refused_chat(&extra, code, param);
     vec![
         chat(
             json!({"response_format": {"type": "json_schema", "json_schema":
@@ -72,7 +72,7 @@ fn impossible() -> Vec<Case> {
 
 fn cases() -> Vec<Case> {
     let bad = |body: &[u8]| case(CHAT, body, 400, Value::Null, Value::Null);
-    let chat = refused_chat;
+    let chat = |extra: Value, code: &str, param: &str| refused_chat(&extra, code, param);
     let deep = format!("{{\"model\":\"fake\",\"messages\":{}", "[".repeat(200_000));
     vec![
         bad(b""),
