@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help run test bench build models lint fmt lock clean distclean
+.PHONY: help run test bench build models lint fmt docs lock clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ lint: ## Formatting, clippy, shellcheck, dependency policy
 
 fmt: ## Format the Rust code
 	@cargo fmt --all
+
+docs: ## Write docs/state-machines.md anew from the code
+	@SLUICE_WRITE_DOCS=1 cargo test --release --locked -q -p sluice-control --lib the_page_of_states
 
 lock: ## Resolve the Python lock files anew (needs uv)
 	@scripts/lock.sh

@@ -44,12 +44,16 @@ start_beside() { # COMMAND...
 	"$@" > >(sed -u 's/^/[setup] /') 2>&1 </dev/null &
 	BESIDE=$!
 	set +m
-	trap 'kill -- "-$BESIDE" 2>/dev/null || true' EXIT
+	trap stop_beside EXIT
 }
 
 wait_beside() {
 	wait "$BESIDE" || die "setup failed; see the [setup] lines above"
-	trap - EXIT
+	BESIDE=
+}
+
+stop_beside() {
+	[ -z "${BESIDE:-}" ] || kill -- "-$BESIDE" 2>/dev/null || true
 }
 
 python_of_host() { # → path of a Python ≥ 3.11

@@ -5,6 +5,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=scripts/toolchain.sh
 . "$ROOT/scripts/toolchain.sh"
+# shellcheck source=scripts/postgres.sh
+. "$ROOT/scripts/postgres.sh"
 
 step() { printf '\n==> %s\n' "$*"; }
 
@@ -44,11 +46,18 @@ have_node() {
 	command -v npm >/dev/null || apt_install "the Node client's test" nodejs npm
 }
 
+# Whatever runs beside, and the database server, end with this script.
+leave() {
+	stop_beside
+	stop_postgres
+}
+
 cd "$ROOT"
 require_toolchain
 
 # The network and the disk work while the compiler does.
 start_beside prepare_python
+trap leave EXIT
 
 step "Lint"
 scripts/lint.sh
@@ -62,6 +71,7 @@ export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True TOK
 step "Rust tests"
 # Waits for the one that runs beside; they want the inference library, not the Python environment.
 scripts/setup.sh
+start_postgres
 rust_tests
 step "Waiting for the Python environment"
 wait_beside

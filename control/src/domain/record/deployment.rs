@@ -1,0 +1,82 @@
+//! What is served, and each change to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::gate::Requirement;
+use crate::domain::secrecy::Secrecy;
+use crate::domain::words::words;
+use crate::domain::work_order::WorkOrderState;
+use crate::id::{DepartmentId, DeploymentId, ModelId, ModelVersionId, PrincipalId, WorkOrderId};
+use crate::store::{Document, Json};
+use crate::time::Timestamp;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub department: DepartmentId,
+    pub owner: Option<PrincipalId>,
+    pub model: ModelId,
+    /// What requests give as their model.
+    pub endpoint: String,
+    /// How secret the data behind a version may be that is served here.
+    pub clearance: Secrecy,
+    /// Thousandths of a core, for each replica.
+    pub cpu_millis: i64,
+    pub gpus: i64,
+    pub memory_bytes: i64,
+    pub zone: Option<String>,
+    pub replicas: i64,
+    pub engine_options: Document,
+    pub strategy: Document,
+    /// What an approver may override here, by name.
+    pub gate_policy: Json<Vec<Requirement>>,
+    /// What traffic reaches now.
+    pub live_version: Option<ModelVersionId>,
+    pub live_digest: Option<String>,
+    pub live_work_order: Option<WorkOrderId>,
+}
+
+/// One change of what a deployment serves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkOrder {
+    pub deployment: DeploymentId,
+    pub candidate: ModelVersionId,
+    pub candidate_digest: String,
+    /// What was live when the order was made.
+    pub previous: Option<ModelVersionId>,
+    pub author: Option<PrincipalId>,
+    pub approver: Option<PrincipalId>,
+    pub state: WorkOrderState,
+    /// The canary step that it stands at; 0 before the first.
+    pub step: u32,
+    /// The deployment's settings as they were then.
+    pub snapshot: Document,
+    /// What the gate saw when it let the candidate through.
+    pub evidence: Option<Document>,
+    pub override_reason: Option<String>,
+    pub reason: String,
+    pub ended_because: Option<String>,
+    /// Set with every final state: it frees the deployment for the next order.
+    pub finished_at: Option<Timestamp>,
+}
+
+words! {
+    /// How a step of a work order goes.
+    pub enum StepStatus ("status of a step") {
+        Running = "running",
+        Succeeded = "succeeded",
+        Failed = "failed",
+        Skipped = "skipped",
+    }
+}
+
+/// Something that was done for a work order, by whom, and how it went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkOrderStep {
+    pub work_order: WorkOrderId,
+    pub name: String,
+    pub status: StepStatus,
+    pub actor: String,
+    pub detail: Document,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}

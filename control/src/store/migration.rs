@@ -1,0 +1,92 @@
+//! The steps of the schema, built into the binary. Their rules are in `migrations/README.md`.
+
+use std::time::Duration;
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+use super::{Dialect, Store, StoreError};
+
+macro_rules! steps {
+    ($($version:literal $file:literal $what:literal,)*) => {
+        /// Version, what it is about, SQL.
+        const STEPS: &[(i64, &str, &str)] =
+            &[$(($version, $what, include_str!(concat!("../../../migrations/", $file)))),*];
+    };
+}
+
+steps! {
+    1 "0001_access.sql" "access",
+    2 "0002_artifacts.sql" "artifacts",
+    3 "0003_tasks.sql" "tasks",
+    4 "0004_catalogue.sql" "catalogue",
+    5 "0005_evaluations.sql" "evaluations",
+    6 "0006_deployments.sql" "deployments",
+    7 "0007_accounting.sql" "accounting",
+}
+
+fn migrator() -> Migrator {
+    let steps = STEPS.iter().map(|&(version, what, sql)| {
+        Migration::new(
+            version,
+            what.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(steps.collect())
+}
+
+/// Processes that open the same new SQLite file at once may meet in the middle of a step; the step of
+/// one of them is undone, and finds itself applied the next time.
+const SQLITE_TRIES: u32 = 10;
+
+impl Store {
+    /// Applies the steps that this database has not seen yet; none on most starts.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`] if a step was changed after it was applied, or the database has steps
+    /// that this binary does not know.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let mut tries = if self.dialect == Dialect::Sqlite {
+            SQLITE_TRIES
+        } else {
+            1
+        };
+        loop {
+            tries -= 1;
+            match migrator().run(&self.writers).await {
+                Ok(()) => return Ok(()),
+                Err(
+                    sqlx::migrate::MigrateError::Execute(_)
+                    | sqlx::migrate::MigrateError::ExecuteMigration(..),
+                ) if tries > 0 => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(StoreError::Migration(error)),
+            }
+        }
+    }
+
+    /// The newest step that this binary knows.
+    pub const fn latest_schema() -> i64 {
+        STEPS[STEPS.len() - 1].0
+    }
+
+    /// The newest step that was applied; 0 for a new database.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn schema(&self) -> Result<i64, StoreError> {
+        let applied = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations WHERE success")
+            .fetch_one(&mut *self.reader().await?)
+            .await;
+        match applied {
+            Ok(version) => Ok(version),
+            // There is no such table before the first step.
+            Err(sqlx::Error::Database(_)) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Records in SQLite or PostgreSQL, through one set of queries.
+//!
+//! sqlx's `Any` driver speaks to both; every statement uses `$1` places and the types that the two share.
+//! SQLite has one connection that writes, whose transactions take the write lock at once, and a few
+//! that only read: so a writer never fails halfway for another one, and readers never wait. PostgreSQL has one pool.
+//!
+//! The schema is brought up to date when the store opens. On PostgreSQL that happens under an advisory
+//! lock, so that processes which start together do not meet; on SQLite under the database's own.
+
+mod audit;
+pub(crate) mod column;
+mod error;
+mod migration;
+mod page;
+mod record;
+mod transition;
+mod url;
+
+mod access;
+mod artifact;
+mod dataset;
+mod deployment;
+mod evaluation;
+mod idempotency;
+mod model;
+mod quota;
+mod run;
+mod task;
+mod usage;
+
+#[cfg(test)]
+pub(crate) mod rig;
+
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+
+pub use access::{IssuedKey, KeyOwner};
+pub use artifact::{ArtifactFile, Reference};
+pub use audit::{Actor, Audit, AuditEvent, AuditFilter};
+pub use column::{Column, Document, Json, Value, arguments, read};
+pub use error::StoreError;
+pub use evaluation::{EvaluationSample, SampleFilter};
+pub use idempotency::Idempotency;
+pub use model::{DatasetSummary, DeploymentSummary, EvaluationSummary, ModelView, VersionView};
+pub use page::{DEFAULT_LIMIT, Listing, MAX_LIMIT, Page};
+pub use record::{Record, Stored, columns, get};
+pub use transition::{EventOf, Stateful};
+pub use url::{DatabaseUrl, DatabaseUrlError};
+pub use usage::{Amounts, UsageEntry, UsageFilter, UsageGroup, UsageSum};
+
+pub(crate) use column::text_column;
+use record::mapped;
+use transition::{stateful, stateful_run};
+
+use crate::time::Timestamp;
+
+/// How the database is used. The defaults suit one process on one machine.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Connections at most: of PostgreSQL's pool, or SQLite's readers.
+    pub connections: u32,
+    /// How long a caller waits for a connection, and a SQLite writer for another process's lock.
+    pub patience: Duration,
+    /// SQLite only. `false`: a power cut may lose the last moments, never the file's consistency; a
+    /// killed process loses nothing. `true`: every commit is on the disk before it is reported.
+    pub full_sync: bool,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            patience: Duration::from_secs(5),
+            full_sync: false,
+        }
+    }
+}
+
+/// Which of the two it is: the one place where they differ in SQL asks here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// The database. Cheap to clone; all clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dialect: Dialect,
+    writers: AnyPool,
+    readers: AnyPool,
+}
+
+impl Store {
+    /// Connects, creating SQLite's file where there is none, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if the database cannot be reached, [`StoreError::Migration`] if its
+    /// schema is newer than this binary or was changed by hand.
+    pub async fn open(url: &DatabaseUrl, settings: &StoreSettings) -> Result<Self, StoreError> {
+        let store = Self::connect(url, settings).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Connects without touching the schema, for `sluice migrate`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn connect(url: &DatabaseUrl, settings: &StoreSettings) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let options = url.connect_options()?;
+        match url {
+            DatabaseUrl::Sqlite(_) => Self::connect_sqlite(options, settings).await,
+            DatabaseUrl::Postgres(_) => {
+                let pool = pool(settings, settings.connections)
+                    .connect_with(options)
+                    .await?;
+                Ok(Self {
+                    dialect: Dialect::Postgres,
+                    writers: pool.clone(),
+                    readers: pool,
+                })
+            }
+        }
+    }
+
+    async fn connect_sqlite(
+        options: AnyConnectOptions,
+        settings: &StoreSettings,
+    ) -> Result<Self, StoreError> {
+        let patience = settings.patience.as_millis();
+        let sync = if settings.full_sync { "FULL" } else { "NORMAL" };
+        let common = format!(
+            "PRAGMA busy_timeout = {patience}; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;"
+        );
+        let writing = format!("{common} PRAGMA journal_mode = WAL; PRAGMA synchronous = {sync};");
+        let reading = format!("{common} PRAGMA query_only = ON;");
+        // The writer first: it makes the file, and the mode that readers then find.
+        let writers = pool(settings, 1)
+            .after_connect(move |connection, _| Box::pin(run(connection, writing.clone())))
+            .connect_with(options.clone())
+            .await?;
+        let readers = pool(settings, settings.connections)
+            .after_connect(move |connection, _| Box::pin(run(connection, reading.clone())))
+            .connect_with(options)
+            .await?;
+        Ok(Self {
+            dialect: Dialect::Sqlite,
+            writers,
+            readers,
+        })
+    }
+
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Begins a transaction that writes. Dropped without [`Tx::commit`], it leaves no trace.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let transaction = match self.dialect {
+            // Deferred, two transactions that read first and then write would fail each other.
+            Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
+            Dialect::Postgres => self.writers.begin().await?,
+        };
+        Ok(Tx {
+            transaction,
+            dialect: self.dialect,
+            now: Timestamp::now(),
+        })
+    }
+
+    /// A connection for reading only.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
+        Ok(self.readers.acquire().await?)
+    }
+
+    /// Whether the database answers now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1")
+            .execute(&mut *self.reader().await?)
+            .await?;
+        Ok(())
+    }
+
+    /// Closes all connections, waiting for those in use.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+fn pool(settings: &StoreSettings, connections: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections.max(1))
+        .acquire_timeout(settings.patience)
+}
+
+/// Runs settings of the program's own making on a new connection.
+async fn run(connection: &mut AnyConnection, sql: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A transaction that writes. All of it happens at one instant, [`Tx::now`].
+#[derive(Debug)]
+pub struct Tx {
+    transaction: Transaction<'static, Any>,
+    dialect: Dialect,
+    now: Timestamp,
+}
+
+impl Tx {
+    /// For statements of one's own.
+    pub fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+
+    pub const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// When the transaction began, by this machine's clock.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// # Errors
+    /// [`StoreError::Unavailable`] or [`StoreError::Database`]; nothing was written then, unless the
+    /// connection broke while the database answered.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

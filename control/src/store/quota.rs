@@ -1,0 +1,83 @@
+//! Limits. They are published to the gateway as a snapshot; nothing asks for them by request.
+
+use super::{Actor, Store, StoreError, Stored, mapped};
+use crate::domain::record::Quota;
+use crate::id::QuotaId;
+
+mapped! {
+    Quota(QuotaId) in "quotas":
+    fixed [department, principal],
+    editable [
+        requests_per_minute, tokens_per_minute, requests_per_month, tokens_per_month, cpu_millis, gpus,
+        memory_bytes, storage_bytes, cost_micros_per_month,
+    ]
+}
+
+impl Store {
+    /// Limits a department or a person, one of the two.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if both or neither are named or a limit is negative,
+    /// [`StoreError::Conflict`] if there is a quota for it.
+    pub async fn create_quota(
+        &self,
+        actor: &Actor,
+        quota: Quota,
+    ) -> Result<Stored<Quota>, StoreError> {
+        if quota.principal.is_some() == quota.department.is_some() {
+            return Err(StoreError::invalid(
+                "principal",
+                "name either a principal or a department",
+            ));
+        }
+        quota.check()?;
+        self.create(actor, quota).await
+    }
+
+    /// Every quota, for the snapshot that the gateway enforces.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn all_quotas(&self) -> Result<Vec<Stored<Quota>>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM quotas WHERE deleted_at IS NULL ORDER BY id",
+            super::columns::<Quota>()
+        );
+        // Safe: the columns are constants of the program.
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter().map(Stored::from_row).collect()
+    }
+}
+
+impl Quota {
+    /// # Errors
+    /// [`StoreError::Invalid`], naming the first limit that is negative.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let limits = [
+            ("requests_per_minute", self.requests_per_minute),
+            ("tokens_per_minute", self.tokens_per_minute),
+            ("requests_per_month", self.requests_per_month),
+            ("tokens_per_month", self.tokens_per_month),
+            ("cpu_millis", self.cpu_millis),
+            ("gpus", self.gpus),
+            ("memory_bytes", self.memory_bytes),
+            ("storage_bytes", self.storage_bytes),
+            ("cost_micros_per_month", self.cost_micros_per_month),
+        ];
+        match limits
+            .into_iter()
+            .find(|(_, limit)| limit.is_some_and(|limit| limit < 0))
+        {
+            Some((field, limit)) => Err(StoreError::invalid(
+                field,
+                format!(
+                    "is {}, should be 0 or more, or absent for no limit",
+                    limit.unwrap_or_default()
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+}

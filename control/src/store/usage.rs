@@ -1,0 +1,386 @@
+//! The ledger of what was used, and its sums by the hour. Both are written in one transaction, so that
+//! a page over millions of rows reads a few hundred.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Serialize;
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+
+use super::column::{Column, Value, arguments, read};
+use super::evaluation::places;
+use super::{Page, Store, StoreError, Tx};
+use crate::domain::words::words;
+use crate::id::UsageId;
+use crate::time::Timestamp;
+
+/// One request, or a stretch of use. Names are ids, or empty where there is none.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UsageEntry {
+    pub id: UsageId,
+    pub at: Timestamp,
+    pub department: String,
+    pub principal: String,
+    pub api_key: String,
+    pub deployment: String,
+    pub model_version: String,
+    pub request: String,
+    /// HTTP's; 0 for what was no request. 400 and above count as errors.
+    pub status: i64,
+    #[serde(flatten)]
+    pub amounts: Amounts,
+}
+
+/// What is summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Amounts {
+    pub requests: i64,
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    pub cpu_us: i64,
+    pub gpu_us: i64,
+    pub bytes: i64,
+    pub latency_us: i64,
+    /// Millionths of the currency that the operator counts in.
+    pub cost_micros: i64,
+}
+
+const AMOUNTS: [&str; 8] = [
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cpu_us",
+    "gpu_us",
+    "bytes",
+    "latency_us",
+    "cost_micros",
+];
+const NAMES: &str =
+    "id, at, department, principal, api_key, deployment, model_version, request, status";
+const ENTRY_COLUMNS: usize = 9 + AMOUNTS.len();
+/// Rows a statement: both databases bind more than 17 × 500 values.
+const BATCH: usize = 500;
+
+words! {
+    /// What sums are grouped by.
+    pub enum UsageGroup ("grouping") {
+        Hour = "hour",
+        Day = "day",
+        Department = "department",
+        Principal = "principal",
+        Deployment = "deployment",
+        ModelVersion = "model_version",
+    }
+}
+
+/// Which use to show; an absent field does not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct UsageFilter {
+    /// From this instant on. Sums count whole hours.
+    pub from: Option<Timestamp>,
+    /// Before this one.
+    pub until: Option<Timestamp>,
+    pub department: Option<String>,
+    pub principal: Option<String>,
+    pub deployment: Option<String>,
+}
+
+/// A line of a report.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UsageSum {
+    /// The group's id, or the instant at which its hour or day begins; empty for the whole.
+    pub group: String,
+    pub errors: i64,
+    #[serde(flatten)]
+    pub amounts: Amounts,
+}
+
+impl Amounts {
+    fn values(&self) -> [i64; AMOUNTS.len()] {
+        [
+            self.requests,
+            self.input_tokens,
+            self.output_tokens,
+            self.cpu_us,
+            self.gpu_us,
+            self.bytes,
+            self.latency_us,
+            self.cost_micros,
+        ]
+    }
+
+    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            requests: read(row, "requests")?,
+            input_tokens: read(row, "input_tokens")?,
+            output_tokens: read(row, "output_tokens")?,
+            cpu_us: read(row, "cpu_us")?,
+            gpu_us: read(row, "gpu_us")?,
+            bytes: read(row, "bytes")?,
+            latency_us: read(row, "latency_us")?,
+            cost_micros: read(row, "cost_micros")?,
+        })
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            cpu_us: self.cpu_us.saturating_add(other.cpu_us),
+            gpu_us: self.gpu_us.saturating_add(other.gpu_us),
+            bytes: self.bytes.saturating_add(other.bytes),
+            latency_us: self.latency_us.saturating_add(other.latency_us),
+            cost_micros: self.cost_micros.saturating_add(other.cost_micros),
+        }
+    }
+}
+
+impl UsageEntry {
+    fn values(&self) -> impl Iterator<Item = Value> {
+        [
+            self.id.to_value(),
+            self.at.to_value(),
+            self.department.to_value(),
+            self.principal.to_value(),
+            self.api_key.to_value(),
+            self.deployment.to_value(),
+            self.model_version.to_value(),
+            self.request.to_value(),
+            self.status.to_value(),
+        ]
+        .into_iter()
+        .chain(self.amounts.values().map(|amount| amount.to_value()))
+    }
+
+    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: read(row, "id")?,
+            at: read(row, "at")?,
+            department: read(row, "department")?,
+            principal: read(row, "principal")?,
+            api_key: read(row, "api_key")?,
+            deployment: read(row, "deployment")?,
+            model_version: read(row, "model_version")?,
+            request: read(row, "request")?,
+            status: read(row, "status")?,
+            amounts: Amounts::from_row(row)?,
+        })
+    }
+}
+
+/// An hour's key: sorted, so that two writers take the rows' locks in the same order.
+type Hour<'a> = (i64, &'a str, &'a str, &'a str, &'a str);
+
+impl Tx {
+    /// Appends to the ledger and adds to the hours. An entry whose id is there already is left out of
+    /// both, so that a batch may be sent again after a crash.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn record_usage(&mut self, entries: &[UsageEntry]) -> Result<(), StoreError> {
+        let mut hours: BTreeMap<Hour<'_>, (i64, Amounts)> = BTreeMap::new();
+        for batch in entries.chunks(BATCH) {
+            let mut new = self.append(batch).await?;
+            // Taken out as they are met: an id that comes twice in a batch counts once, too.
+            for entry in batch.iter().filter(|entry| new.remove(&entry.id)) {
+                let key = (
+                    entry.at.start_of_hour().as_micros(),
+                    entry.department.as_str(),
+                    entry.principal.as_str(),
+                    entry.deployment.as_str(),
+                    entry.model_version.as_str(),
+                );
+                let (errors, amounts) = hours.entry(key).or_default();
+                *errors += i64::from(entry.status >= 400) * entry.amounts.requests;
+                *amounts = amounts.plus(entry.amounts);
+            }
+        }
+        for (hour, (errors, amounts)) in hours {
+            self.add_to_hour(hour, errors, amounts).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the ids that were not there before.
+    async fn append(&mut self, batch: &[UsageEntry]) -> Result<HashSet<UsageId>, StoreError> {
+        let sql = format!(
+            "INSERT INTO usage_entries ({NAMES}, {}) VALUES {} ON CONFLICT (id) DO NOTHING RETURNING id",
+            AMOUNTS.join(", "),
+            places(batch.len(), ENTRY_COLUMNS)
+        );
+        let values = arguments(batch.iter().flat_map(UsageEntry::values))?;
+        // Safe: made of constants and places.
+        let rows = sqlx::query_with(AssertSqlSafe(sql), values)
+            .fetch_all(self.connection())
+            .await?;
+        rows.iter().map(|row| read(row, "id")).collect()
+    }
+
+    async fn add_to_hour(
+        &mut self,
+        hour: Hour<'_>,
+        errors: i64,
+        amounts: Amounts,
+    ) -> Result<(), StoreError> {
+        let (start, department, principal, deployment, version) = hour;
+        let sums: Vec<String> = ["errors"]
+            .iter()
+            .chain(&AMOUNTS)
+            .map(|column| format!("{column} = usage_hours.{column} + excluded.{column}"))
+            .collect();
+        let sql = format!(
+            "INSERT INTO usage_hours (hour, department, principal, deployment, model_version, errors, {}) VALUES {} \
+             ON CONFLICT (hour, department, principal, deployment, model_version) DO UPDATE SET {}",
+            AMOUNTS.join(", "),
+            places(1, 6 + AMOUNTS.len()),
+            sums.join(", ")
+        );
+        let names =
+            [department, principal, deployment, version].map(|name| name.to_owned().to_value());
+        let numbers = amounts.values().map(|amount| amount.to_value());
+        let values = [start.to_value()]
+            .into_iter()
+            .chain(names)
+            .chain([errors.to_value()])
+            .chain(numbers);
+        // Safe: made of constants and places.
+        sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
+            .execute(self.connection())
+            .await?;
+        Ok(())
+    }
+}
+
+/// A WHERE over `time` and the filter's names, and its values.
+fn conditions(
+    filter: &UsageFilter,
+    time: &str,
+    from: Option<Timestamp>,
+) -> (Vec<String>, Vec<Value>) {
+    let mut clauses = vec!["TRUE".to_owned()];
+    let mut values = Vec::new();
+    let mut add = |condition: String, value: Option<Value>| {
+        if let Some(value) = value {
+            values.push(value);
+            clauses.push(format!("{condition} ${}", values.len()));
+        }
+    };
+    add(format!("{time} >="), from.map(|from| from.to_value()));
+    add(
+        format!("{time} <"),
+        filter.until.map(|until| until.to_value()),
+    );
+    add(
+        "department =".into(),
+        filter.department.as_ref().map(Column::to_value),
+    );
+    add(
+        "principal =".into(),
+        filter.principal.as_ref().map(Column::to_value),
+    );
+    add(
+        "deployment =".into(),
+        filter.deployment.as_ref().map(Column::to_value),
+    );
+    (clauses, values)
+}
+
+impl Store {
+    /// Sums over whole hours, a line for each group, or one line for all.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn usage(
+        &self,
+        filter: &UsageFilter,
+        by: Option<UsageGroup>,
+    ) -> Result<Vec<UsageSum>, StoreError> {
+        const DAY_US: i64 = 86_400_000_000;
+        let group = match by {
+            None => "''".to_owned(),
+            // Integer division: the start of the day.
+            Some(UsageGroup::Day) => format!("hour / {DAY_US} * {DAY_US}"),
+            Some(column) => column.word().to_owned(),
+        };
+        let (clauses, values) =
+            conditions(filter, "hour", filter.from.map(Timestamp::start_of_hour));
+        let sums: Vec<String> = ["errors"]
+            .iter()
+            .chain(&AMOUNTS)
+            .map(|column| format!("CAST(COALESCE(SUM({column}), 0) AS BIGINT) AS {column}"))
+            .collect();
+        let (selected, grouping) = match by {
+            None => ("'' AS named".to_owned(), String::new()),
+            Some(_) => (
+                format!("{group} AS named"),
+                format!(" GROUP BY {group} ORDER BY {group}"),
+            ),
+        };
+        let sql = format!(
+            "SELECT {selected}, {} FROM usage_hours WHERE {}{grouping}",
+            sums.join(", "),
+            clauses.join(" AND ")
+        );
+        // Safe: made of constants and places.
+        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        let line = |row: &AnyRow| {
+            let group = match by {
+                Some(UsageGroup::Hour | UsageGroup::Day) => {
+                    read::<Timestamp>(row, "named")?.to_string()
+                }
+                _ => read(row, "named")?,
+            };
+            Ok(UsageSum {
+                group,
+                errors: read(row, "errors")?,
+                amounts: Amounts::from_row(row)?,
+            })
+        };
+        rows.iter().map(line).collect()
+    }
+
+    /// The ledger, newest first. `after` is the `next` of the page before.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a foreign cursor.
+    pub async fn usage_entries(
+        &self,
+        filter: &UsageFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<UsageEntry>, StoreError> {
+        let (mut clauses, mut values) = conditions(filter, "at", filter.from);
+        if let Some(after) = after {
+            let last: UsageId = after
+                .parse()
+                .map_err(|error| StoreError::invalid("cursor", error))?;
+            values.push(last.to_value());
+            clauses.push(format!("id < ${}", values.len()));
+        }
+        values.push(i64::from(limit).saturating_add(1).to_value());
+        let sql = format!(
+            "SELECT {NAMES}, {} FROM usage_entries WHERE {} ORDER BY id DESC LIMIT ${}",
+            AMOUNTS.join(", "),
+            clauses.join(" AND "),
+            values.len()
+        );
+        // Safe: made of constants and places.
+        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        let more = rows.len() > limit as usize;
+        let items = rows
+            .iter()
+            .take(limit as usize)
+            .map(UsageEntry::from_row)
+            .collect::<Result<Vec<_>, _>>()?;
+        let next = items
+            .last()
+            .filter(|_| more)
+            .map(|last| last.id.to_string());
+        Ok(Page { items, next })
+    }
+}
