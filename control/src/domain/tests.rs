@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::path::Path;
 
 /// `make docs` sets `SLUICE_WRITE_DOCS` and so turns the comparison into the writing.

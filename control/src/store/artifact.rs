@@ -211,3 +211,6 @@ impl Store {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::error::BoxDynError;
 use sqlx::{Arguments as _, Row as _, ValueRef as _};
 
 use super::StoreError;
@@ -36,11 +37,11 @@ pub fn read<T: Column>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
     T::read(row, column)
 }
 
-pub(crate) fn malformed(column: &str, problem: impl ToString) -> StoreError {
+pub(crate) fn malformed(column: &str, problem: impl Into<BoxDynError>) -> StoreError {
     StoreError::Malformed {
         table: "a row",
         column: column.to_owned(),
-        problem: problem.to_string(),
+        problem: problem.into().to_string(),
     }
 }
 

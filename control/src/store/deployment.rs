@@ -83,3 +83,6 @@ impl Store {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,10 +56,10 @@ pub enum StoreError {
 
 impl StoreError {
     /// A field's value that is not acceptable, and what would be.
-    pub fn invalid(field: impl Into<String>, problem: impl ToString) -> Self {
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Invalid {
             field: field.into(),
-            problem: problem.to_string(),
+            problem: problem.into(),
         }
     }
 

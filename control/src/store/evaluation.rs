@@ -211,3 +211,6 @@ fn decode_cursor(cursor: &str) -> Result<(i64, String), StoreError> {
         .and_then(|(ordinal, prompt)| Some((ordinal.parse().ok()?, prompt.to_owned())))
         .ok_or_else(|| StoreError::invalid("cursor", "is not one that a list of samples gave"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,3 +141,6 @@ impl Store {
         Ok(gone)
     }
 }
+
+#[cfg(test)]
+mod tests;

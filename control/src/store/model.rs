@@ -375,3 +375,6 @@ async fn datasets(
     };
     rows.iter().map(summary).collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

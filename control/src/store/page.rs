@@ -11,6 +11,7 @@ use sqlx::AssertSqlSafe;
 use super::column::{Column, Value, arguments};
 use super::record::{COMMON, Record, Stored, columns};
 use super::{Store, StoreError};
+use crate::id::Id;
 
 /// Rows a page if none are asked for.
 pub const DEFAULT_LIMIT: u32 = 50;
@@ -240,12 +241,8 @@ fn known_field<R: Record>(field: &str) -> Result<&'static str, StoreError> {
         })
 }
 
-fn encode_cursor(id: impl ToString, oldest_first: bool) -> String {
-    URL_SAFE_NO_PAD.encode(format!(
-        "{}{}",
-        if oldest_first { '+' } else { '-' },
-        id.to_string()
-    ))
+fn encode_cursor(id: impl Id, oldest_first: bool) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}{}", if oldest_first { '+' } else { '-' }, id))
 }
 
 fn decode_cursor<R: Record>(cursor: &str, oldest_first: bool) -> Result<R::Id, StoreError> {

@@ -2,6 +2,8 @@
 //! that `SLUICE_TEST_POSTGRES` names. `scripts/test.sh` starts one; without it only SQLite is tested, and
 //! `SLUICE_TEST_REQUIRE_POSTGRES` (set by that script) makes its absence a failure.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::future::Future;
 
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};

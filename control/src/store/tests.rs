@@ -1,5 +1,7 @@
 //! What every record can do, tried on both databases.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::HashSet;
 
 use super::rig::{Fresh, on_both, somebody, system};
@@ -449,7 +451,7 @@ async fn text_is_data_whatever_it_says() {
                 .list(&Listing::<Department>::new().is("name", &(*text).to_owned()))
                 .await
                 .unwrap();
-            assert_eq!(found.items, [made.clone()], "{text}");
+            assert_eq!(found.items, std::slice::from_ref(&made), "{text}");
             let found = store
                 .list(&Listing::<Department>::new().contains("name", text))
                 .await
@@ -472,63 +474,6 @@ async fn text_is_data_whatever_it_says() {
         assert_eq!(literal.items.len(), 1, "wildcards are taken as they are");
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_database_that_is_up_to_date_opens_again_and_several_open_at_once() {
-    on_both(async |fresh: std::sync::Arc<Fresh>| {
-        assert_eq!(fresh.store.schema().await.unwrap(), Store::latest_schema());
-        let opened = futures_util::future::join_all((0..4).map(|_| fresh.again())).await;
-        for store in opened {
-            store.ping().await.unwrap();
-            store.close().await;
-        }
-    })
-    .await;
-    let folder = tempfile::tempdir().unwrap();
-    let url = DatabaseUrl::Sqlite(folder.path().join("new.db"));
-    let settings = StoreSettings::default();
-    let opened = futures_util::future::join_all((0..4).map(|_| Store::open(&url, &settings))).await;
-    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
-}
-
-#[tokio::test]
-async fn a_reader_cannot_write() {
-    let fresh = Fresh::sqlite().await;
-    let refused = sqlx::query("DELETE FROM departments")
-        .execute(&mut *fresh.store.reader().await.unwrap())
-        .await;
-    assert!(refused.is_err());
-}
-
-#[tokio::test]
-async fn a_server_that_is_not_there_is_worth_another_try() {
-    let url: DatabaseUrl = "postgres://nobody:secret@127.0.0.1:1/none".parse().unwrap();
-    let settings = StoreSettings {
-        patience: std::time::Duration::from_millis(200),
-        ..StoreSettings::default()
-    };
-    let error = Store::open(&url, &settings).await.unwrap_err();
-    assert!(error.is_retryable(), "{error:?}");
-    assert_eq!(
-        format!("{url} {url:?}"),
-        "postgres://127.0.0.1:1/none postgres://127.0.0.1:1/none"
-    );
-}
-
-#[test]
-fn a_database_is_a_file_or_a_server() {
-    assert_eq!(
-        "sqlite:a/b.db".parse(),
-        Ok(DatabaseUrl::Sqlite("a/b.db".into()))
-    );
-    assert_eq!(
-        "sqlite:///a/b.db".parse(),
-        Ok(DatabaseUrl::Sqlite("/a/b.db".into()))
-    );
-    for text in ["", "sqlite:", "mysql://a/b", "a/b.db"] {
-        assert_eq!(text.parse::<DatabaseUrl>(), Err(DatabaseUrlError), "{text}");
-    }
 }
 
 #[tokio::test]

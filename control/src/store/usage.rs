@@ -11,7 +11,7 @@ use super::column::{Column, Value, arguments, read};
 use super::evaluation::places;
 use super::{Page, Store, StoreError, Tx};
 use crate::domain::words::words;
-use crate::id::UsageId;
+use crate::id::{IdError, UsageId};
 use crate::time::Timestamp;
 
 /// One request, or a stretch of use. Names are ids, or empty where there is none.
@@ -356,7 +356,7 @@ impl Store {
         if let Some(after) = after {
             let last: UsageId = after
                 .parse()
-                .map_err(|error| StoreError::invalid("cursor", error))?;
+                .map_err(|error: IdError| StoreError::invalid("cursor", error.to_string()))?;
             values.push(last.to_value());
             clauses.push(format!("id < ${}", values.len()));
         }
@@ -384,3 +384,6 @@ impl Store {
         Ok(Page { items, next })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What holds for every machine, whatever its events.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use super::super::rig::{Fresh, on_both, system};
 use super::super::tests::department;
 use super::*;
