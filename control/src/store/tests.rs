@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::rig::{Fresh, on_both, somebody, system};
+use super::rig::{Fresh, Somebody, on_both, somebody, system};
 use super::*;
 use crate::domain::machine::Machine as _;
 use crate::domain::model_version::{ModelVersionEvent, ModelVersionState};
@@ -47,6 +47,20 @@ pub(super) fn version(model: ModelId, author: Option<PrincipalId>) -> ModelVersi
         approved_at: None,
         note: String::new(),
     }
+}
+
+/// A model version that nothing has happened to, and its author.
+async fn draft(store: &Store) -> (Somebody, Stored<ModelVersion>) {
+    let who = somebody(store, Role::Developer).await;
+    let model = store
+        .create(&system(), model(who.department, "m"))
+        .await
+        .unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let made = version(model.id, Some(who.principal));
+    let made = tx.add_model_version(&who.actor, made).await.unwrap();
+    tx.commit().await.unwrap();
+    (who, made)
 }
 
 #[tokio::test]
@@ -215,17 +229,7 @@ async fn of_many_writers_at_once_none_overwrites_another() {
 async fn of_many_that_make_the_same_transition_one_wins() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
         let store = &fresh.store;
-        let who = somebody(store, Role::Developer).await;
-        let model = store
-            .create(&system(), model(who.department, "m"))
-            .await
-            .unwrap();
-        let mut tx = store.begin().await.unwrap();
-        let made = tx
-            .add_model_version(&who.actor, version(model.id, Some(who.principal)))
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
+        let (_, made) = draft(store).await;
         let tasks: Vec<_> = (0..8)
             .map(|_| {
                 let store = store.clone();
@@ -264,17 +268,7 @@ async fn of_many_that_make_the_same_transition_one_wins() {
 async fn an_illegal_event_changes_nothing_and_names_the_legal_ones() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
         let store = &fresh.store;
-        let who = somebody(store, Role::Developer).await;
-        let model = store
-            .create(&system(), model(who.department, "m"))
-            .await
-            .unwrap();
-        let mut tx = store.begin().await.unwrap();
-        let made = tx
-            .add_model_version(&who.actor, version(model.id, None))
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
+        let (who, made) = draft(store).await;
         let refused = store
             .transition::<ModelVersion>(
                 &who.actor,
@@ -298,17 +292,7 @@ async fn an_illegal_event_changes_nothing_and_names_the_legal_ones() {
 async fn a_transition_is_logged_twice_or_not_at_all() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
         let store = &fresh.store;
-        let who = somebody(store, Role::Developer).await;
-        let model = store
-            .create(&system(), model(who.department, "m"))
-            .await
-            .unwrap();
-        let mut tx = store.begin().await.unwrap();
-        let made = tx
-            .add_model_version(&who.actor, version(model.id, None))
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
+        let (who, made) = draft(store).await;
 
         let count = async |table: &'static str| {
             let sql = format!("SELECT COUNT(*) AS n FROM {table} WHERE object_id = $1");
@@ -363,17 +347,7 @@ async fn a_transition_is_logged_twice_or_not_at_all() {
 async fn fields_that_are_set_once_stay() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
         let store = &fresh.store;
-        let who = somebody(store, Role::Developer).await;
-        let model = store
-            .create(&system(), model(who.department, "m"))
-            .await
-            .unwrap();
-        let mut tx = store.begin().await.unwrap();
-        let made = tx
-            .add_model_version(&who.actor, version(model.id, None))
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
+        let (who, made) = draft(store).await;
         let by_edit = store
             .update::<ModelVersion>(&who.actor, made.id, None, |it| {
                 it.state = ModelVersionState::Live
