@@ -49,10 +49,10 @@ CREATE INDEX usage_entries__department ON usage_entries (department, id);
 CREATE INDEX usage_entries__principal ON usage_entries (principal, id);
 CREATE INDEX usage_entries__deployment ON usage_entries (deployment, id);
 
--- Sums an hour, added to in the transaction that appends to the ledger: a month of one department
--- is a few hundred rows here, however many requests it was.
+-- Sums by the hour and by the day (UTC), added to in the transaction that appends to the ledger. A
+-- report over months reads days, of which there are few, however many requests there were.
 CREATE TABLE usage_hours (
-    hour BIGINT NOT NULL,
+    period BIGINT NOT NULL,
     department TEXT NOT NULL,
     principal TEXT NOT NULL,
     deployment TEXT NOT NULL,
@@ -66,8 +66,29 @@ CREATE TABLE usage_hours (
     bytes BIGINT NOT NULL,
     latency_us BIGINT NOT NULL,
     cost_micros BIGINT NOT NULL,
-    PRIMARY KEY (hour, department, principal, deployment, model_version)
+    PRIMARY KEY (period, department, principal, deployment, model_version)
 );
-CREATE INDEX usage_hours__department ON usage_hours (department, hour);
-CREATE INDEX usage_hours__principal ON usage_hours (principal, hour);
-CREATE INDEX usage_hours__deployment ON usage_hours (deployment, hour);
+CREATE INDEX usage_hours__department ON usage_hours (department, period);
+CREATE INDEX usage_hours__principal ON usage_hours (principal, period);
+CREATE INDEX usage_hours__deployment ON usage_hours (deployment, period);
+
+CREATE TABLE usage_days (
+    period BIGINT NOT NULL,
+    department TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    deployment TEXT NOT NULL,
+    model_version TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    cpu_us BIGINT NOT NULL,
+    gpu_us BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    latency_us BIGINT NOT NULL,
+    cost_micros BIGINT NOT NULL,
+    PRIMARY KEY (period, department, principal, deployment, model_version)
+);
+CREATE INDEX usage_days__department ON usage_days (department, period);
+CREATE INDEX usage_days__principal ON usage_days (principal, period);
+CREATE INDEX usage_days__deployment ON usage_days (deployment, period);

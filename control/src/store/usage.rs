@@ -1,4 +1,4 @@
-//! The ledger of what was used, and its sums by the hour. Both are written in one transaction, so that
+//! The ledger of what was used, and its sums by the hour and by the day. All are written in one transaction, so that
 //! a page over millions of rows reads a few hundred.
 
 use std::collections::{BTreeMap, HashSet};
@@ -76,7 +76,7 @@ words! {
 /// Which use to show; an absent field does not restrict.
 #[derive(Debug, Clone, Default)]
 pub struct UsageFilter {
-    /// From this instant on. Sums count whole hours.
+    /// From this instant on.
     pub from: Option<Timestamp>,
     /// Before this one.
     pub until: Option<Timestamp>,
@@ -153,6 +153,16 @@ impl UsageEntry {
         .chain(self.amounts.values().map(|amount| amount.to_value()))
     }
 
+    fn key(&self, period: i64) -> Key<'_> {
+        (
+            start_of(self.at, period),
+            self.department.as_str(),
+            self.principal.as_str(),
+            self.deployment.as_str(),
+            self.model_version.as_str(),
+        )
+    }
+
     fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             id: read(row, "id")?,
@@ -169,35 +179,43 @@ impl UsageEntry {
     }
 }
 
-/// An hour's key: sorted, so that two writers take the rows' locks in the same order.
-type Hour<'a> = (i64, &'a str, &'a str, &'a str, &'a str);
+/// A sum's key: sorted, so that two writers take the rows' locks in the same order.
+type Key<'a> = (i64, &'a str, &'a str, &'a str, &'a str);
+type Sums<'a> = BTreeMap<Key<'a>, (i64, Amounts)>;
+
+/// The tables of sums: what each counts, in microseconds.
+const PERIODS: [(&str, i64); 2] = [("usage_hours", HOUR_US), ("usage_days", DAY_US)];
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
+
+fn start_of(at: Timestamp, period: i64) -> i64 {
+    at.as_micros().div_euclid(period) * period
+}
 
 impl Tx {
-    /// Appends to the ledger and adds to the hours. An entry whose id is there already is left out of
+    /// Appends to the ledger and adds to the sums. An entry whose id is there already is left out of
     /// both, so that a batch may be sent again after a crash.
     ///
     /// # Errors
     /// Only the database's own.
     pub async fn record_usage(&mut self, entries: &[UsageEntry]) -> Result<(), StoreError> {
-        let mut hours: BTreeMap<Hour<'_>, (i64, Amounts)> = BTreeMap::new();
+        let mut sums = PERIODS.map(|_| Sums::new());
         for batch in entries.chunks(BATCH) {
             let mut new = self.append(batch).await?;
             // Taken out as they are met: an id that comes twice in a batch counts once, too.
             for entry in batch.iter().filter(|entry| new.remove(&entry.id)) {
-                let key = (
-                    entry.at.start_of_hour().as_micros(),
-                    entry.department.as_str(),
-                    entry.principal.as_str(),
-                    entry.deployment.as_str(),
-                    entry.model_version.as_str(),
-                );
-                let (errors, amounts) = hours.entry(key).or_default();
-                *errors += i64::from(entry.status >= 400) * entry.amounts.requests;
-                *amounts = amounts.plus(entry.amounts);
+                for (sums, (_, period)) in sums.iter_mut().zip(PERIODS) {
+                    let (errors, amounts) = sums.entry(entry.key(period)).or_default();
+                    *errors += i64::from(entry.status >= 400) * entry.amounts.requests;
+                    *amounts = amounts.plus(entry.amounts);
+                }
             }
         }
-        for (hour, (errors, amounts)) in hours {
-            self.add_to_hour(hour, errors, amounts).await?;
+        for (sums, (table, _)) in sums.iter().zip(PERIODS) {
+            let rows: Vec<_> = sums.iter().collect();
+            for batch in rows.chunks(BATCH) {
+                self.add_to_sums(table, batch).await?;
+            }
         }
         Ok(())
     }
@@ -217,33 +235,35 @@ impl Tx {
         rows.iter().map(|row| read(row, "id")).collect()
     }
 
-    async fn add_to_hour(
+    async fn add_to_sums(
         &mut self,
-        hour: Hour<'_>,
-        errors: i64,
-        amounts: Amounts,
+        table: &str,
+        rows: &[(&Key<'_>, &(i64, Amounts))],
     ) -> Result<(), StoreError> {
-        let (start, department, principal, deployment, version) = hour;
-        let sums: Vec<String> = ["errors"]
+        let added: Vec<String> = ["errors"]
             .iter()
             .chain(&AMOUNTS)
-            .map(|column| format!("{column} = usage_hours.{column} + excluded.{column}"))
+            .map(|column| format!("{column} = {table}.{column} + excluded.{column}"))
             .collect();
         let sql = format!(
-            "INSERT INTO usage_hours (hour, department, principal, deployment, model_version, errors, {}) VALUES {} \
-             ON CONFLICT (hour, department, principal, deployment, model_version) DO UPDATE SET {}",
+            "INSERT INTO {table} (period, department, principal, deployment, model_version, errors, {}) VALUES {} \
+             ON CONFLICT (period, department, principal, deployment, model_version) DO UPDATE SET {}",
             AMOUNTS.join(", "),
-            places(1, 6 + AMOUNTS.len()),
-            sums.join(", ")
+            places(rows.len(), 6 + AMOUNTS.len()),
+            added.join(", ")
         );
-        let names =
-            [department, principal, deployment, version].map(|name| name.to_owned().to_value());
-        let numbers = amounts.values().map(|amount| amount.to_value());
-        let values = [start.to_value()]
-            .into_iter()
-            .chain(names)
-            .chain([errors.to_value()])
-            .chain(numbers);
+        let values = rows.iter().flat_map(
+            |((start, department, principal, deployment, version), (errors, amounts))| {
+                let names = [department, principal, deployment, version]
+                    .map(|name| (*name).to_owned().to_value());
+                let numbers = amounts.values().map(|amount| amount.to_value());
+                [start.to_value()]
+                    .into_iter()
+                    .chain(names)
+                    .chain([errors.to_value()])
+                    .chain(numbers)
+            },
+        );
         // Safe: made of constants and places.
         sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
             .execute(self.connection())
@@ -287,7 +307,8 @@ fn conditions(
 }
 
 impl Store {
-    /// Sums over whole hours, a line for each group, or one line for all.
+    /// Sums, a line for each group, or one line for all. Grouped by hour they are over whole hours,
+    /// otherwise over whole days (UTC): a day that `from` or `until` lies in counts entirely.
     ///
     /// # Errors
     /// Only the database's own.
@@ -296,15 +317,16 @@ impl Store {
         filter: &UsageFilter,
         by: Option<UsageGroup>,
     ) -> Result<Vec<UsageSum>, StoreError> {
-        const DAY_US: i64 = 86_400_000_000;
+        let (table, period) = PERIODS[usize::from(by != Some(UsageGroup::Hour))];
         let group = match by {
-            None => "''".to_owned(),
-            // Integer division: the start of the day.
-            Some(UsageGroup::Day) => format!("hour / {DAY_US} * {DAY_US}"),
-            Some(column) => column.word().to_owned(),
+            None => "''",
+            Some(UsageGroup::Hour | UsageGroup::Day) => "period",
+            Some(column) => column.word(),
         };
-        let (clauses, values) =
-            conditions(filter, "hour", filter.from.map(Timestamp::start_of_hour));
+        let from = filter
+            .from
+            .map(|from| Timestamp::from_micros(start_of(from, period)));
+        let (clauses, values) = conditions(filter, "period", from);
         let sums: Vec<String> = ["errors"]
             .iter()
             .chain(&AMOUNTS)
@@ -318,7 +340,7 @@ impl Store {
             ),
         };
         let sql = format!(
-            "SELECT {selected}, {} FROM usage_hours WHERE {}{grouping}",
+            "SELECT {selected}, {} FROM {table} WHERE {}{grouping}",
             sums.join(", "),
             clauses.join(" AND ")
         );

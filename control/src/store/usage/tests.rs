@@ -4,8 +4,6 @@ use super::super::rig::{Fresh, on_both};
 use super::*;
 use crate::id::Id as _;
 
-const HOUR_US: i64 = 3_600_000_000;
-
 fn entry(at: i64, department: &str, deployment: &str, status: i64, tokens: i64) -> UsageEntry {
     UsageEntry {
         id: UsageId::new(),
@@ -105,8 +103,8 @@ async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
         );
 
         let part = UsageFilter {
-            from: Some(Timestamp::from_micros(10 * HOUR_US)),
-            until: Some(Timestamp::from_micros(20 * HOUR_US)),
+            from: Some(Timestamp::from_micros(24 * HOUR_US)),
+            until: Some(Timestamp::from_micros(72 * HOUR_US)),
             deployment: Some("dpl_y".into()),
             ..UsageFilter::default()
         };
@@ -116,7 +114,7 @@ async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
         assert_eq!(
             sum,
             tokens(&|entry| entry.deployment == "dpl_y"
-                && (10..20).contains(&(entry.at.as_micros() / HOUR_US)))
+                && (24..72).contains(&(entry.at.as_micros() / HOUR_US)))
         );
         let nothing = UsageFilter {
             department: Some("dep_none".into()),
