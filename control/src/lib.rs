@@ -39,6 +39,7 @@
 //! [`store::read`]; sums are cast (`CAST(SUM(x) AS BIGINT)`), since PostgreSQL's are of another type.
 
 pub mod domain;
+pub mod evaluation;
 pub mod id;
 pub mod store;
 pub mod time;
