@@ -31,19 +31,42 @@ pub(super) fn forced(
     if tools.is_empty() {
         return None;
     }
-    let mut grammar = match format {
+    let rules = call_list(format, most) + &calls(format, &tools, true);
+    Some(GrammarSpec::Lark(format!("start: list\n{rules}")))
+}
+
+pub(super) fn calls_or_content(
+    format: ToolFormat,
+    tools: &[ToolSpec],
+    parallel: bool,
+    mut content: Value,
+) -> Option<GrammarSpec> {
+    if tools.is_empty() {
+        return None;
+    }
+    let most = if parallel { MAX_CALLS } else { 1 };
+    narrow(&mut content);
+    whitespace_policy(&mut content, false);
+    let tools: Vec<&ToolSpec> = tools.iter().collect();
+    let rules = call_list(format, most) + &calls(format, &tools, true);
+    Some(GrammarSpec::Lark(format!(
+        "start: list | content\ncontent: %json {content}\n{rules}"
+    )))
+}
+
+/// The rule `list`: one to `most` calls, and nothing else.
+fn call_list(format: ToolFormat, most: usize) -> String {
+    match format {
         ToolFormat::Hermes => {
             let call = r#""<tool_call>" "\n" call "\n" "</tool_call>""#;
-            format!("start: one {}\none: {call}\n", more("\"\\n\" one", most))
+            format!("list: one {}\none: {call}\n", more("\"\\n\" one", most))
         }
-        ToolFormat::Llama3Json => format!("start: call {}\n", more("\"; \" call", most)),
+        ToolFormat::Llama3Json => format!("list: call {}\n", more("\"; \" call", most)),
         ToolFormat::Mistral => {
             let list = format!("\"[\" call {} \"]\"", more("\", \" call", most));
-            format!("start: \"[TOOL_CALLS] \" {list}\n")
+            format!("list: \"[TOOL_CALLS] \" {list}\n")
         }
-    };
-    grammar.push_str(&calls(format, &tools, true));
-    Some(GrammarSpec::Lark(grammar))
+    }
 }
 
 pub(super) fn strict(

@@ -115,6 +115,19 @@ impl ToolFormat {
         grammar::strict(self, tools, parallel)
     }
 
+    /// For [`ToolChoice::Auto`] beside a schema for the content: the output is either
+    /// JSON of that schema, or nothing but calls whose arguments are valid. `None`
+    /// without tools. Parse with `enforced` false: in some formats both begin alike.
+    #[must_use]
+    pub fn calls_or_content_grammar(
+        self,
+        tools: &[ToolSpec],
+        parallel: bool,
+        content: Value,
+    ) -> Option<GrammarSpec> {
+        grammar::calls_or_content(self, tools, parallel, content)
+    }
+
     /// A parser for one streamed answer. `enforced`: the answer is generated under
     /// [`Self::forced_grammar`] or [`Self::strict_grammar`], so arguments are passed
     /// on while they are produced. Otherwise each call waits until it is complete

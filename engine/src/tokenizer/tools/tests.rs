@@ -135,6 +135,37 @@ proptest! {
     }
 
     #[test]
+    fn calls_and_constrained_content_are_both_open(seed in any::<u64>(), cut in 1usize..9) {
+        let (tokenizer, compiler) = fixture();
+        let schema = json!({"type": "object", "required": ["ok"], "additionalProperties": false,
+                            "properties": {"ok": {"type": "boolean"}}});
+        for format in FORMATS {
+            let spec = format.calls_or_content_grammar(&tools(), false, schema.clone()).unwrap();
+            let grammar = compiler.compile(&spec).unwrap();
+            let begin = match format {
+                ToolFormat::Hermes => "<tool_call>",
+                ToolFormat::Llama3Json => "{\"name\"",
+                ToolFormat::Mistral => "[TOOL_CALLS]",
+            };
+            for begin in [begin, "{\"ok\""] {
+                let mut matcher = grammar.matcher();
+                for id in tokenizer.encode(begin, false).unwrap() {
+                    matcher.accept(id).unwrap();
+                }
+                let rest = crate::testing::walk_on(tokenizer, &mut matcher, seed, 200).unwrap();
+                let answer = parse(format, &format!("{begin}{rest}"), cut, false);
+                if begin.contains("ok") {
+                    let content: Value = serde_json::from_str(&answer.content).unwrap();
+                    prop_assert!(content["ok"].is_boolean() && answer.calls.is_empty());
+                } else {
+                    prop_assert_eq!((answer.calls.len(), &*answer.content), (1, ""));
+                    prop_assert!(valid(&answer.calls[0].0, &answer.calls[0].1), "{:?}", answer);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn strict_calls_hold_once_begun(seed in any::<u64>()) {
         let (tokenizer, compiler) = fixture();
         for format in FORMATS {

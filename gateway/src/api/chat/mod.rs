@@ -11,6 +11,7 @@ mod turn;
 use std::sync::Arc;
 
 use http::Response;
+use serde_json::json;
 use sluice_engine::grammar::{Grammar, GrammarSpec, check_schema};
 use sluice_engine::language::LanguageModel;
 use sluice_engine::tokenizer::template::TemplateError;
@@ -162,18 +163,14 @@ async fn grammar_of(
     request: &ChatRequest,
 ) -> Result<(Option<Grammar>, bool), ApiError> {
     let tools = &request.tools;
-    let of_tools: Option<GrammarSpec> = match &tools.choice {
-        ToolChoice::None => None,
-        ToolChoice::Auto => model.tools.strict_grammar(&tools.specs, tools.parallel),
-        ToolChoice::Required | ToolChoice::Named(_) => {
-            model
-                .tools
-                .forced_grammar(&tools.specs, &tools.choice, tools.parallel)
+    let (spec, field, enforced) = match (&request.constraint, grammar_of_tools(model, request)) {
+        (Some(constraint), Some(either)) => {
+            check_schemas(&tools.specs)?;
+            check_content(constraint)?;
+            (either, "response_format", false)
         }
-    };
-    // A constraint on the content wins over strict tools that may not be called.
-    let (spec, field, enforced) = match (&request.constraint, of_tools) {
-        (Some(spec), _) => (spec.clone(), "response_format", false),
+        // Patterns and grammars of one's own leave no room for calls.
+        (Some(constraint), None) => (constraint.clone(), "response_format", false),
         (None, Some(spec)) => {
             check_schemas(&tools.specs)?;
             (spec, "tools", true)
@@ -182,6 +179,42 @@ async fn grammar_of(
     };
     let grammar = prompt::compile(&model.grammar, spec, field).await?;
     Ok((Some(grammar), enforced))
+}
+
+/// A grammar under which the answer may be (or has to be) calls.
+fn grammar_of_tools(model: &LanguageModel, request: &ChatRequest) -> Option<GrammarSpec> {
+    let tools = &request.tools;
+    let content = match &request.constraint {
+        None => None,
+        Some(GrammarSpec::JsonObject) => Some(json!({"type": "object"})),
+        Some(GrammarSpec::JsonSchema(schema)) => Some(schema.clone()),
+        Some(_) => return None,
+    };
+    match (&tools.choice, content) {
+        (ToolChoice::None, _) => None,
+        (ToolChoice::Auto, None) => model.tools.strict_grammar(&tools.specs, tools.parallel),
+        // As at OpenAI: the model calls, or it answers in the format that was asked for.
+        (ToolChoice::Auto, Some(content)) => {
+            model
+                .tools
+                .calls_or_content_grammar(&tools.specs, tools.parallel, content)
+        }
+        (ToolChoice::Required | ToolChoice::Named(_), _) => {
+            model
+                .tools
+                .forced_grammar(&tools.specs, &tools.choice, tools.parallel)
+        }
+    }
+}
+
+/// The schema of the content, before it disappears within one grammar.
+fn check_content(constraint: &GrammarSpec) -> Result<(), ApiError> {
+    match constraint {
+        GrammarSpec::JsonSchema(schema) => {
+            check_schema(schema).map_err(|error| prompt::grammar_error(&error, "response_format"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The tools' own schemas, before they disappear within one grammar.
