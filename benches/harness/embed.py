@@ -1,6 +1,6 @@
 """Embeddings: all-MiniLM-L6-v2 in fp32, one text a request, beside peers and the in-process limit.
 
-    python embed.py --sluice BINARY --data DATA --work WORK [--seconds 10] [--rounds 3] [--clients 1,8,32,128]
+    python embed.py --sluice BINARY --data DATA --work WORK [--infinity VENV] [--seconds 6] [--rounds 3] [--clients 1,8,32,128]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import random
+import shutil
 import sys
 import urllib.request
 from pathlib import Path
@@ -50,7 +51,7 @@ def peers(a: argparse.Namespace) -> dict[str, dict]:
     config = a.work / "embed.toml"
     config.write_text(f'listen = "127.0.0.1:8101"\n[[deployment]]\nname = "m"\npath = "{model}"\n')
     path = {"PYTHONPATH": str(HERE), "MODEL": str(model)}
-    return {
+    every = {
         "sluice": dict(command=[str(a.sluice), "serve", "--config", str(config)], port=8101, ready="/health/ready", env={"SLUICE_DATA": str(a.data)}),
         "FastAPI + ONNX Runtime": dict(
             command=[python, "-m", "uvicorn", "fastapi_embed:app", "--port", "8102", "--log-level", "warning"],
@@ -58,6 +59,20 @@ def peers(a: argparse.Namespace) -> dict[str, dict]:
         ),
         "LitServe, batch 32": dict(command=[python, "litserve_embed.py"], port=8103, ready="/health", env={**path, "PORT": "8103"}, cwd=HERE / "peers"),
     }
+    if a.infinity:
+        every["infinity"] = infinity(a, model)
+    return every
+
+
+def infinity(a: argparse.Namespace, model: Path) -> dict:
+    # It writes an optimised model next to the one it is given, so it gets a copy.
+    copy = a.work / "infinity-model"
+    shutil.copytree(model, copy, dirs_exist_ok=True)
+    return dict(
+        command=[str(a.infinity / "bin" / "infinity_emb"), "v2", "--model-id", str(copy), "--served-model-name", "m", "--engine", "optimum",
+                 "--pooling-method", "mean", "--device", "cpu", "--host", "127.0.0.1", "--port", "8104", "--url-prefix", "/v1", "--no-bettertransformer"],
+        port=8104, ready="/health", env={"DO_NOT_TRACK": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0"},
+    )
 
 
 def smallest_cosine(base: str, sample: list[str], reference: np.ndarray) -> float:
@@ -74,7 +89,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("sluice", "data", "work"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--infinity", type=Path, help="environment with infinity-emb")
+    parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", default="1,8,32,128")
     a = parser.parse_args()

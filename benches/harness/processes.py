@@ -48,6 +48,24 @@ def busy_seconds() -> float:
     return (fields[0] + fields[1] + fields[2] + fields[5] + fields[6] + fields[7]) / TICK
 
 
+class Meter:
+    """What a server, its clients (our children) and everybody else use from now on."""
+
+    def __init__(self, server: int | None):
+        self.server = server
+        self.used = usage(server)[0] if server else 0.0
+        self.machine, self.own, self.began = busy_seconds(), os.times(), time.monotonic()
+
+    def read(self) -> dict:
+        """To be called after the clients have ended."""
+        wall, own = time.monotonic() - self.began, os.times()
+        clients = own.children_user + own.children_system - self.own.children_user - self.own.children_system
+        used, resident = usage(self.server) if self.server else (0.0, 0)
+        used -= self.used
+        others = busy_seconds() - self.machine - used - clients
+        return {"cpu_s": round(used, 2), "resident_mb": round(resident / 2**20), "other_cores": round(others / wall, 2)}
+
+
 def wait_ready(url: str, process: subprocess.Popen, seconds: float = 180.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""A random-weight Llama of 19 M parameters as a Hugging Face checkpoint and as GGUF. Needs no torch.
+"""A random-weight Llama of 17 M parameters as a Hugging Face checkpoint and as GGUF, in fp32 and in 4 bits. Needs no torch.
 
     python random_llama.py OUT
 """
@@ -71,7 +71,8 @@ def write_checkpoint(folder: Path, tokenizer: Tokenizer, tensors: list) -> None:
     )))
 
 
-def write_gguf(path: Path, tokenizer: Tokenizer, tensors: list) -> None:
+def write_gguf(path: Path, tokenizer: Tokenizer, tensors: list, bits: int) -> None:
+    """`bits` is 32 or 4: every matrix as Q4_0, as our 4-bit export has them in blocks of 32 too."""
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(HIDDEN)
@@ -82,7 +83,7 @@ def write_gguf(path: Path, tokenizer: Tokenizer, tensors: list) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(HIDDEN // HEADS)
     writer.add_vocab_size(tokenizer.get_vocab_size())
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32 if bits == 32 else gguf.LlamaFileType.MOSTLY_Q4_0)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     vocabulary = tokenizer.get_vocab()
@@ -94,7 +95,11 @@ def write_gguf(path: Path, tokenizer: Tokenizer, tensors: list) -> None:
     writer.add_eos_token_id(2)
     writer.add_chat_template(TEMPLATE)
     for _, name, values in tensors:
-        writer.add_tensor(name, values)
+        if bits == 4 and values.ndim == 2:
+            q4 = gguf.GGMLQuantizationType.Q4_0
+            writer.add_tensor(name, gguf.quants.quantize(values, q4), raw_dtype=q4)
+        else:
+            writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -106,7 +111,8 @@ def main() -> None:
     tokenizer = train_tokenizer()
     tensors = list(weights(tokenizer.get_vocab_size()))
     write_checkpoint(out / "hf", tokenizer, tensors)
-    write_gguf(out / "model.gguf", tokenizer, tensors)
+    write_gguf(out / "model.gguf", tokenizer, tensors, bits=32)
+    write_gguf(out / "model-q4_0.gguf", tokenizer, tensors, bits=4)
     print(f"{sum(values.size for *_, values in tensors) / 1e6:.1f} M parameters in {out}")
 
 

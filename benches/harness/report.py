@@ -62,25 +62,46 @@ def embeddings(rows: list[dict]) -> str:
 
 
 def generation(rows: list[dict]) -> str:
-    groups = grouped(rows, "peer", "clients")
-    clients = sorted({row["clients"] for row in rows})
+    quiet = [row for row in rows if row["other_cores"] <= NOISE]
+    dropped = len(rows) - len(quiet)
+    note = f"{len(quiet)} of {len(rows)} rows counted (other processes ≤ {NOISE} cores)." if dropped else ""
+    tables = [generation_of(title, [row for row in quiet if row["bits"] == bits]) for bits, title in ((32, "fp32"), (4, "4 bits"))]
+    return "\n\n".join(filter(None, [note, *tables]))
+
+
+def generation_of(title: str, rows: list[dict]) -> str:
+    """One table for the peers that run the same precision."""
+    rates = grouped([row for row in rows if row["kind"] == "rate"], "peer", "clients")
+    inside = grouped([row for row in rows if row["kind"] == "in process"], "clients")
+    first = grouped([row for row in rows if row["kind"] in ("calm", "mixed") and row["ttft_p99_ms"]], "peer", "kind")
+    clients = sorted({count for _, count in rates})
+    names = list(dict.fromkeys(row["peer"] for row in rows))
+    our_name = next((name for name in names if name.startswith("sluice")), None)
     out = []
-    for peer in dict.fromkeys(row["peer"] for row in rows):
-        cells = [peer]
+    if inside:
+        rate_of = lambda count: f"{median(inside[(count,)], 'tokens_per_second'):.0f}" if (count,) in inside else "–"
+        out.append([f"{our_name} without HTTP", *map(rate_of, clients), *["–"] * 3])
+    for name in names:
+        cells = [name]
         for count in clients:
-            got, ours = groups.get((peer, count)), groups.get(("sluice", count))
-            if not got:
-                cells.append("–")
-                continue
-            rate = median(got, "tokens_per_second")
-            ratio = f" ({median(ours, 'tokens_per_second') / rate:.2f})" if ours and peer != "sluice" else ""
-            failed = sum(row["failed"] for row in got)
-            cells.append(f"{rate:.0f}{ratio}" + (f", {failed} failed" if failed else ""))
-        last = groups.get((peer, 8)) or groups.get((peer, clients[-1]))
-        cells += [f"{median(last, 'ttft_p50_ms'):.0f} / {median(last, 'ttft_p99_ms'):.0f}", f"{median(last, 'resident_mb'):.0f}"] if last else ["–"] * 2
+            got, ours = rates.get((name, count)), inside.get((count,)) if name == our_name else rates.get((our_name, count))
+            cells.append(rate_cell(got, ours, name == our_name) if got else "–")
+        for kind in ("calm", "mixed"):
+            got = first.get((name, kind))
+            cells.append(f"{median(got, 'ttft_p50_ms'):.0f} / {median(got, 'ttft_p99_ms'):.0f}" if got else "–")
+        busy = rates.get((name, clients[-1])) if clients else None
+        cells.append(f"{median(busy, 'resident_mb'):.0f}" if busy else "–")
         out.append(cells)
-    head = ["tokens/s (ours ÷ theirs)", *(f"c={count}" for count in clients), "TTFT P50 / P99 ms, c=8", "RSS MB"]
-    return table(head, out)
+    head = [f"{title}, tokens/s", *(f"c={count}" for count in clients), "TTFT P50 / P99 ms, c=4", "the same beside long prompts", "RSS MB"]
+    return table(head, out) if out else ""
+
+
+def rate_cell(got: list[dict], other: list[dict] | None, ours: bool) -> str:
+    """Ours as a share of what the engine does without HTTP; a peer's with the factor by which we are ahead."""
+    rate, failed = median(got, "tokens_per_second"), sum(row["failed"] for row in got)
+    reference = median(other, "tokens_per_second") if other else 0
+    ratio = f" ({rate / reference:.2f} of that)" if ours else f" (we {reference / rate:.2f} ×)"
+    return f"{rate:.0f}" + (ratio if reference and rate else "") + (f", {failed} failed" if failed else "")
 
 
 def gateways(rows: list[dict]) -> str:

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use sluice_gateway::remote::client_tls;
+
+use super::events::{Event, EventParser};
 
 /// Where the server is and who is asking; the same options for every verb.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,6 +53,9 @@ pub(crate) struct ApiClient {
 
 /// Connecting to a server that is not there should fail while one still looks.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that may turn out to be closed before a stream is given up.
+const STREAM_ATTEMPTS: usize = 4;
 
 impl ApiClient {
     /// Checks the options; connects on first use.
@@ -97,24 +102,38 @@ impl ApiClient {
 
     /// `POST path` with a JSON body, a JSON document back.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        read_json(self.post_raw(path, body).await?).await
+        read_json(self.send(self.post_request(path, body)?).await?).await
     }
 
     /// `POST path` whose answer comes as server-sent events.
+    ///
+    /// Asked again when a pooled connection ends without a byte of answer: some servers
+    /// (llama.cpp's) promise to keep a connection and close it after each stream, and a
+    /// completion asked for twice does no harm.
     pub(crate) async fn stream(&self, path: &str, body: &Value) -> Result<Events> {
-        let response = self.post_raw(path, body).await?;
+        let request = self.post_request(path, body)?;
+        let mut attempt = self.http.request(request.clone()).await;
+        for _ in 1..STREAM_ATTEMPTS {
+            match &attempt {
+                Err(error) if closed_unanswered(error) => {
+                    attempt = self.http.request(request.clone()).await;
+                }
+                _ => break,
+            }
+        }
+        let response = self.check(attempt).await?;
         Ok(Events {
             body: response.into_body(),
-            buffer: BytesMut::new(),
+            parser: EventParser::default(),
         })
     }
 
-    async fn post_raw(&self, path: &str, body: &Value) -> Result<Response<Incoming>> {
+    fn post_request(&self, path: &str, body: &Value) -> Result<Request<Full<Bytes>>> {
         let request = self
             .request("POST", path)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(serde_json::to_vec(body)?))?;
-        self.send(request).await
+        Ok(request)
     }
 
     fn request(&self, method: &str, path: &str) -> http::request::Builder {
@@ -129,7 +148,15 @@ impl ApiClient {
 
     /// Sends, and turns an error status into the server's own message.
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
-        let response = self.http.request(request).await.map_err(|error| {
+        let outcome = self.http.request(request).await;
+        self.check(outcome).await
+    }
+
+    async fn check(
+        &self,
+        outcome: Result<Response<Incoming>, legacy::Error>,
+    ) -> Result<Response<Incoming>> {
+        let response = outcome.map_err(|error| {
             let cause = root_cause(&error);
             if error.is_connect() && is_tls(&error) {
                 anyhow!("{}: {cause} (--ca-file names authorities to trust)", self.base)
@@ -178,6 +205,19 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     io.any(|error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other))
 }
 
+/// Whether the connection ended before any answer came.
+fn closed_unanswered(error: &legacy::Error) -> bool {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+        let hyper = cause.downcast_ref::<hyper::Error>();
+        if hyper.is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+    }
+    false
+}
+
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -186,11 +226,11 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// The `data:` payloads of a server-sent event stream, in order.
+/// The JSON documents of a server-sent event stream, in order.
 #[derive(Debug)]
 pub(crate) struct Events {
     body: Incoming,
-    buffer: BytesMut,
+    parser: EventParser,
 }
 
 impl Events {
@@ -200,34 +240,26 @@ impl Events {
     /// The connection broke, or the server sent an error event.
     pub(crate) async fn next(&mut self) -> Result<Option<Value>> {
         loop {
-            while let Some(line) = self.take_line() {
-                let Some(payload) = line.strip_prefix(b"data:") else {
-                    continue;
-                };
-                let payload = payload.trim_ascii();
-                if payload == b"[DONE]" {
-                    return Ok(None);
-                }
-                let value: Value =
-                    serde_json::from_slice(payload).context("an event is not JSON")?;
-                if let Some(message) = value["error"]["message"].as_str() {
-                    bail!("{message}");
-                }
-                return Ok(Some(value));
-            }
-            match self.body.frame().await {
-                Some(frame) => {
-                    if let Ok(bytes) = frame.context("the stream broke off")?.into_data() {
-                        self.buffer.extend_from_slice(&bytes);
+            match self.parser.next()? {
+                Some(Event::Json(value)) => return Ok(Some(value)),
+                // Read to its end: a connection with unread bytes cannot be used again.
+                Some(Event::Done) => {}
+                None => match self.body.frame().await {
+                    Some(frame) => {
+                        if let Ok(bytes) = frame.context("the stream broke off")?.into_data() {
+                            self.parser.push(&bytes);
+                        }
                     }
-                }
-                None => return Ok(None),
+                    None => return self.last(),
+                },
             }
         }
     }
 
-    fn take_line(&mut self) -> Option<BytesMut> {
-        let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
-        Some(self.buffer.split_to(end + 1))
+    fn last(&mut self) -> Result<Option<Value>> {
+        Ok(match self.parser.finish()? {
+            Some(Event::Json(value)) => Some(value),
+            Some(Event::Done) | None => None,
+        })
     }
 }

@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod config;
 mod embed;
+mod events;
 mod models;
 mod output;
 mod serve;

@@ -28,7 +28,7 @@ enum Feed {
     Positions,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Input {
     name: String,
     feed: Feed,
@@ -75,6 +75,16 @@ impl EncoderSession {
             pooling,
             pad: config.pad,
             session,
+        })
+    }
+
+    /// The same model for another thread.
+    pub(super) fn share(&self) -> Result<Self, LoadError> {
+        Ok(Self {
+            session: self.session.share()?,
+            inputs: self.inputs.clone(),
+            output: self.output.clone(),
+            ..*self
         })
     }
 

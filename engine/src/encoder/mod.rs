@@ -1,8 +1,8 @@
 //! Text encoders: embeddings, rerankers and classifiers.
 //!
 //! One text is one [`Job`](worker::Job) in a queue that sorts by length; worker
-//! threads with a session of one thread each take what is there and run it
-//! ([`crate::batcher`]). A text that comes when nothing else runs is computed by
+//! threads, each running on itself alone, take what is there and run it on one copy
+//! of the weights ([`crate::batcher`]). A text that comes when nothing else runs is computed by
 //! one more session that spreads over all cores. Texts of usual length are
 //! tokenised by the caller, which takes microseconds; long ones by a thread of
 //! their own, so that no async thread stands still.
@@ -32,10 +32,10 @@ use worker::Job;
 pub struct EncoderOptions {
     /// Where it runs.
     pub provider: Provider,
-    /// Worker threads, each with a session of one thread; 0 is one a core.
+    /// Worker threads; 0 is one a core. They share one session.
     pub workers: usize,
     /// One more session over all cores, for a text that comes alone. Costs its
-    /// own copy of the packed weights.
+    /// own copy of the packed weights; on the CPU only.
     pub wide: bool,
     /// What one batch holds. Items × longest is what its memory grows with.
     pub budget: Budget,

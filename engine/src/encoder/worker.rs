@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::backend::onnx::{SessionOptions, SharedWeights};
+use crate::backend::onnx::{Provider, SessionOptions};
 use crate::batcher::{Batch, Budget, WorkError, WorkQueue, spawn_worker};
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling};
@@ -21,7 +21,7 @@ pub(super) struct Job {
 
 /// The sessions of one encoder, before their threads start.
 pub(super) struct Sessions {
-    /// One a worker; never empty.
+    /// One a worker, all of them handles of one loaded model; never empty.
     narrow: Vec<EncoderSession>,
     wide: Option<EncoderSession>,
 }
@@ -38,23 +38,24 @@ impl Sessions {
             workers => workers,
         };
         let pooling = options.pooling.or(config.pooling).unwrap_or(Pooling::Mean);
-        let weights = SharedWeights::new()?;
         let open = |threads: usize| {
             let session = SessionOptions {
                 provider: options.provider,
                 threads,
-                weights: Some(weights.clone()),
                 ..SessionOptions::default()
             };
             EncoderSession::open(name, config, pooling, &session)
         };
-        Ok(Self {
-            narrow: (0..workers).map(|_| open(1)).collect::<Result<_, _>>()?,
-            wide: match options.wide && workers > 1 {
-                true => Some(open(cores)?),
-                false => None,
-            },
-        })
+        let mut narrow = vec![open(1)?];
+        for _ in 1..workers {
+            narrow.push(narrow[0].share()?);
+        }
+        let spreads = options.provider == Provider::Cpu && workers > 1;
+        let wide = match options.wide && spreads {
+            true => Some(open(cores)?),
+            false => None,
+        };
+        Ok(Self { narrow, wide })
     }
 
     pub(super) fn workers(&self) -> usize {

@@ -211,17 +211,21 @@ async fn read_stream(
         .stream(workload.kind.path(), &workload.body(index))
         .await?;
     while let Some(event) = events.next().await? {
-        let choice = &event["choices"][0];
-        let text = choice["delta"]["content"]
-            .as_str()
-            .or(choice["text"].as_str())
-            .unwrap_or_default();
-        if sample.first.is_none() && !text.is_empty() {
+        if sample.first.is_none() && !text_of(&event).is_empty() {
             sample.first = Some(start.elapsed());
         }
         count_usage(&event, sample);
     }
     Ok(())
+}
+
+/// The generated text in one event; empty in those that only carry a role, usage or the end.
+fn text_of(event: &Value) -> &str {
+    let choice = &event["choices"][0];
+    choice["delta"]["content"]
+        .as_str()
+        .or(choice["text"].as_str())
+        .unwrap_or_default()
 }
 
 fn count_usage(answer: &Value, sample: &mut Sample) {
@@ -231,3 +235,6 @@ fn count_usage(answer: &Value, sample: &mut Sample) {
         sample.completion_tokens = usage["completion_tokens"].as_u64().unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests;

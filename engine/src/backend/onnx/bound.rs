@@ -83,7 +83,7 @@ pub(super) enum Output<'a> {
 /// As ONNX Runtime reports: unknown name, wrong type or shape, a failed kernel,
 /// or termination through `options`.
 pub(super) fn run(
-    session: &mut Session,
+    session: &Session,
     options: &RunOptions,
     inputs: &[(&CStr, &DynValue)],
     outputs: &mut [(&CStr, Output<'_>)],
@@ -99,8 +99,8 @@ pub(super) fn run(
         })
         .collect();
     // SAFETY: every array has the length passed with it and lives across the
-    // call; names are NUL-terminated; the session is borrowed exclusively, as
-    // `Run` needs it. ONNX Runtime writes to the tensors' memory, which
+    // call; names are NUL-terminated; ONNX Runtime
+    // allows runs of one session on several threads at once. It writes to the tensors' memory, which
     // `borrow_tensor`'s caller allowed, not to the values themselves.
     ortsys![unsafe Run(
         session.ptr().cast_mut(),

@@ -279,7 +279,7 @@ impl OnnxLm {
             outputs.push((&names.logits, Output::Into(&target)));
         }
         bound::run(
-            &mut session.session,
+            &session.session,
             &session.run_options,
             &inputs,
             &mut outputs,

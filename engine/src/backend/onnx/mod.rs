@@ -25,8 +25,7 @@ use std::path::Path;
 
 pub use runtime::{Provider, RuntimeInfo, init_runtime};
 pub use session::{
-    Canceller, Dimension, ModelSource, OnnxSession, SessionOptions, SharedWeights, Tensor,
-    TensorInfo, TensorView,
+    Canceller, Dimension, ModelSource, OnnxSession, SessionOptions, Tensor, TensorInfo, TensorView,
 };
 pub use tensor_data::{Datatype, TensorData, TensorSlice};
 
@@ -247,7 +246,6 @@ impl Load {
                 provider: options.provider,
                 threads: options.threads,
                 spin: options.spin,
-                weights: None,
             },
         )?;
         if options.provider != Provider::Cpu {

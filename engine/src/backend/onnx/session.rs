@@ -1,7 +1,7 @@
 //! One ONNX Runtime session: open it, ask what it takes and gives, run it.
 //!
-//! A session has one owner thread; several sessions of one model share their
-//! prepacked weights through [`SharedWeights`].
+//! A session has one owner thread; other threads get a handle of their own by
+//! [`OnnxSession::share`], and all run on the same weights.
 
 use std::ffi::CString;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ort::ep;
-use ort::session::builder::{PrepackedWeights, SessionBuilder};
+use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorRef, ValueType};
 
@@ -28,23 +28,6 @@ pub struct SessionOptions {
     /// Idle threads spin instead of sleeping: lower latency, and cores burnt that
     /// another model could use. Off by default.
     pub spin: bool,
-    /// Share prepacked weights with the other sessions that hold the same handle.
-    pub weights: Option<SharedWeights>,
-}
-
-/// Prepacked weights of one model, shared by its sessions.
-#[derive(Debug, Clone)]
-pub struct SharedWeights(PrepackedWeights);
-
-impl SharedWeights {
-    /// An empty set; loads the library if need be.
-    ///
-    /// # Errors
-    /// [`LoadError::Runtime`]: ONNX Runtime is not available.
-    pub fn new() -> Result<Self, LoadError> {
-        runtime::init_runtime(None)?;
-        Ok(Self(PrepackedWeights::new()))
-    }
 }
 
 /// What a model is made from.
@@ -156,7 +139,7 @@ impl Canceller {
 
 /// A loaded model on one device, owned by one thread.
 pub struct OnnxSession {
-    pub(super) session: Session,
+    pub(super) session: Arc<Session>,
     pub(super) run_options: Arc<RunOptions>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
@@ -207,7 +190,23 @@ impl OnnxSession {
             inputs: session.inputs().iter().map(TensorInfo::of).collect(),
             outputs: session.outputs().iter().map(TensorInfo::of).collect(),
             run_options: Arc::new(RunOptions::new().map_err(refused)?),
-            session,
+            session: Arc::new(session),
+        })
+    }
+
+    /// The same loaded model for another thread. The weights are there once; runs of
+    /// both handles may overlap, each with its own canceller.
+    ///
+    /// # Errors
+    /// [`LoadError::Runtime`]: ONNX Runtime has no memory for the handle.
+    pub fn share(&self) -> Result<Self, LoadError> {
+        let run_options = RunOptions::new()
+            .map_err(|error| LoadError::Runtime(format!("run options: {}", error.message())))?;
+        Ok(Self {
+            session: Arc::clone(&self.session),
+            run_options: Arc::new(run_options),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
         })
     }
 
@@ -286,13 +285,8 @@ impl OnnxSession {
             .iter()
             .map(|name| (name.as_c_str(), Output::Allocate(None)))
             .collect();
-        bound::run(
-            &mut self.session,
-            &self.run_options,
-            &input_refs,
-            &mut outputs,
-        )
-        .map_err(|error| step("run", &error))?;
+        bound::run(&self.session, &self.run_options, &input_refs, &mut outputs)
+            .map_err(|error| step("run", &error))?;
         let mut extracted = Vec::with_capacity(outputs.len());
         for (_, output) in &outputs {
             if let Output::Allocate(Some(value)) = output {
@@ -333,21 +327,22 @@ fn configure(
         .with_intra_op_spinning(options.spin)?
         // Memory patterns are cached for every shape ever seen: unbounded here.
         .with_memory_pattern(false)?;
-    builder = match options.provider {
-        Provider::Cpu => builder,
-        Provider::Cuda { device: id } => builder.with_execution_providers([cuda(device(id))])?,
-        Provider::TensorRt { device: id } => builder.with_execution_providers([
-            ep::TensorRT::default()
-                .with_device_id(device(id))
-                .build()
-                .error_on_failure(),
-            cuda(device(id)),
-        ])?,
-    };
-    Ok(match &options.weights {
-        Some(weights) => builder.with_prepacked_weights(&weights.0)?,
-        None => builder,
-    })
+    match options.provider {
+        Provider::Cpu => {}
+        Provider::Cuda { device: id } => {
+            builder = builder.with_execution_providers([cuda(device(id))])?;
+        }
+        Provider::TensorRt { device: id } => {
+            builder = builder.with_execution_providers([
+                ep::TensorRT::default()
+                    .with_device_id(device(id))
+                    .build()
+                    .error_on_failure(),
+                cuda(device(id)),
+            ])?;
+        }
+    }
+    Ok(builder)
 }
 
 fn cuda(device: i32) -> ep::ExecutionProviderDispatch {

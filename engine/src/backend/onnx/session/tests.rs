@@ -143,26 +143,29 @@ fn a_cancelled_session_refuses_until_it_is_resumed() {
 }
 
 #[test]
-fn sessions_share_prepacked_weights() {
-    ready();
-    let options = SessionOptions {
-        weights: Some(SharedWeights::new().unwrap()),
-        ..SessionOptions::default()
-    };
-    let model = one_node("Relu", 1);
-    let source = ModelSource::Bytes {
-        model: &model,
-        folder: None,
-    };
-    let sessions = [0, 1].map(|_| OnnxSession::open("m", source, &options).unwrap());
-    for mut session in sessions {
+fn shared_handles_run_at_once_and_are_cancelled_apart() {
+    let mut first = open("Relu", 1);
+    let mut second = first.share().unwrap();
+    first.canceller().cancel();
+    let run = |session: &mut OnnxSession, value: f32| {
         let view = TensorView {
             shape: &[1],
-            data: TensorSlice::Fp32(&[2.0]),
+            data: TensorSlice::Fp32(&[value]),
         };
-        assert_eq!(
-            session.run(&[("x", view)], &[]).unwrap()[0].data,
-            TensorData::Fp32(vec![2.0])
-        );
-    }
+        let outputs = session.run(&[("x", view)], &[]);
+        outputs.map(|outputs| outputs[0].data.clone())
+    };
+    assert!(run(&mut first, 1.0).is_err());
+    assert_eq!(run(&mut second, 2.0).unwrap(), TensorData::Fp32(vec![2.0]));
+    first.resume();
+    std::thread::scope(|scope| {
+        for session in [&mut first, &mut second] {
+            scope.spawn(move || {
+                for value in 0..200u8 {
+                    let value = f32::from(value);
+                    assert_eq!(run(session, value).unwrap(), TensorData::Fp32(vec![value]));
+                }
+            });
+        }
+    });
 }
