@@ -66,7 +66,7 @@ class Meter:
         return {"cpu_s": round(used, 2), "resident_mb": round(resident / 2**20), "other_cores": round(others / wall, 2)}
 
 
-def wait_ready(url: str, process: subprocess.Popen, seconds: float = 180.0) -> None:
+def wait_ready(url: str, process: subprocess.Popen, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
