@@ -11,7 +11,7 @@ set -euo pipefail
 RUNTIME_VERSION=1.32.0
 RUNTIME_LOCK=$ROOT/scripts/requirements/onnxruntime.lock.txt
 RUNTIME_FILE=libonnxruntime.so.$RUNTIME_VERSION
-CONVERT=$ROOT/pipelines/convert
+CONVERT=$ROOT/pipelines/convert/bert
 MINILM=$SLUICE_DATA/models/all-minilm-l6-v2
 
 check_platform() {

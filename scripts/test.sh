@@ -12,7 +12,13 @@ step() { printf '\n==> %s\n' "$*"; }
 
 prepare_python() {
 	"$ROOT/scripts/setup.sh"
+	use_tensorflow_venv
 	use_test_venv
+}
+
+use_tensorflow_venv() {
+	use_venv "$SLUICE_CACHE" convert-tensorflow "$ROOT/pipelines/convert/tensorflow/requirements.lock.txt" \
+		"TensorFlow for the test of its converter (1.7 GB installed)" --no-deps --no-cache-dir
 }
 
 use_test_venv() {
@@ -38,6 +44,8 @@ python_tests() {
 		say "Node is not to be had: skipping the test of the Node client"
 		without=(--ignore=tests/python/test_node.py)
 	fi
+	use_tensorflow_venv
+	export SLUICE_TENSORFLOW_PYTHON=$VENV/bin/python
 	use_test_venv
 	"$VENV/bin/python" -m pytest -q "${without[@]}" tests/python pipelines
 }

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE.parent.parent / "examples" / "helpdesk"
-sys.path.insert(0, str(EXAMPLE))
+# The example's generator, and the packages that all pipelines share.
+sys.path[:0] = [str(EXAMPLE), str(HERE.parent)]
 
 import generate  # noqa: E402  (the example's folder is on the path only now)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dataset
 import numpy as np
-from onnx_model import OnnxModel
+from conversion.onnx_lm import OnnxModel
 
 FIELDS = ["intent", "resource", "ids", "urgency", "reply"]
 LIMIT = 160

@@ -2,7 +2,7 @@
 
 Each is made from a fixed seed, saved as a Hugging Face checkpoint, converted by
 `onnxruntime_genai.models.builder` and given a parity probe computed by
-`transformers`. The result is cached by a digest of this file, because the
+`transformers`. The result is cached by a digest of these files, because the
 builder needs some seconds a model.
 """
 
@@ -19,7 +19,10 @@ from pathlib import Path
 import sluice
 
 CACHE = Path(os.environ.get("SLUICE_CACHE", sluice.ROOT / ".cache")) / "random-models"
-PROBE = sluice.ROOT / "pipelines" / "train" / "probe.py"
+PIPELINES = sluice.ROOT / "pipelines"
+PROBE = PIPELINES / "train" / "probe.py"
+# What decides the result.
+SOURCES = (Path(__file__), PROBE, PIPELINES / "conversion" / "language.py")
 VOCABULARY = 1024
 SMALL = dict(
     vocab_size=VOCABULARY,
@@ -103,7 +106,7 @@ def tokenizer(folder: Path):
 
 
 def make(name: str) -> RandomModel:
-    digest = hashlib.sha256(Path(__file__).read_bytes() + PROBE.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
     base = CACHE / digest / name
     model = RandomModel(name, base / "checkpoint", base / "onnx")
     if (base / "done").exists():

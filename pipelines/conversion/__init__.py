@@ -1,0 +1,1 @@
+"""What the converters share: reading checkpoints that nobody vouches for, running ONNX, measuring parity."""
