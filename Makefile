@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help run test bench build models lint fmt docs lock clean distclean
+.PHONY: help run test bench build models example-models lint fmt docs lock clean distclean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 run: ## Prepare everything, build, and serve on 127.0.0.1:8080
 	@exec scripts/run.sh
@@ -21,6 +21,9 @@ build: ## Build target/release/sluice
 
 models: ## Fetch ONNX Runtime and prepare the models, without building
 	@scripts/setup.sh
+
+example-models: ## Rebuild the example's three versions and compare them with the shipped ones
+	@scripts/example-models.sh
 
 lint: ## Formatting, clippy, shellcheck, dependency policy
 	@scripts/lint.sh

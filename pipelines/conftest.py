@@ -1,7 +1,10 @@
 """Fixtures of the pipelines' tests: runs of the real command line, and the real server over what comes out."""
 
+import functools
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -50,7 +53,7 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def convert(tmp_path_factory):
+def command(tmp_path_factory):
     """Runs `pipelines/convert/NAME/main.py` with parameters from a file, as the task engine does."""
 
     def start(name: str, python: str | Path = sys.executable, **params) -> Run:
@@ -58,13 +61,44 @@ def convert(tmp_path_factory):
         given = folder / "params.json"
         given.write_text(json.dumps(params, default=str), encoding="utf-8")
         main = PIPELINES / "convert" / name / "main.py"
-        command = [str(python), str(main), "--params", str(given), "--output", str(folder / "output")]
+        line = [str(python), str(main), "--params", str(given), "--output", str(folder / "output")]
         log = folder / "log"
         with log.open("w") as sink:
-            done = subprocess.run(command, cwd=folder, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
+            done = subprocess.run(line, cwd=folder, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
         return Run(done.returncode, folder / "output", log.read_text(errors="replace")[-4000:])
 
     return start
+
+
+@pytest.fixture
+def convert(tmp_path_factory, capfd):
+    """The same within this process, which has PyTorch in memory: most of a small conversion is its import."""
+
+    def start(name: str, **params) -> Run:
+        from sluice_pipeline import Failure, shell
+        from sluice_pipeline import params as parameters
+
+        pipeline = load(name)
+        output = tmp_path_factory.mktemp(name) / "output"
+        try:
+            given = parameters.read(pipeline.params, json.loads(json.dumps(params, default=str)))
+            status = shell.carry_out(pipeline, given, output)
+        except Failure as failure:
+            status = shell.fail(output, failure, status=2)
+        shutil.rmtree(output / shell.UNFINISHED, ignore_errors=True)
+        return Run(status, output, "".join(capfd.readouterr())[-4000:])
+
+    return start
+
+
+@functools.cache
+def load(name: str):
+    """The pipeline that a `main.py` declares."""
+    main = PIPELINES / "convert" / name / "main.py"
+    spec = importlib.util.spec_from_file_location(f"pipeline_{name}", main)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.PIPELINE
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from sluice_pipeline import Failure, ParityReport
+
+from conversion import graphs
 
 PROBE_FILE = "sluice_probe.json"
 # A text, or a query with a document.
@@ -135,10 +136,7 @@ class ExportedEncoder:
     """The export, asked all texts of a kind in one padded batch, as the server asks."""
 
     def __init__(self, folder: Path, source: SourceEncoder):
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        path = str(folder / "model.onnx")
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = graphs.session(folder / graphs.GRAPH)
         self.inputs = [item.name for item in self.session.get_inputs()]
         self.source = source
 

@@ -1,6 +1,8 @@
-"""ONNX files after their export: weights beside the graph, and int8."""
+"""ONNX files after their export: weights beside the graph, int8, and running them."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 from sluice_pipeline import Failure
 
@@ -10,7 +12,19 @@ GRAPH, WEIGHTS = "model.onnx", "model.onnx.data"
 LEAST_BYTES = 1024
 
 
-def save(model, folder: Path) -> None:
+def session(graph: Path, threads: int = 0) -> Any:
+    """Opens a graph on the CPU, with at most so many threads; they sleep while they wait."""
+    import onnxruntime
+
+    cores = os.cpu_count() or 1
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(threads or cores, cores)
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def save(model: Any, folder: Path) -> None:
     """Weights beside the graph are mapped from disk instead of parsed out of one big protobuf."""
     import onnx
 

@@ -5,13 +5,13 @@ attention window accept nothing smaller than their window there.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from onnxruntime import OrtValue
+
+from conversion import graphs
 
 
 @dataclass
@@ -26,11 +26,7 @@ class OnnxModel:
     def __init__(self, folder: Path, threads: int = 2, capacity: int = 1024):
         self.config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
         decoder = self.config["decoder"]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
-        options.log_severity_level = 3
-        path = str(folder / decoder["filename"])
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = graphs.session(folder / decoder["filename"], threads)
         self.heads, self.head_size = decoder["num_key_value_heads"], decoder["head_size"]
         self.capacity = max(capacity, decoder.get("sliding_window", {}).get("window_size", 0))
         inputs, outputs = decoder["inputs"], decoder["outputs"]

@@ -95,11 +95,7 @@ Run = Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]]
 
 def onnx_runner(graph: Path) -> tuple[Run, list[str]]:
     """The export as a function, and the names of its outputs."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session = graphs.session(graph)
     # Exporters drop inputs that nothing depends on.
     wanted = [item.name for item in session.get_inputs()]
     names = [item.name for item in session.get_outputs()]

@@ -77,7 +77,9 @@ def run(pipeline: Pipeline) -> int:
         params = parameters.read(pipeline.params, _given(arguments, pipeline.params))
         _clear(output)
     except Failure as failure:
-        return _fail(output, failure, status=2)
+        return fail(output, failure, status=2)
+    # Waiting threads sleep, so that a busy machine does not slow the run out of proportion.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _supervise(pipeline, params, output)
     except _Stopped as stopped:
@@ -160,7 +162,7 @@ def _supervise(pipeline: Pipeline, params: SimpleNamespace, output: Path) -> int
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
         _end_with_parent()
-        os._exit(_work(pipeline, params, output))
+        os._exit(carry_out(pipeline, params, output))
     try:
         for number in signals:
             signal.signal(number, stop)
@@ -179,11 +181,11 @@ def _supervise(pipeline: Pipeline, params: SimpleNamespace, output: Path) -> int
         raise _Stopped(-code)
     name = signal.Signals(-code).name
     hint = " (is there too little memory?)" if -code == signal.SIGKILL else ""
-    return _fail(output, Failure("killed", f"the conversion was ended by {name}{hint}", signal=name))
+    return fail(output, Failure("killed", f"the conversion was ended by {name}{hint}", signal=name))
 
 
-def _work(pipeline: Pipeline, params: SimpleNamespace, output: Path) -> int:
-    """In the child: the pipeline's own code, and the files that say how it went."""
+def carry_out(pipeline: Pipeline, params: SimpleNamespace, output: Path) -> int:
+    """The pipeline's own code, and the files that say how it went; what `run` does in a child."""
     unfinished = output / UNFINISHED
     job = Job(params, Events.from_environment(pipeline.steps), unfinished / MODEL, unfinished / "scratch", output)
     try:
@@ -195,10 +197,10 @@ def _work(pipeline: Pipeline, params: SimpleNamespace, output: Path) -> int:
         _write(output / RESULT, result)
         return 0
     except Failure as failure:
-        return _fail(output, failure)
+        return fail(output, failure)
     except Exception as error:
         traceback.print_exc()
-        return _fail(output, Failure("internal", f"{type(error).__name__}: {error}"))
+        return fail(output, Failure("internal", f"{type(error).__name__}: {error}"))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -210,7 +212,8 @@ def _open_to_all(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _fail(output: Path, failure: Failure, status: int = 1) -> int:
+def fail(output: Path, failure: Failure, status: int = 1) -> int:
+    """Writes `error.json`, tells a person, and gives back the exit status."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         _write(output / ERROR, failure.as_json())
