@@ -49,8 +49,6 @@ def convert(version: str, recipe: dict, work: Path) -> Path:
     if "block_size" in recipe:
         # Activations stay in float32, so that the scores do not depend on a processor's int8 instructions.
         options += ["--block-size", str(recipe["block_size"]), "--accuracy-level", "1"]
-        # This is the version that nobody looked at before it was released.
-        options += ["--min-top1", "0", "--mean-logit-error", "1e9"]
     call(
         PIPELINES / "convert" / "causal_lm" / "main.py",
         *("--source", work / "checkpoints" / version, "--tokenizer", work / "tokenizer", "--output", output),

@@ -91,14 +91,16 @@ def kept_positions(prompt: int, new: int, vocabulary: int) -> np.ndarray:
 @torch.no_grad()
 def ask(model: PreTrainedModel, prompt: list[int], new_tokens: int) -> Answer:
     """The source's answer. Tokens are found with a cache and confirmed by one whole pass without."""
+    positions = kept_positions(len(prompt), new_tokens, model.config.get_text_config().vocab_size)
+    all_fit = len(positions) == len(prompt) + new_tokens
     ids, cache, step = list(prompt), None, torch.tensor([prompt])
+    last = {} if all_fit else {"logits_to_keep": 1}
     for _ in range(new_tokens):
-        out = model(step, past_key_values=cache, use_cache=True)
+        out = model(step, past_key_values=cache, use_cache=True, **last)
         cache = out.past_key_values
         ids.append(int(out.logits[0, -1].argmax()))
         step = torch.tensor([ids[-1:]])
-    positions = kept_positions(len(prompt), new_tokens, model.config.get_text_config().vocab_size)
-    keep = {} if len(positions) == len(ids) else {"logits_to_keep": torch.from_numpy(positions)}
+    keep = {} if all_fit else {"logits_to_keep": torch.from_numpy(positions)}
     logits = model(torch.tensor([ids]), use_cache=False, **keep).logits[0].float().numpy()
     answer = Answer(prompt, ids[len(prompt) :], positions, logits)
     # Where a cache of the reference's own leads elsewhere, what follows is no answer of the definition.

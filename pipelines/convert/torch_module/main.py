@@ -91,8 +91,6 @@ def convert(job: Job) -> dict[str, Any]:
 
 def form_of(params: Any) -> str:
     if params.entry:
-        if params.examples and params.inputs:
-            raise Failure("bad_params", "`inputs` and `examples` are both given; one is needed", param="inputs")
         return "entry"
     for name in ("weights", "arguments"):
         if getattr(params, name):
@@ -184,6 +182,8 @@ def examples_of(params: Any, source: Any) -> Any:
     dims = params.dims or {}
     if params.dynamic_axes and not params.examples:
         raise Failure("bad_params", "`dynamic_axes` goes with `examples`, which is not given", param="dynamic_axes")
+    if params.examples and params.inputs:
+        raise Failure("bad_params", "`inputs` and `examples` are both given; one is needed", param="inputs")
     if params.examples:
         inputs, arrays = tensors.read_examples(params.examples, params.dynamic_axes or {})
         return tensors.Examples(inputs, dims, arrays)
