@@ -248,8 +248,16 @@ async fn a_full_queue_is_a_503_at_once() {
     };
     let rig = Rig::start(FakeTokens::text("Hello", END), options, 1).await;
     rig.control.hold();
-    let answer = rig.chat(json!({"n": 10})).await;
-    rig.control.release();
+    let second = async {
+        while rig.model.generator.stats().waiting() + rig.model.generator.stats().running() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let answer = rig.chat(json!({"n": 2})).await;
+        rig.control.release();
+        answer
+    };
+    let (first, answer) = tokio::join!(rig.chat(json!({"n": 2})), second);
+    assert_eq!(first.status, 200);
     assert_eq!(answer.status, 503);
     assert!(
         answer.headers["retry-after"]
