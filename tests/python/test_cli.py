@@ -439,20 +439,19 @@ def test_a_closed_pipe_is_no_failure(server, verb):
         assert done.stderr == "" and done.returncode in (0, 141), done
 
 
-def test_interrupting_an_answer_frees_its_slot(start):
-    back = start([{"name": "helpdesk", "path": sluice.HELPDESK / "v2", "slots": 1}])
-    server = start([{"name": "helpdesk", "upstream": back.v1}])
-    body = {"model": "helpdesk", "prompt": "a", "max_tokens": 1500, "n": 100, "ignore_eos": True, "stream": True}
-    # Much in front of the only slot, so that the chat certainly still waits when it is interrupted.
-    with back.client.stream("POST", "/v1/completions", json=body) as stream:
-        next(stream.iter_lines())
-        process = subprocess.Popen([str(sluice.BINARY), "chat", "-m", "helpdesk", TICKET], env=environment(SLUICE_URL=server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def test_interrupting_an_answer_gives_it_up(start):
+    # An upstream that takes the request and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        server = start([{"name": "helpdesk", "upstream": "http://127.0.0.1:%d/v1" % upstream.getsockname()[1]}])
+        process = subprocess.Popen(
+            [str(sluice.BINARY), "chat", "-m", "helpdesk", TICKET],
+            env=environment(SLUICE_URL=server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
         server.wait_until(lambda: server.gauge("sluice_upstream_in_flight") == 1, what="the chat's arrival")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (130, -signal.SIGINT)
         assert process.stderr.read() == b""
         server.wait_until(lambda: server.gauge("sluice_upstream_in_flight") == 0, what="the end of the chat")
-    back.wait_until(lambda: back.gauge("vllm:num_requests_running") + back.gauge("vllm:num_requests_waiting") == 0, what="an idle server")
 
 
 def test_the_port_being_taken_is_said_at_once():
