@@ -288,6 +288,8 @@ def test_bench_as_text_with_prompts_of_a_file(server, tmp_path):
 def test_bench_says_what_is_wrong(server, tmp_path):
     assert "--rate must be" in failed(run("bench", "chat", "--rate=-1", url=server.url))
     assert "does not exist" in failed(run("bench", "chat", "-m", "nope", "-n", "1", url=server.url))
+    # Not even a warm-up request, so that the report itself is of failures only.
+    assert "every request failed" in failed(run("bench", "chat", "-m", "nope", "-n", "2", "--warmup", "0", url=server.url))
     missing = tmp_path / "none.jsonl"
     assert "none.jsonl" in failed(run("bench", "chat", "--input", str(missing), url=server.url))
     broken = tmp_path / "broken.jsonl"

@@ -115,9 +115,10 @@ impl Bench {
             &samples,
         );
         match self.output {
-            Format::Json => output::json(&report),
-            Format::Table => report.print(),
+            Format::Json => output::json(&report)?,
+            Format::Table => report.print()?,
         }
+        all_failed(&samples).map_or(Ok(()), |error| bail!("every request failed: {error}"))
     }
 
     /// Runs the clients until the requests or the time are used up.
@@ -182,6 +183,13 @@ impl Bench {
         }
         samples
     }
+}
+
+/// The first error, when no request was answered: a measurement of nothing.
+fn all_failed(samples: &[Sample]) -> Option<&str> {
+    let mut errors = samples.iter().map(|sample| sample.error.as_deref());
+    let first = errors.next()??;
+    errors.all(|error| error.is_some()).then_some(first)
 }
 
 /// Sends request `index` of the workload; latency counts from `start`.

@@ -30,3 +30,15 @@ fn usage_is_taken_from_the_event_that_has_it() {
     count_usage(&last, &mut sample);
     assert_eq!((sample.prompt_tokens, sample.completion_tokens), (5, 3));
 }
+
+#[test]
+fn a_run_without_a_single_answer_is_a_failure() {
+    let failed = || Sample {
+        error: Some("refused".to_owned()),
+        ..Sample::default()
+    };
+    assert_eq!(all_failed(&[failed(), failed()]), Some("refused"));
+    assert_eq!(all_failed(&[failed(), Sample::default()]), None);
+    assert_eq!(all_failed(&[Sample::default(), failed()]), None);
+    assert_eq!(all_failed(&[]), None);
+}
