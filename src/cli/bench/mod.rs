@@ -107,6 +107,9 @@ impl Bench {
         let began = Instant::now();
         let samples = self.load(&client, &workload, began).await;
         output::progress("");
+        if let Some(error) = all_failed(&samples) {
+            bail!("every request failed: {error}");
+        }
         let report = Report::new(
             &model,
             self.concurrency,
@@ -115,10 +118,9 @@ impl Bench {
             &samples,
         );
         match self.output {
-            Format::Json => output::json(&report)?,
-            Format::Table => report.print()?,
+            Format::Json => output::json(&report),
+            Format::Table => report.print(),
         }
-        all_failed(&samples).map_or(Ok(()), |error| bail!("every request failed: {error}"))
     }
 
     /// Runs the clients until the requests or the time are used up.
