@@ -37,6 +37,18 @@ apt_install() { # PURPOSE PACKAGE... → true if installed; false if this user o
 	) 9>"$SLUICE_DATA/.apt.lock"
 }
 
+# Unpacks a Debian package into a folder without installing it; false if it is not to be had.
+unpack_package() ( # PACKAGE FOLDER
+	work=$(mktemp -d) || return
+	trap 'rm -rf "$work"' EXIT
+	cd "$work" || return
+	# A fresh container has no package lists yet; only root can fetch them.
+	apt-get download -qq "$1" >/dev/null 2>&1 ||
+		{ apt-get update -qq && apt-get download -qq "$1"; } >/dev/null 2>&1 || return
+	mkdir -p "${2%/*}"
+	dpkg-deb --extract "$1"_*.deb tree && rm -rf "$2" && mv tree "$2"
+)
+
 # Runs a command beside what follows, its output marked line by line. It gets a process group of
 # its own, so that an interrupted or failed build does not leave downloads running behind the prompt.
 start_beside() { # COMMAND...

@@ -46,12 +46,25 @@ python_tests() {
 	fi
 	use_tensorflow_venv
 	export SLUICE_TENSORFLOW_PYTHON=$VENV/bin/python
+	use_prometheus || say "Prometheus is not to be had: skipping the tests that scrape with it"
 	use_test_venv
 	"$VENV/bin/python" -m pytest -q "${without[@]}" tests/python pipelines
 }
 
 have_node() {
 	command -v npm >/dev/null || apt_install "the Node client's test" nodejs npm
+}
+
+# Debian's package, unpacked but not installed: its service would take a port. Needs no root.
+use_prometheus() {
+	command -v prometheus >/dev/null && command -v promtool >/dev/null && return
+	local folder=$SLUICE_CACHE/prometheus
+	if [ ! -x "$folder/usr/bin/promtool" ]; then
+		command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+		say "Fetching Prometheus for the tests that scrape with it (Debian's package, 38 MB)"
+		unpack_package prometheus "$folder" || return 1
+	fi
+	export PATH=$folder/usr/bin:$PATH
 }
 
 # Whatever runs beside, and the database server, end with this script.

@@ -267,6 +267,12 @@ impl Config {
                 ));
             }
         }
+        if self.metrics.native_schema > 8 {
+            return Err((
+                "metrics.native_schema".to_owned(),
+                "must lie between 0 and 8".to_owned(),
+            ));
+        }
         Ok(())
     }
 }

@@ -193,6 +193,8 @@ pub struct MetricsConfig {
     pub buckets: Vec<f64>,
     /// Upper bounds of the token-count histograms' buckets, ascending.
     pub token_buckets: Vec<f64>,
+    /// Resolution of native histograms, 0 to 8: each power of two has 2 to this many buckets.
+    pub native_schema: u8,
 }
 
 impl Default for MetricsConfig {
@@ -207,6 +209,7 @@ impl Default for MetricsConfig {
                 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0,
                 10_000.0, 20_000.0, 50_000.0, 100_000.0,
             ],
+            native_schema: 7,
         }
     }
 }

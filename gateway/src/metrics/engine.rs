@@ -1,12 +1,14 @@
 //! What engines and upstream pools know of themselves, read at scrape time.
 
-use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
+use metrics::Label;
 use serde::Serialize;
 
-use super::render::header;
+use super::exposition::{Exposition, Kind, Value};
+use super::series::with;
 use super::triton;
+use crate::remote::replica::Replica;
 use crate::router::{LocalModel, RouteTable, Target};
 
 /// Load of one target at one moment.
@@ -74,142 +76,114 @@ impl Gauges {
 }
 
 /// A gauge's or counter's name, kind, help and value (none where it does not apply).
-type Family = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&Gauges) -> Option<f64>,
-);
+type Family = (&'static str, Kind, &'static str, fn(&Gauges) -> Option<f64>);
 
 const FAMILIES: [Family; 6] = [
     (
         "vllm:num_requests_running",
-        "gauge",
+        Kind::Gauge,
         "Requests being computed.",
         |g| Some(g.running as f64),
     ),
     (
         "vllm:num_requests_waiting",
-        "gauge",
+        Kind::Gauge,
         "Requests waiting for a slot.",
         |g| Some(g.waiting as f64),
     ),
     (
         "vllm:kv_cache_usage_perc",
-        "gauge",
+        Kind::Gauge,
         "K/V memory in use, 0 to 1.",
         |g| g.kv_usage,
     ),
     (
         "sluice_batch_size",
-        "gauge",
+        Kind::Gauge,
         "Mean sequences in a step.",
         |g| g.batch_size,
     ),
     (
         "vllm:prefix_cache_queries_total",
-        "counter",
+        Kind::Counter,
         "Prompt tokens looked up in the prefix cache.",
         |g| g.prefix.map(|(queries, _)| queries as f64),
     ),
     (
         "vllm:prefix_cache_hits_total",
-        "counter",
+        Kind::Counter,
         "Prompt tokens found in the prefix cache.",
         |g| g.prefix.map(|(_, hits)| hits as f64),
     ),
 ];
 
-/// Appends the engines' families.
-pub(super) fn render(out: &mut String, routes: &RouteTable) {
-    let gauges: Vec<_> = routes
-        .deployments()
-        .iter()
-        .map(|deployment| {
-            (
-                &deployment.series.model_labels,
-                Gauges::of(&deployment.target),
-            )
-        })
-        .collect();
-    for (name, kind, help, value) in FAMILIES {
-        header(out, name, kind, help);
-        for (labels, gauges) in &gauges {
-            if let Some(value) = value(gauges) {
-                _ = writeln!(out, "{name}{{{labels}}} {value}");
+/// Adds the engines' and upstreams' families.
+pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
+    for (name, kind, help, _) in FAMILIES {
+        into.declare(name, kind, help);
+    }
+    for deployment in routes.deployments() {
+        let gauges = Gauges::of(&deployment.target);
+        for (name, _, _, value) in FAMILIES {
+            if let Some(value) = value(&gauges) {
+                let labels = deployment.series.model_labels.clone();
+                into.push(name, labels, Value::Number(value));
             }
         }
     }
-    upstreams(out, routes);
-    triton::render(out, routes);
+    upstreams(into, routes);
+    triton::collect(into, routes);
 }
 
-fn upstreams(out: &mut String, routes: &RouteTable) {
-    let pools = || {
-        routes
-            .deployments()
-            .iter()
-            .filter_map(|deployment| match &deployment.target {
-                Target::Remote(pool) => Some((&deployment.series.labels, pool)),
-                Target::Local(_) => None,
-            })
-    };
-    header(
-        out,
+/// The same of one upstream.
+type UpstreamFamily = (&'static str, Kind, &'static str, fn(&Replica) -> f64);
+
+const UPSTREAMS: [UpstreamFamily; 3] = [
+    (
         "sluice_upstream_in_flight",
-        "gauge",
+        Kind::Gauge,
         "Requests in flight to one upstream.",
-    );
-    for (labels, pool) in pools() {
-        for upstream in pool.upstreams() {
-            let (url, count) = (upstream.label(), upstream.in_flight());
-            _ = writeln!(
-                out,
-                "sluice_upstream_in_flight{{{labels},upstream=\"{url}\"}} {count}"
-            );
-        }
-    }
-    header(
-        out,
+        |upstream| upstream.in_flight() as f64,
+    ),
+    (
         "sluice_upstream_ejected",
-        "gauge",
+        Kind::Gauge,
         "1 while an upstream is ejected.",
-    );
-    for (labels, pool) in pools() {
-        for upstream in pool.upstreams() {
-            let (url, ejected) = (upstream.label(), u8::from(upstream.is_ejected()));
-            _ = writeln!(
-                out,
-                "sluice_upstream_ejected{{{labels},upstream=\"{url}\"}} {ejected}"
-            );
-        }
-    }
-    header(
-        out,
+        |upstream| f64::from(u8::from(upstream.is_ejected())),
+    ),
+    (
         "sluice_upstream_failures_total",
-        "counter",
+        Kind::Counter,
         "Failures of one upstream.",
-    );
-    for (labels, pool) in pools() {
-        for upstream in pool.upstreams() {
-            let (url, count) = (upstream.label(), upstream.failures());
-            _ = writeln!(
-                out,
-                "sluice_upstream_failures_total{{{labels},upstream=\"{url}\"}} {count}"
-            );
-        }
+        |upstream| upstream.failures() as f64,
+    ),
+];
+
+fn upstreams(into: &mut Exposition, routes: &RouteTable) {
+    const RETRIES: &str = "sluice_upstream_retries_total";
+    for (name, kind, help, _) in UPSTREAMS {
+        into.declare(name, kind, help);
     }
-    header(
-        out,
-        "sluice_upstream_retries_total",
-        "counter",
-        "Attempts beyond a request's first.",
-    );
-    for (labels, pool) in pools() {
-        _ = writeln!(
-            out,
-            "sluice_upstream_retries_total{{{labels}}} {}",
-            pool.retries()
+    into.declare(RETRIES, Kind::Counter, "Attempts beyond a request's first.");
+    for deployment in routes.deployments() {
+        let Target::Remote(pool) = &deployment.target else {
+            continue;
+        };
+        let labels = &deployment.series.labels;
+        for upstream in pool.upstreams() {
+            let url = Label::new("upstream", upstream.label().to_string());
+            for (name, _, _, value) in UPSTREAMS {
+                into.push(
+                    name,
+                    with(labels, url.clone()),
+                    Value::Number(value(upstream)),
+                );
+            }
+        }
+        into.push(
+            RETRIES,
+            labels.clone(),
+            Value::Number(pool.retries() as f64),
         );
     }
 }

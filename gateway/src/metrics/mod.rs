@@ -1,33 +1,41 @@
 //! What is measured, and under which names.
 //!
-//! Counters and histograms are plain atomics of our own instead of a recorder
-//! behind a macro: a recorder keeps every sample until it is scraped or swept,
-//! which costs memory without scrapes and more than the 200 ns that a request may
-//! spend here. The names follow vLLM's where vLLM has one, so that its dashboards
-//! and autoscalers work unchanged; ours begin with `sluice_`.
+//! Series are registered through the `metrics` facade, once a deployment and revision; a
+//! request only touches the handles, which are atomics. Behind the facade stands a recorder
+//! of our own, local to a gateway: `metrics-exporter-prometheus` queues every sample of a
+//! histogram until it is swept and cannot forget the series of one revision. The names
+//! follow vLLM's where vLLM has one, so that its dashboards and autoscalers work unchanged;
+//! ours begin with `sluice_`.
 
 mod engine;
-pub mod histogram;
+mod exposition;
+mod histogram;
+mod native;
 pub mod observer;
-mod render;
+mod protobuf;
+mod recorder;
 pub mod series;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod text;
 mod triton;
 pub mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
+use metrics::Counter;
 use parking_lot::Mutex;
 
 use crate::config::MetricsConfig;
+use crate::router::RouteTable;
+use exposition::Exposition;
+pub use exposition::Format;
 use histogram::Buckets;
-pub use render::CONTENT_TYPE;
-use series::Bounds;
+use recorder::Bounds;
+use series::Scope;
 pub use series::{Completed, Series};
 
 /// Why a request was turned away before any work was done for it.
@@ -56,48 +64,59 @@ impl Shed {
 }
 
 /// Deployment and revision.
-type Key = (Arc<str>, Arc<str>);
+type Pair = (Arc<str>, Arc<str>);
 
 /// All series of one gateway. Local to it, so that tests run side by side.
-#[derive(Debug)]
 pub struct Metrics {
-    bounds: Bounds,
+    recorder: Arc<recorder::Series>,
     started: Instant,
-    /// By deployment and revision. Locked on publishing and scraping only.
-    series: Mutex<BTreeMap<Key, Arc<Series>>>,
+    /// By deployment and revision. Locked on publishing only.
+    series: Mutex<BTreeMap<Pair, Arc<Series>>>,
     /// Requests that never reached a deployment (bad key, unknown model, health).
     unrouted: Arc<Series>,
-    shed: [AtomicU64; Shed::ALL.len()],
+    shed: [Counter; Shed::ALL.len()],
     /// Access log lines dropped because the writer could not follow.
-    pub(crate) dropped_records: AtomicU64,
+    pub(crate) dropped_records: Counter,
 }
 
 impl Metrics {
     /// An empty registry.
     #[must_use]
     pub fn new(config: &MetricsConfig) -> Self {
-        let bounds = Bounds {
-            seconds: Buckets::seconds(&config.buckets),
-            tokens: Buckets::counts(&config.token_buckets),
-        };
+        let schema = config.native_schema;
+        let recorder = Arc::new(recorder::Series::new(Bounds {
+            seconds: Buckets::seconds(&config.buckets, schema),
+            tokens: Buckets::counts(&config.token_buckets, schema),
+        }));
+        let ours = Scope::new(&*recorder, Vec::new());
+        let shed = Shed::ALL.map(|(_, reason)| {
+            ours.counter_of(
+                "sluice_shed_total",
+                "Requests turned away before any work, by reason.",
+                ("reason", reason),
+            )
+        });
         Self {
-            unrouted: Arc::new(Series::new("", "", &bounds)),
-            bounds,
             started: Instant::now(),
             series: Mutex::default(),
-            shed: Default::default(),
-            dropped_records: AtomicU64::new(0),
+            unrouted: Arc::new(Series::unrouted(recorder.clone())),
+            shed,
+            dropped_records: ours.counter(
+                "sluice_log_dropped_total",
+                "Requests that could not be logged.",
+            ),
+            recorder,
         }
     }
 
     /// The handles of one deployment and revision; the same pair gives the same handles.
     #[must_use]
     pub fn series(&self, deployment: &str, revision: &str) -> Arc<Series> {
-        let key = (Arc::from(deployment), Arc::from(revision));
+        let pair = (Arc::from(deployment), Arc::from(revision));
         let mut all = self.series.lock();
         let series = all
-            .entry(key)
-            .or_insert_with(|| Arc::new(Series::new(deployment, revision, &self.bounds)));
+            .entry(pair)
+            .or_insert_with(|| Arc::new(Series::new(self.recorder.clone(), deployment, revision)));
         Arc::clone(series)
     }
 
@@ -109,22 +128,56 @@ impl Metrics {
 
     /// Counts a request turned away.
     pub fn shed(&self, reason: Shed) {
-        self.shed[reason as usize].fetch_add(1, Relaxed);
+        self.shed[reason as usize].increment(1);
     }
 
     /// Forgets series of revisions that no route and no request uses any more, so
     /// that a gateway that lives through many releases does not grow.
-    pub fn retire(&self, current: &crate::router::RouteTable) {
+    pub fn retire(&self, current: &RouteTable) {
         let mut all = self.series.lock();
+        let before = all.len();
         all.retain(|(deployment, revision), series| {
             let routed = current
                 .find(deployment)
                 .is_some_and(|found| found.revision == *revision);
             routed || Arc::strong_count(series) > 1
         });
+        if all.len() < before {
+            self.recorder.retain(|key| match series::pair_of(key) {
+                Some((deployment, revision)) => {
+                    all.contains_key(&(deployment.into(), revision.into()))
+                }
+                None => true,
+            });
+        }
     }
 
-    fn all_series(&self) -> Vec<Arc<Series>> {
-        self.series.lock().values().cloned().collect()
+    /// The whole exposition. What engines and upstreams know is read from `routes` now.
+    #[must_use]
+    pub fn expose(&self, routes: &RouteTable, format: Format) -> Vec<u8> {
+        let exposition = self.collect(routes);
+        match format {
+            Format::Text => exposition.into_text().into_bytes(),
+            Format::Protobuf => exposition.into_protobuf(),
+        }
+    }
+
+    /// The exposition as text.
+    #[must_use]
+    pub fn render(&self, routes: &RouteTable) -> String {
+        self.collect(routes).into_text()
+    }
+
+    fn collect(&self, routes: &RouteTable) -> Exposition {
+        let mut exposition = Exposition::default();
+        self.recorder.collect(&mut exposition);
+        engine::collect(&mut exposition, routes);
+        exposition
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }

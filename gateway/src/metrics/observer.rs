@@ -119,7 +119,7 @@ impl Observer {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             self.queue.try_send(Box::new(record))
         {
-            self.metrics.dropped_records.fetch_add(1, Relaxed);
+            self.metrics.dropped_records.increment(1);
         }
     }
 
@@ -198,7 +198,7 @@ impl Drain {
             return;
         }
         if writer.batches.try_send(std::mem::take(lines)).is_err() {
-            self.metrics.dropped_records.fetch_add(*count, Relaxed);
+            self.metrics.dropped_records.increment(*count);
         }
         *count = 0;
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use metrics::{HistogramFn as _, Label};
 use proptest::prelude::*;
+use prost::Message as _;
 use sluice_engine::request::{FinishReason, Usage};
 
+use super::exposition::{Family, Kind, Value};
 use super::histogram::Histogram;
 use super::window::{Sample, Window};
 use super::*;
@@ -73,7 +76,9 @@ fn faults_are_told_apart() {
         );
         assert!(text.contains(&line), "{text}");
     }
-    assert_eq!(series.requests(500), 2);
+    let line =
+        "sluice_requests_total{deployment=\"m\",revision=\"1\",route=\"chat\",status=\"500\"} 2";
+    assert!(text.lines().any(|each| each == line), "{text}");
 }
 
 #[test]
@@ -115,12 +120,11 @@ fn series_of_retired_revisions_are_forgotten() {
     let kept = metrics.series("m", "2");
     drop(metrics.series("m", "1"));
     metrics.retire(&RouteTable::default());
-    let left: Vec<_> = metrics
-        .all_series()
-        .iter()
-        .map(|series| series.revision.clone())
-        .collect();
-    assert_eq!(left, ["2".into()]);
+    let text = metrics.render(&RouteTable::default());
+    assert!(text.contains(r#"revision="2""#), "{text}");
+    assert!(!text.contains(r#"revision="1""#), "{text}");
+    // What belongs to no revision stays.
+    assert!(text.contains("sluice_shed_total{"), "{text}");
     drop(kept);
 }
 
@@ -192,15 +196,149 @@ proptest! {
 
     #[test]
     fn a_histogram_counts_each_value_once(values in proptest::collection::vec(0_u64..2_000_000_000, 0..200)) {
-        let histogram = Histogram::new(&Buckets::seconds(&[0.1, 0.5, 1.0]));
+        let histogram = Arc::new(Histogram::new(&Buckets::seconds(&[0.1, 0.5, 1.0], 7)));
         for value in &values {
-            histogram.record(*value);
+            histogram.record(*value as f64 / 1e9);
         }
-        prop_assert_eq!(histogram.count(), values.len() as u64);
+        let count = values.len() as u64;
+        prop_assert_eq!(histogram.cumulative().last(), Some(count));
+        prop_assert_eq!(histogram.native().count, count);
+        let family = Family {
+            kind: Kind::Histogram,
+            help: "Help.".to_owned(),
+            series: vec![(vec![Label::new("a", "1")], Value::Histogram(histogram))],
+        };
         let mut text = String::new();
-        histogram.render(&mut text, "h", "a=\"1\"");
+        text::write(&mut text, "h", &family);
         let within = values.iter().filter(|value| **value <= 500_000_000).count();
         let line = format!("h_bucket{{a=\"1\",le=\"0.5\"}} {within}");
         prop_assert!(text.contains(&line), "{text}");
     }
+
+    /// Read as Prometheus reads it, each value lies in a bucket whose bounds are within 0.55 %.
+    #[test]
+    fn native_buckets_hold_their_values(
+        mut values in proptest::collection::vec((-16.6_f64..9.3).prop_map(f64::exp2), 1..100),
+    ) {
+        let histogram = Histogram::new(&Buckets::seconds(&[1.0], 7));
+        for value in &values {
+            histogram.record(*value);
+        }
+        values.sort_by(f64::total_cmp);
+        let uppers = uppers(&histogram.native());
+        prop_assert_eq!(uppers.len(), values.len());
+        for (value, upper) in values.iter().zip(uppers) {
+            let rounding = 1e-12;
+            prop_assert!(*value <= upper * (1.0 + rounding), "{value} in {upper}");
+            prop_assert!(upper <= *value * (1.0055 + rounding), "{value} in {upper}");
+        }
+    }
+}
+
+/// The upper bound of each value's bucket, ascending, at schema 7.
+fn uppers(native: &super::native::Snapshot) -> Vec<f64> {
+    let (mut index, mut count, mut uppers) = (0, 0, Vec::new());
+    let mut deltas = native.deltas.iter();
+    for (offset, length) in &native.spans {
+        index += offset;
+        for _ in 0..*length {
+            count += deltas.next().unwrap();
+            let upper = (f64::from(index) / 128.0).exp2();
+            uppers.extend(std::iter::repeat_n(upper, usize::try_from(count).unwrap()));
+            index += 1;
+        }
+    }
+    assert_eq!(deltas.next(), None);
+    uppers
+}
+
+#[test]
+fn powers_of_two_are_upper_bounds_of_native_buckets() {
+    let histogram = Histogram::new(&Buckets::counts(&[1.0], 7));
+    for value in [0.0, 1.0, 1.000_001, 2.0, f64::INFINITY, f64::NAN] {
+        histogram.record(value);
+    }
+    let native = histogram.native();
+    assert_eq!((native.count, native.zero), (5, 1));
+    // Buckets 0 and 1 at 1, 128 at 2, and the last at 2²⁰.
+    assert_eq!(native.spans, [(0, 2), (126, 1), (20 * 128 - 129, 1)]);
+    assert_eq!(native.deltas, [1, 0, 0, 0]);
+}
+
+#[test]
+fn protobuf_holds_native_and_classic_buckets() {
+    let metrics = Metrics::new(&MetricsConfig::default());
+    let series = metrics.series("m", "1");
+    record(&series, 200, None, &Outcome::new(Instant::now()));
+    let bytes = metrics.expose(&RouteTable::default(), Format::Protobuf);
+    let mut rest = &bytes[..];
+    let mut found = None;
+    while !rest.is_empty() {
+        let family = protobuf::MetricFamily::decode_length_delimited(&mut rest).unwrap();
+        if family.name == "sluice_request_duration_seconds" {
+            found = family.metric.into_iter().next().unwrap().histogram;
+        }
+    }
+    let histogram = found.unwrap();
+    assert_eq!(
+        (histogram.sample_count, histogram.sample_sum),
+        (Some(1), Some(0.3))
+    );
+    assert_eq!((histogram.schema, histogram.zero_count), (Some(7), Some(0)));
+    assert_eq!(histogram.positive_delta, [1]);
+    assert_eq!(
+        histogram.bucket.len(),
+        MetricsConfig::default().buckets.len()
+    );
+}
+
+#[test]
+fn the_format_follows_accept() {
+    const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let negotiate = |accept: &str| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::ACCEPT, accept.parse().unwrap());
+        Format::negotiate(&headers)
+    };
+    assert_eq!(Format::negotiate(&http::HeaderMap::new()), Format::Text);
+    assert_eq!(negotiate("*/*"), Format::Text);
+    // What Prometheus sends with and without native histograms.
+    let text =
+        "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    assert_eq!(negotiate(text), Format::Text);
+    assert_eq!(negotiate(&format!("{PROTOBUF},{text}")), Format::Protobuf);
+    assert_eq!(negotiate(&format!("{PROTOBUF};q=0.3,{text}")), Format::Text);
+    assert_eq!(negotiate(&format!("{PROTOBUF};q=0")), Format::Text);
+    assert_eq!(negotiate("application/vnd.google.protobuf"), Format::Text);
+}
+
+/// The exporter of the same authors, given the same samples, says the same.
+#[test]
+fn text_is_that_of_the_exporter_crate() {
+    let config = MetricsConfig::default();
+    let metrics = Metrics::new(&config);
+    let peer = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .set_buckets(&config.buckets)
+        .unwrap()
+        .build_recorder();
+    let handle = peer.handle();
+    for series in [
+        metrics.series("m", "1"),
+        Arc::new(Series::new(Arc::new(peer), "m", "1")),
+    ] {
+        for (status, fault) in [(200, None), (429, Some(Fault::Client))] {
+            record(&series, status, fault, &Outcome::new(Instant::now()));
+        }
+    }
+    let lines = |text: &str| -> std::collections::BTreeSet<String> {
+        text.lines()
+            .filter(|line| line.contains("sluice_request"))
+            // Those of requests without a deployment, and the time this test took.
+            .filter(|line| !line.contains(r#"deployment="""#) && !line.contains("overhead"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let ours = lines(&metrics.render(&RouteTable::default()));
+    assert!(ours.len() > config.buckets.len());
+    assert_eq!(ours, lines(&handle.render()));
 }

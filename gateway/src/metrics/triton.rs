@@ -1,12 +1,13 @@
 //! Triton's series for tensor models, under Triton's names and labels, so that its
 //! boards work unchanged (mean batch = count / exec_count).
 
-use std::fmt::Write as _;
+use std::sync::Arc;
 
-use sluice_engine::tensor::{FailureReason, TensorModel, TensorStats};
+use metrics::Label;
+use sluice_engine::tensor::{FailureReason, TensorStats};
 
-use super::render::header;
-use super::series::escape;
+use super::exposition::{Exposition, Kind, Value};
+use super::series::with;
 use crate::router::{LocalModel, RouteTable, Target};
 
 /// A counter's name, help and value.
@@ -55,51 +56,41 @@ const FAMILIES: [Family; 8] = [
     ),
 ];
 
-/// Appends the families of all tensor models; nothing when there is none.
-pub(super) fn render(out: &mut String, routes: &RouteTable) {
-    let models: Vec<(String, &TensorModel)> = routes
-        .deployments()
-        .iter()
-        .filter_map(|deployment| match &deployment.target {
-            Target::Local(LocalModel::Tensor(model)) => Some((
-                format!(
-                    "model=\"{}\",version=\"{}\",{}",
-                    escape(&deployment.name),
-                    escape(&deployment.revision),
-                    deployment.series.labels
-                ),
-                model,
-            )),
-            _ => None,
-        })
-        .collect();
-    if models.is_empty() {
-        return;
+/// Adds the families of all tensor models; nothing when there is none.
+pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
+    const FAILURES: &str = "nv_inference_request_failure";
+    const PENDING: &str = "nv_inference_pending_request_count";
+    for (name, help, _) in FAMILIES {
+        into.declare(name, Kind::Counter, help);
     }
-    for (name, help, value) in FAMILIES {
-        header(out, name, "counter", help);
-        for (labels, model) in &models {
-            _ = writeln!(out, "{name}{{{labels}}} {}", value(model.stats()));
-        }
-    }
-    let (name, help) = (
-        "nv_inference_request_failure",
+    into.declare(
+        FAILURES,
+        Kind::Counter,
         "Tensor requests refused or failed.",
     );
-    header(out, name, "counter", help);
-    for (labels, model) in &models {
-        for reason in FailureReason::ALL {
-            let count = model.stats().failures(reason);
-            _ = writeln!(
-                out,
-                "{name}{{{labels},reason=\"{}\"}} {count}",
-                reason.as_str()
-            );
+    into.declare(
+        PENDING,
+        Kind::Gauge,
+        "Tensor requests waiting to be started.",
+    );
+    for deployment in routes.deployments() {
+        let Target::Local(LocalModel::Tensor(model)) = &deployment.target else {
+            continue;
+        };
+        let mut labels = vec![
+            Label::new("model", Arc::clone(&deployment.name)),
+            Label::new("version", Arc::clone(&deployment.revision)),
+        ];
+        labels.extend_from_slice(&deployment.series.labels);
+        let stats = model.stats();
+        for (name, _, value) in FAMILIES {
+            into.push(name, labels.clone(), Value::Number(value(stats) as f64));
         }
-    }
-    let name = "nv_inference_pending_request_count";
-    header(out, name, "gauge", "Tensor requests waiting to be started.");
-    for (labels, model) in &models {
-        _ = writeln!(out, "{name}{{{labels}}} {}", model.waiting());
+        for reason in FailureReason::ALL {
+            let labels = with(&labels, Label::new("reason", reason.as_str()));
+            let count = stats.failures(reason) as f64;
+            into.push(FAILURES, labels, Value::Number(count));
+        }
+        into.push(PENDING, labels, Value::Number(model.waiting() as f64));
     }
 }

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use tower::{ServiceBuilder, service_fn};
 
 use crate::error::ApiError;
-use crate::metrics::{CONTENT_TYPE, Shed};
+use crate::metrics::{Format, Shed};
 use crate::{Body, Gateway, api, full};
 use around::Around;
 pub use around::Inner;
@@ -67,8 +67,9 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response
             ApiError::method_not_allowed(request.method(), path, "GET, HEAD").into_response()
         }
         Route::Metrics => {
-            let text = gateway.metrics().render(&gateway.routes());
-            with_type(full(text), CONTENT_TYPE)
+            let format = Format::negotiate(request.headers());
+            let exposition = gateway.metrics().expose(&gateway.routes(), format);
+            with_type(full(exposition), format.content_type())
         }
         Route::Stats => {
             let stats = gateway
