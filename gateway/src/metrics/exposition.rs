@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use metrics::Label;
 use std::sync::Arc;
 
-use super::histogram::Histogram;
+use super::histogram::{Buckets, Snapshot};
 use super::{protobuf, text};
 
 /// How a family is to be read.
@@ -21,7 +21,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) enum Value {
     Number(f64),
-    Histogram(Arc<Histogram>),
+    Histogram(Arc<Buckets>, Snapshot),
 }
 
 #[derive(Debug)]

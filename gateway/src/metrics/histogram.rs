@@ -1,9 +1,12 @@
-//! A histogram that counts as it records: fixed (classic) buckets for the text format
-//! and exponential ones for scrapers that take native histograms. Atomics only, nothing
-//! to drain, the same memory whether it is scraped or not.
+//! A histogram that counts as it records, for the text format's fixed (classic) buckets and
+//! for native ones alike. Atomics only, nothing to drain, the same memory whether it is
+//! scraped or not.
+//!
+//! A value is counted once, in its exponential bucket. Only where a classic bound cuts such
+//! a bucket is it also counted which of its values lie below, so that both kinds are exact.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::HistogramFn;
 
@@ -18,9 +21,13 @@ pub(super) struct Buckets {
     pub(super) uppers: Box<[f64]>,
     /// The same as the text format shows them.
     pub(super) labels: Box<[String]>,
-    /// Ticks, the grain in which sums are kept, in one base unit.
+    /// Ticks, the grain in which sums are kept and bounds compared, in one base unit.
     ticks: f64,
     pub(super) schema: Schema,
+    /// Of each bound, the place of its exponential bucket.
+    places: Box<[usize]>,
+    /// By place, whether a bound lies in that bucket.
+    cut: Box<[bool]>,
 }
 
 impl Buckets {
@@ -35,64 +42,99 @@ impl Buckets {
     }
 
     fn new(bounds: &[f64], ticks: f64, schema: u8) -> Arc<Self> {
+        let schema = Schema::new(schema);
+        let places: Box<[usize]> = bounds.iter().map(|bound| schema.place(*bound)).collect();
+        let mut cut = vec![false; schema.places()].into_boxed_slice();
+        for place in &places {
+            cut[*place] = true;
+        }
         Arc::new(Self {
-            bounds: bounds
-                .iter()
-                .map(|bound| (bound * ticks).round() as u64)
-                .collect(),
+            bounds: bounds.iter().map(|bound| round(bound * ticks)).collect(),
             uppers: bounds.into(),
             labels: bounds.iter().map(f64::to_string).collect(),
             ticks,
-            schema: Schema::new(schema),
+            schema,
+            places,
+            cut,
         })
+    }
+
+    /// The bound that a value in a cut bucket lies below, if it lies in the same bucket.
+    fn bound_in(&self, place: usize, ticks: u64) -> Option<usize> {
+        let bound = self.bounds.partition_point(|bound| *bound < ticks);
+        (self.places.get(bound) == Some(&place)).then_some(bound)
     }
 }
 
-/// Counts of what was recorded, by bucket.
+/// To the nearest; without a call into the maths library, which `f64::round` is.
+fn round(value: f64) -> u64 {
+    (value + 0.5) as u64
+}
+
+/// Counts of what was recorded.
 #[derive(Debug)]
 pub(super) struct Histogram {
     pub(super) buckets: Arc<Buckets>,
-    /// One more than there are bounds: the last counts what exceeds them all.
-    classic: Box<[AtomicU64]>,
     native: Exponential,
+    /// By bound: of the values in its exponential bucket those up to it, less those up to
+    /// the bound before.
+    below: Box<[AtomicU64]>,
     /// In ticks.
     sum: AtomicU64,
+}
+
+/// What a histogram held at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// Values up to each bound.
+    pub(super) cumulative: Vec<u64>,
+    /// The exponential buckets, and how many values there are.
+    pub(super) native: native::Snapshot,
+    /// Of all values, in the base unit.
+    pub(super) sum: f64,
 }
 
 impl Histogram {
     /// An empty one.
     pub(super) fn new(buckets: &Arc<Buckets>) -> Self {
         Self {
-            classic: (0..=buckets.bounds.len())
-                .map(|_| AtomicU64::new(0))
-                .collect(),
             native: Exponential::new(),
+            below: buckets.bounds.iter().map(|_| AtomicU64::new(0)).collect(),
             buckets: Arc::clone(buckets),
             sum: AtomicU64::new(0),
         }
     }
 
-    /// Whether nothing was recorded yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.classic.iter().all(|count| count.load(Relaxed) == 0)
-    }
-
-    /// Values up to each bound, and last of all values.
-    pub(super) fn cumulative(&self) -> impl Iterator<Item = u64> {
-        self.classic.iter().scan(0, |sum, count| {
-            *sum += count.load(Relaxed);
-            Some(*sum)
+    /// What it holds; nothing if nothing was recorded yet.
+    pub(super) fn snapshot(&self) -> Option<Snapshot> {
+        // Before the buckets, so that no bucket seems to hold less than its part.
+        let below: Vec<u64> = self
+            .below
+            .iter()
+            .map(|count| count.load(Ordering::Acquire))
+            .collect();
+        let counts = self.native.counts(&self.buckets.schema);
+        if counts.is_empty() {
+            return None;
+        }
+        let (mut left, mut full, mut part) = (counts.iter().peekable(), 0, 0);
+        let mut cut = None;
+        let mut cumulative = Vec::with_capacity(below.len());
+        for (place, below) in self.buckets.places.iter().zip(below) {
+            while let Some((_, count)) = left.next_if(|(other, _)| other < place) {
+                full += count;
+            }
+            if cut != Some(place) {
+                (cut, part) = (Some(place), 0);
+            }
+            part += below;
+            cumulative.push(full + part);
+        }
+        Some(Snapshot {
+            cumulative,
+            native: native::Snapshot::new(&self.buckets.schema, &counts),
+            sum: self.sum.load(Ordering::Relaxed) as f64 / self.buckets.ticks,
         })
-    }
-
-    /// The exponential buckets.
-    pub(super) fn native(&self) -> native::Snapshot {
-        self.native.snapshot(&self.buckets.schema)
-    }
-
-    /// Of all values, in the base unit.
-    pub(super) fn sum(&self) -> f64 {
-        self.sum.load(Relaxed) as f64 / self.buckets.ticks
     }
 }
 
@@ -102,10 +144,15 @@ impl HistogramFn for Histogram {
         if value.is_nan() {
             return;
         }
-        let ticks = (value * self.buckets.ticks).round() as u64;
-        let bucket = self.buckets.bounds.partition_point(|bound| *bound < ticks);
-        self.classic[bucket].fetch_add(1, Relaxed);
-        self.sum.fetch_add(ticks, Relaxed);
-        self.native.record(&self.buckets.schema, value);
+        let buckets = &*self.buckets;
+        let ticks = round(value * buckets.ticks);
+        let place = buckets.schema.place(value);
+        self.native.add(&buckets.schema, place);
+        self.sum.fetch_add(ticks, Ordering::Relaxed);
+        if buckets.cut[place]
+            && let Some(bound) = buckets.bound_in(place, ticks)
+        {
+            self.below[bound].fetch_add(1, Ordering::Release);
+        }
     }
 }

@@ -25,19 +25,27 @@ pub(super) const ZERO_THRESHOLD: f64 = 1.0 / (1 << -LOWEST) as f64;
 #[derive(Debug)]
 pub(super) struct Schema {
     number: u8,
-    /// Upper bounds (inclusive) of the buckets from 1 to below 2.
+    /// Upper bounds (inclusive) of the buckets from 1 to below 2, and 2.
     bounds: Box<[f64]>,
+    /// Bounds below each of the 2ˢ⁺¹ equal slices from 1 to 2; none holds two bounds.
+    below: Box<[u16]>,
 }
 
 impl Schema {
     /// The buckets of Prometheus' schema `number`, 0 to 8.
     pub(super) fn new(number: u8) -> Self {
         let per_octave = 1_u32 << number;
+        let bounds: Box<[f64]> = (0..=per_octave)
+            .map(|step| (f64::from(step) / f64::from(per_octave)).exp2())
+            .collect();
+        let slices = 2 * per_octave;
         Self {
             number,
-            bounds: (0..per_octave)
-                .map(|step| (f64::from(step) / f64::from(per_octave)).exp2())
+            below: (0..slices)
+                .map(|slice| 1.0 + f64::from(slice) / f64::from(slices))
+                .map(|start| bounds.partition_point(|bound| *bound < start) as u16)
                 .collect(),
+            bounds,
         }
     }
 
@@ -46,21 +54,32 @@ impl Schema {
         self.number
     }
 
+    /// All buckets, the zero bucket first.
+    pub(super) fn places(&self) -> usize {
+        (OCTAVES << self.number) + 1
+    }
+
+    /// The place of a value's bucket among all; 0 is the zero bucket.
+    pub(super) fn place(&self, value: f64) -> usize {
+        if value <= ZERO_THRESHOLD {
+            return 0;
+        }
+        let place = self.index(value) - (LOWEST << self.number);
+        (place as usize).min(OCTAVES << self.number)
+    }
+
     /// The bucket of a positive, normal number: `i` where 2^((i−1)/2ˢ) < value ≤ 2^(i/2ˢ).
     fn index(&self, value: f64) -> i32 {
         const MANTISSA: u32 = f64::MANTISSA_DIGITS - 1;
         let bits = value.to_bits();
         let exponent = (bits >> MANTISSA) as i32 - (f64::MAX_EXP - 1);
+        let mantissa = bits & ((1 << MANTISSA) - 1);
         // The same number between 1 and 2.
-        let fraction =
-            f64::from_bits(bits & ((1 << MANTISSA) - 1) | ((f64::MAX_EXP as u64 - 1) << MANTISSA));
-        let step = self.bounds.partition_point(|bound| *bound < fraction);
+        let fraction = f64::from_bits(mantissa | ((f64::MAX_EXP as u64 - 1) << MANTISSA));
+        let slice = mantissa >> (MANTISSA - u32::from(self.number) - 1);
+        let below = usize::from(self.below[slice as usize]);
+        let step = below + usize::from(self.bounds[below] < fraction);
         (exponent << self.number) + step as i32
-    }
-
-    /// The bucket right of the zero bucket.
-    fn first(&self) -> i32 {
-        (LOWEST << self.number) + 1
     }
 }
 
@@ -71,7 +90,7 @@ pub(super) struct Exponential {
     octaves: [OnceLock<Box<[AtomicU64]>>; OCTAVES],
 }
 
-/// What [`Exponential`] held at one moment, as Prometheus wants it sent.
+/// What [`Exponential`] held, as Prometheus wants it sent.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Snapshot {
     /// All values.
@@ -92,30 +111,48 @@ impl Exponential {
         }
     }
 
-    pub(super) fn record(&self, schema: &Schema, value: f64) {
-        if value <= ZERO_THRESHOLD {
+    /// Counts a value whose place is known.
+    pub(super) fn add(&self, schema: &Schema, place: usize) {
+        let Some(place) = place.checked_sub(1) else {
             self.zero.fetch_add(1, Relaxed);
             return;
-        }
-        let last = (OCTAVES << schema.number) - 1;
-        let place = ((schema.index(value) - schema.first()) as usize).min(last);
-        let width = schema.bounds.len();
-        let octave = self.octaves[place / width]
+        };
+        let width = 1_usize << schema.number;
+        let octave = self.octaves[place >> schema.number]
             .get_or_init(|| (0..width).map(|_| AtomicU64::new(0)).collect());
-        octave[place % width].fetch_add(1, Relaxed);
+        octave[place & (width - 1)].fetch_add(1, Relaxed);
     }
 
-    pub(super) fn snapshot(&self, schema: &Schema) -> Snapshot {
-        let zero = self.zero.load(Relaxed);
-        let mut taken = Snapshot {
-            count: zero,
-            zero,
-            ..Snapshot::default()
-        };
+    /// Each place that holds something, with its count, ascending.
+    pub(super) fn counts(&self, schema: &Schema) -> Vec<(usize, u64)> {
+        let number = schema.number;
+        let octaves = self
+            .octaves
+            .iter()
+            .enumerate()
+            .filter_map(|(octave, counts)| Some((1 + (octave << number), counts.get()?)));
+        let cells = octaves.flat_map(|(first, counts)| (first..).zip(counts));
+        [(0, &self.zero)]
+            .into_iter()
+            .chain(cells)
+            .map(|(place, count)| (place, count.load(Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+impl Snapshot {
+    /// Lays out what [`Exponential::counts`] gave.
+    pub(super) fn new(schema: &Schema, counts: &[(usize, u64)]) -> Self {
+        let mut taken = Self::default();
         let (mut next, mut previous) = (0, 0);
-        for (place, count) in self.filled(schema) {
+        for (place, count) in counts {
             taken.count += count;
-            let index = schema.first() + place as i32;
+            if *place == 0 {
+                taken.zero = *count;
+                continue;
+            }
+            let index = *place as i32 + (LOWEST << schema.number);
             let gap = index - next;
             match taken.spans.last_mut() {
                 Some((_, length)) if gap <= GAP => {
@@ -127,26 +164,9 @@ impl Exponential {
                 }
                 _ => taken.spans.push((gap, 1)),
             }
-            taken.deltas.push(count as i64 - previous);
-            (next, previous) = (index + 1, count as i64);
+            taken.deltas.push(*count as i64 - previous);
+            (next, previous) = (index + 1, *count as i64);
         }
         taken
-    }
-
-    /// Buckets that hold something, counted from the first.
-    fn filled(&self, schema: &Schema) -> impl Iterator<Item = (usize, u64)> {
-        let width = schema.bounds.len();
-        self.octaves
-            .iter()
-            .enumerate()
-            .filter_map(|(octave, counts)| Some((octave, counts.get()?)))
-            .flat_map(move |(octave, counts)| {
-                let first = octave * width;
-                counts
-                    .iter()
-                    .enumerate()
-                    .map(move |(step, count)| (first + step, count.load(Relaxed)))
-            })
-            .filter(|(_, count)| *count > 0)
     }
 }

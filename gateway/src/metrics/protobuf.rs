@@ -7,7 +7,7 @@ use metrics::Label;
 use prost::Message;
 
 use super::exposition::{Family, Kind, Value};
-use super::histogram::Histogram;
+use super::histogram::{Buckets, Snapshot};
 use super::native::ZERO_THRESHOLD;
 
 #[derive(Message)]
@@ -125,7 +125,7 @@ fn metric(kind: MetricType, labels: &[Label], value: &Value) -> Metric {
         ..Metric::default()
     };
     match value {
-        Value::Histogram(held) => metric.histogram = Some(histogram(held)),
+        Value::Histogram(buckets, held) => metric.histogram = Some(histogram(buckets, held)),
         Value::Number(value) => {
             let number = Some(Number {
                 value: Some(*value),
@@ -139,33 +139,32 @@ fn metric(kind: MetricType, labels: &[Label], value: &Value) -> Metric {
     metric
 }
 
-fn histogram(held: &Histogram) -> HistogramMessage {
-    let native = held.native();
-    // Requests go on while this reads: the classic buckets are cut to the count of the
-    // native ones, which scrapers check against it.
+fn histogram(buckets: &Buckets, held: &Snapshot) -> HistogramMessage {
+    let native = &held.native;
     let bucket = held
-        .cumulative()
-        .zip(&held.buckets.uppers)
+        .cumulative
+        .iter()
+        .zip(&buckets.uppers)
         .map(|(count, upper)| Bucket {
-            cumulative_count: Some(count.min(native.count)),
+            cumulative_count: Some(*count),
             upper_bound: Some(*upper),
         })
         .collect();
     HistogramMessage {
         sample_count: Some(native.count),
-        sample_sum: Some(held.sum()),
+        sample_sum: Some(held.sum),
         bucket,
-        schema: Some(held.buckets.schema.number().into()),
+        schema: Some(buckets.schema.number().into()),
         zero_threshold: Some(ZERO_THRESHOLD),
         zero_count: Some(native.zero),
         positive_span: native
             .spans
-            .into_iter()
+            .iter()
             .map(|(offset, length)| BucketSpan {
-                offset: Some(offset),
-                length: Some(length),
+                offset: Some(*offset),
+                length: Some(*length),
             })
             .collect(),
-        positive_delta: native.deltas,
+        positive_delta: native.deltas.clone(),
     }
 }

@@ -72,8 +72,8 @@ impl Series {
             add(key, Value::Number(f64::from_bits(bits.load(Relaxed))));
         });
         self.registry.visit_histograms(|key, histogram| {
-            if !histogram.is_empty() {
-                add(key, Value::Histogram(Arc::clone(histogram)));
+            if let Some(held) = histogram.snapshot() {
+                add(key, Value::Histogram(Arc::clone(&histogram.buckets), held));
             }
         });
     }

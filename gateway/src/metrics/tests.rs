@@ -195,24 +195,45 @@ proptest! {
     }
 
     #[test]
-    fn a_histogram_counts_each_value_once(values in proptest::collection::vec(0_u64..2_000_000_000, 0..200)) {
-        let histogram = Arc::new(Histogram::new(&Buckets::seconds(&[0.1, 0.5, 1.0], 7)));
+    fn a_histogram_counts_each_value_once(values in proptest::collection::vec(0_u64..2_000_000_000, 1..200)) {
+        let buckets = Buckets::seconds(&[0.1, 0.5, 1.0], 7);
+        let histogram = Histogram::new(&buckets);
         for value in &values {
             histogram.record(*value as f64 / 1e9);
         }
         let count = values.len() as u64;
-        prop_assert_eq!(histogram.cumulative().last(), Some(count));
-        prop_assert_eq!(histogram.native().count, count);
+        let held = histogram.snapshot().unwrap();
+        prop_assert_eq!(held.native.count, count);
         let family = Family {
             kind: Kind::Histogram,
             help: "Help.".to_owned(),
-            series: vec![(vec![Label::new("a", "1")], Value::Histogram(histogram))],
+            series: vec![(vec![Label::new("a", "1")], Value::Histogram(buckets, held))],
         };
         let mut text = String::new();
         text::write(&mut text, "h", &family);
         let within = values.iter().filter(|value| **value <= 500_000_000).count();
         let line = format!("h_bucket{{a=\"1\",le=\"0.5\"}} {within}");
         prop_assert!(text.contains(&line), "{text}");
+    }
+
+    /// Whatever the resolution, and however many bounds share an exponential bucket.
+    #[test]
+    fn classic_buckets_are_exact(
+        schema in 0_u8..=8,
+        mut bounds in proptest::collection::btree_set(0_u64..300, 1..20),
+        values in proptest::collection::vec(0_u64..300, 1..200),
+    ) {
+        bounds.insert(1);
+        let uppers: Vec<f64> = bounds.iter().map(|bound| *bound as f64).collect();
+        let histogram = Histogram::new(&Buckets::counts(&uppers, schema));
+        for value in &values {
+            histogram.record(*value as f64);
+        }
+        let held = histogram.snapshot().unwrap();
+        for (bound, found) in bounds.iter().zip(held.cumulative) {
+            let within = values.iter().filter(|value| *value <= bound).count();
+            prop_assert_eq!(found, within as u64, "{}", bound);
+        }
     }
 
     /// Read as Prometheus reads it, each value lies in a bucket whose bounds are within 0.55 %.
@@ -225,7 +246,7 @@ proptest! {
             histogram.record(*value);
         }
         values.sort_by(f64::total_cmp);
-        let uppers = uppers(&histogram.native());
+        let uppers = uppers(&histogram.snapshot().unwrap().native);
         prop_assert_eq!(uppers.len(), values.len());
         for (value, upper) in values.iter().zip(uppers) {
             let rounding = 1e-12;
@@ -258,7 +279,7 @@ fn powers_of_two_are_upper_bounds_of_native_buckets() {
     for value in [0.0, 1.0, 1.000_001, 2.0, f64::INFINITY, f64::NAN] {
         histogram.record(value);
     }
-    let native = histogram.native();
+    let native = histogram.snapshot().unwrap().native;
     assert_eq!((native.count, native.zero), (5, 1));
     // Buckets 0 and 1 at 1, 128 at 2, and the last at 2²⁰.
     assert_eq!(native.spans, [(0, 2), (126, 1), (20 * 128 - 129, 1)]);

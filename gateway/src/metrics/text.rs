@@ -6,7 +6,7 @@ use metrics::Label;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
 
 use super::exposition::{Family, Kind, Value};
-use super::histogram::Histogram;
+use super::histogram::Snapshot;
 
 /// Appends a family.
 pub(super) fn write(out: &mut String, name: &str, family: &Family) {
@@ -22,29 +22,29 @@ pub(super) fn write(out: &mut String, name: &str, family: &Family) {
         match value {
             Value::Number(value) if labels.is_empty() => _ = writeln!(out, "{name} {value}"),
             Value::Number(value) => _ = writeln!(out, "{name}{{{labels}}} {value}"),
-            Value::Histogram(histogram) => buckets(out, name, &labels, histogram),
+            Value::Histogram(shape, held) => buckets(out, name, &labels, &shape.labels, held),
         }
     }
 }
 
 /// The `_bucket`, `_sum` and `_count` lines of one histogram. Most of an answer is made
 /// of these, so their parts are copied rather than formatted.
-fn buckets(out: &mut String, name: &str, labels: &str, histogram: &Histogram) {
+fn buckets(out: &mut String, name: &str, labels: &str, bounds: &[String], held: &Snapshot) {
     let comma = if labels.is_empty() { "" } else { "," };
     let start = format!("{name}_bucket{{{labels}{comma}le=\"");
+    let count = held.native.count;
+    let cumulative = held.cumulative.iter().chain([&count]);
     let infinity = ["+Inf".to_owned()];
-    let bounds = histogram.buckets.labels.iter().chain(&infinity);
-    let (mut count, mut digits) = (0, String::from("0"));
-    for (cumulative, bound) in histogram.cumulative().zip(bounds) {
-        if cumulative != count {
-            (count, digits) = (cumulative, cumulative.to_string());
+    let (mut shown, mut digits) = (0, String::from("0"));
+    for (cumulative, bound) in cumulative.zip(bounds.iter().chain(&infinity)) {
+        if *cumulative != shown {
+            (shown, digits) = (*cumulative, cumulative.to_string());
         }
         for part in [&start, bound, "\"} ", &digits, "\n"] {
             out.push_str(part);
         }
     }
-    // The count is that of the last bucket, so the two never disagree.
-    let sum = histogram.sum();
+    let sum = held.sum;
     _ = writeln!(
         out,
         "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}"
