@@ -46,7 +46,13 @@ python_tests() {
 	fi
 	use_tensorflow_venv
 	export SLUICE_TENSORFLOW_PYTHON=$VENV/bin/python
-	use_prometheus || say "Prometheus is not to be had: skipping the tests that scrape with it"
+	if use_prometheus; then
+		export SLUICE_TEST_REQUIRE_PROMETHEUS=1
+	elif [ "$(id -u)" = 0 ]; then
+		die "Prometheus is needed for the tests; run: apt-get install prometheus"
+	else
+		say "Prometheus is not installed and this user cannot fetch it: skipping the tests that scrape with it"
+	fi
 	use_test_venv
 	"$VENV/bin/python" -m pytest -q "${without[@]}" tests/python pipelines
 }

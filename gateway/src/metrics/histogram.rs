@@ -138,6 +138,16 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// Counts a value whose exponential bucket is cut by a bound. Few are.
+    #[inline(never)]
+    fn add_below(&self, place: usize, ticks: u64) {
+        if let Some(bound) = self.buckets.bound_in(place, ticks) {
+            self.below[bound].fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
 impl HistogramFn for Histogram {
     /// Records a value in the base unit. What is not a number is left out.
     fn record(&self, value: f64) {
@@ -149,10 +159,8 @@ impl HistogramFn for Histogram {
         let place = buckets.schema.place(value);
         self.native.add(&buckets.schema, place);
         self.sum.fetch_add(ticks, Ordering::Relaxed);
-        if buckets.cut[place]
-            && let Some(bound) = buckets.bound_in(place, ticks)
-        {
-            self.below[bound].fetch_add(1, Ordering::Release);
+        if buckets.cut[place] {
+            self.add_below(place, ticks);
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct Metrics {
     /// Requests that never reached a deployment (bad key, unknown model, health).
     unrouted: Arc<Series>,
     shed: [Counter; Shed::ALL.len()],
+    /// Held by the scrape that is being answered.
+    pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
     pub(crate) dropped_records: Counter,
 }
@@ -101,6 +103,7 @@ impl Metrics {
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
             shed,
+            scraping: Arc::default(),
             dropped_records: ours.counter(
                 "sluice_log_dropped_total",
                 "Requests that could not be logged.",

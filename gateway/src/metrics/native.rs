@@ -112,15 +112,18 @@ impl Exponential {
     }
 
     /// Counts a value whose place is known.
+    #[inline]
     pub(super) fn add(&self, schema: &Schema, place: usize) {
         let Some(place) = place.checked_sub(1) else {
             self.zero.fetch_add(1, Relaxed);
             return;
         };
-        let width = 1_usize << schema.number;
-        let octave = self.octaves[place >> schema.number]
-            .get_or_init(|| (0..width).map(|_| AtomicU64::new(0)).collect());
-        octave[place & (width - 1)].fetch_add(1, Relaxed);
+        let octave = &self.octaves[place >> schema.number];
+        let within = place & ((1 << schema.number) - 1);
+        match octave.get() {
+            Some(counts) => counts[within].fetch_add(1, Relaxed),
+            None => first(octave, schema)[within].fetch_add(1, Relaxed),
+        };
     }
 
     /// Each place that holds something, with its count, ascending.
@@ -139,6 +142,14 @@ impl Exponential {
             .filter(|(_, count)| *count > 0)
             .collect()
     }
+}
+
+/// Makes an octave's counts. Apart and never inlined: with it in line, every record would save
+/// the registers that only this needs.
+#[cold]
+#[inline(never)]
+fn first<'a>(octave: &'a OnceLock<Box<[AtomicU64]>>, schema: &Schema) -> &'a [AtomicU64] {
+    octave.get_or_init(|| (0..1 << schema.number).map(|_| AtomicU64::new(0)).collect())
 }
 
 impl Snapshot {

@@ -3,20 +3,19 @@
 use std::fmt::Write as _;
 
 use metrics::Label;
-use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
 
 use super::exposition::{Family, Kind, Value};
 use super::histogram::Snapshot;
 
 /// Appends a family.
 pub(super) fn write(out: &mut String, name: &str, family: &Family) {
-    write_help_line(out, name, None, None, &family.help);
     let kind = match family.kind {
         Kind::Counter => "counter",
         Kind::Gauge => "gauge",
         Kind::Histogram => "histogram",
     };
-    write_type_line(out, name, None, None, kind);
+    // Our own words, in which nothing needs escaping.
+    _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
     for (labels, value) in &family.series {
         let labels = join(labels);
         match value {

@@ -68,8 +68,7 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response
         }
         Route::Metrics => {
             let format = Format::negotiate(request.headers());
-            let exposition = gateway.metrics().expose(&gateway.routes(), format);
-            with_type(full(exposition), format.content_type())
+            scrape(gateway, format).await
         }
         Route::Stats => {
             let stats = gateway
@@ -84,6 +83,22 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response
                 noted.metrics().shed(Shed::Queue);
             }
             response
+        }
+    }
+}
+
+/// Beside the runtime's workers, which must not stand still for the milliseconds that hundreds of
+/// deployments take, and one at a time, since an answer is megabytes.
+async fn scrape(gateway: Arc<Gateway>, format: Format) -> Response<Body> {
+    let turn = Arc::clone(&gateway.metrics().scraping).lock_owned().await;
+    let exposition = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        gateway.metrics().expose(&gateway.routes(), format)
+    });
+    match exposition.await {
+        Ok(exposition) => with_type(full(exposition), format.content_type()),
+        Err(error) => {
+            ApiError::internal(format!("the metrics could not be read: {error}")).into_response()
         }
     }
 }
