@@ -86,6 +86,8 @@ def load(a: argparse.Namespace, peer: dict, prompts: Path, clients: int, seconds
     command = [
         str(a.sluice), "bench", "chat", "--url", f"http://127.0.0.1:{peer['port']}", "-m", peer.get("model", "bench"),
         "-c", str(clients), "--duration", str(seconds), "--max-tokens", str(tokens), "--input", str(prompts), "-o", "json",
+        # A peer that loses a request loses that row, not the whole run.
+        "--timeout", "30",
     ]
     if peer.get("ignore_eos", True):
         command.append("--ignore-eos")

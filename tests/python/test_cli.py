@@ -285,6 +285,13 @@ def test_bench_as_text_with_prompts_of_a_file(server, tmp_path):
     assert "helpdesk: 6 answered, 0 failed" in text and "P99" in text and "time to first token" in text
 
 
+def test_bench_does_not_wait_for_ever():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = "http://127.0.0.1:%d" % silent.getsockname()[1]
+        assert "no whole answer within 300ms" in failed(run("bench", "chat", "-m", "any", "--timeout", "0.3", url=url))
+        assert "--timeout must be" in failed(run("bench", "chat", "-m", "any", "--timeout", "0", url=url))
+
+
 def test_bench_says_what_is_wrong(server, tmp_path):
     assert "--rate must be" in failed(run("bench", "chat", "--rate=-1", url=server.url))
     assert "does not exist" in failed(run("bench", "chat", "-m", "nope", "-n", "1", url=server.url))

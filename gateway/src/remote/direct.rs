@@ -11,10 +11,10 @@ mod tests;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
@@ -33,6 +33,10 @@ use crate::config::UpstreamConfig;
 
 /// Unused connections kept open to one upstream.
 pub(super) const MAX_IDLE: usize = 1024;
+
+/// Bytes in one piece at which no more are joined to it: each piece costs an
+/// encoding and a look at the clock, but copying large ones costs more.
+const JOINED: usize = 16 << 10;
 
 type Sent = Request<Full<Bytes>>;
 
@@ -211,6 +215,9 @@ pub(super) struct Answer {
     /// And where it goes when the body has ended. `None`: back already, or driven
     /// by a task of its own.
     connection: Option<(Connection, Arc<Idle>)>,
+    /// What came behind the last piece and could not be joined to it.
+    next: Option<Result<Frame<Bytes>, hyper::Error>>,
+    ended: bool,
 }
 
 impl Answer {
@@ -220,7 +227,12 @@ impl Answer {
     }
 
     fn new(body: Incoming, connection: Option<(Connection, Arc<Idle>)>) -> Self {
-        let mut answer = Self { body, connection };
+        let mut answer = Self {
+            body,
+            connection,
+            next: None,
+            ended: false,
+        };
         if answer.body.is_end_stream() {
             answer.give_back();
         }
@@ -230,6 +242,59 @@ impl Answer {
     fn give_back(&mut self) {
         if let Some((connection, home)) = self.connection.take() {
             home.put(connection);
+        }
+    }
+
+    /// One piece as the upstream wrote it.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending()
+            && let Some((connection, _)) = &mut self.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut self.body).poll_frame(cx);
+        }
+        self.ended = match &polled {
+            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        };
+        if self.ended {
+            self.give_back();
+        }
+        polled
+    }
+
+    /// `first` and what is there behind it, without waiting.
+    fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut joined = BytesMut::new();
+        while !self.ended && first.len().max(joined.len()) < JOINED {
+            let piece = match self.poll_piece(cx) {
+                Poll::Ready(Some(Ok(frame))) => frame.into_data().map_err(Ok),
+                Poll::Ready(Some(Err(error))) => Err(Err(error)),
+                Poll::Ready(None) | Poll::Pending => break,
+            };
+            match piece {
+                Ok(piece) => {
+                    if joined.is_empty() {
+                        joined.reserve(JOINED.min(4 * (first.len() + piece.len())));
+                        joined.extend_from_slice(&first);
+                    }
+                    joined.extend_from_slice(&piece);
+                }
+                Err(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+            }
+        }
+        if joined.is_empty() {
+            first
+        } else {
+            joined.freeze()
         }
     }
 }
@@ -242,27 +307,23 @@ impl hyper::body::Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let mut polled = Pin::new(&mut this.body).poll_frame(cx);
-        if polled.is_pending()
-            && let Some((connection, _)) = &mut this.connection
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(Some(next));
         }
-        let ended = match &polled {
-            Poll::Ready(Some(Ok(_))) => this.body.is_end_stream(),
-            Poll::Ready(None) => true,
-            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let Some(frame) = ready!(self.poll_piece(cx)?) else {
+            return Poll::Ready(None);
         };
-        if ended {
-            this.give_back();
-        }
-        polled
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(first) => Frame::data(self.join(first, cx)),
+            Err(trailers) => trailers,
+        })))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.next.is_none() && (self.ended || self.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {

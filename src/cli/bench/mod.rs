@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -44,6 +44,9 @@ pub(crate) struct Bench {
     /// Requests a second, open loop.
     #[arg(long)]
     rate: Option<f64>,
+    /// Seconds after which a request that has not been answered whole counts as failed.
+    #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
+    timeout: f64,
     /// Requests sent first and not counted.
     #[arg(long, default_value_t = 2)]
     warmup: usize,
@@ -91,6 +94,9 @@ impl Bench {
             .is_some_and(|rate| !rate.is_finite() || rate <= 0.0)
         {
             bail!("--rate must be a positive number of requests a second");
+        }
+        if !self.timeout.is_finite() || self.timeout <= 0.0 {
+            bail!("--timeout must be a positive number of seconds");
         }
         let client = ApiClient::new(&self.server)?;
         let model = match &self.model {
@@ -197,13 +203,19 @@ fn all_failed(samples: &[Sample]) -> Option<&str> {
 /// Sends request `index` of the workload; latency counts from `start`.
 async fn send(client: &ApiClient, workload: &Workload, index: usize, start: Instant) -> Sample {
     let mut sample = Sample::default();
-    let outcome = if workload.kind.streams() {
-        read_stream(client, workload, index, start, &mut sample).await
-    } else {
-        client
+    let answer = async {
+        if workload.kind.streams() {
+            return read_stream(client, workload, index, start, &mut sample).await;
+        }
+        let answer = client
             .post(workload.kind.path(), &workload.body(index))
-            .await
-            .map(|answer| count_usage(&answer, &mut sample))
+            .await?;
+        count_usage(&answer, &mut sample);
+        Ok(())
+    };
+    let outcome = match tokio::time::timeout(workload.timeout, answer).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(anyhow!("no whole answer within {:?}", workload.timeout)),
     };
     sample.total = start.elapsed();
     sample.error = outcome.err().map(|error| format!("{error:#}"));

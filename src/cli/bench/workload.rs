@@ -1,6 +1,7 @@
 //! The requests that `sluice bench` sends.
 
 use std::io::BufRead as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -48,6 +49,8 @@ pub(crate) struct Workload {
     prompts: Vec<Value>,
     max_tokens: u32,
     ignore_eos: bool,
+    /// Of one request, to its last byte.
+    pub(super) timeout: Duration,
 }
 
 /// Different generated prompts; enough that prefix reuse does not flatter the server.
@@ -71,6 +74,7 @@ impl Workload {
             prompts,
             max_tokens: options.max_tokens,
             ignore_eos: options.ignore_eos,
+            timeout: Duration::from_secs_f64(options.timeout),
         })
     }
 
