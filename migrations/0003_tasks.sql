@@ -15,6 +15,8 @@ CREATE TABLE tasks (
     state TEXT NOT NULL,
     priority BIGINT NOT NULL,
     run_at BIGINT NOT NULL,
+    -- Not worth starting any more after this.
+    expires_at BIGINT,
     -- The number of the latest attempt; 0 before the first claim.
     attempt BIGINT NOT NULL,
     max_attempts BIGINT NOT NULL,
@@ -38,8 +40,9 @@ CREATE TABLE tasks (
     deleted_at BIGINT
 );
 CREATE UNIQUE INDEX tasks__idempotency_key_unique ON tasks (kind, idempotency_key);
--- A claim takes the first of: state = 'queued' AND kind = ? ORDER BY priority DESC, run_at, id.
-CREATE INDEX tasks__claim ON tasks (kind, priority DESC, run_at, id) WHERE state = 'queued';
+-- A claim takes the first of a kind in this order: a level of priority is worth a minute of waiting.
+CREATE INDEX tasks__claim ON tasks (kind, (run_at - priority * 60000000), id) WHERE state = 'queued';
+CREATE INDEX tasks__expiry ON tasks (expires_at) WHERE state = 'queued' AND expires_at IS NOT NULL;
 CREATE INDEX tasks__leases ON tasks (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX tasks__retries ON tasks (run_at) WHERE state = 'retrying';
 CREATE INDEX tasks__running ON tasks (kind, state) WHERE finished_at IS NULL;

@@ -41,5 +41,7 @@
 pub mod domain;
 pub mod evaluation;
 pub mod id;
+pub mod pipelines;
 pub mod store;
+pub mod tasks;
 pub mod time;

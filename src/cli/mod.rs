@@ -11,6 +11,7 @@ mod models;
 mod output;
 mod serve;
 mod top;
+mod worker;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,6 +36,7 @@ enum Verb {
     Embed(embed::Embed),
     Models(models::Models),
     Top(top::Top),
+    Worker(worker::Worker),
     Bench(bench::Bench),
     Config(config::ConfigVerb),
     Completions(completions::Completions),
@@ -48,6 +50,7 @@ impl Cli {
             Verb::Embed(verb) => verb.run().await,
             Verb::Models(verb) => verb.run().await,
             Verb::Top(verb) => verb.run().await,
+            Verb::Worker(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
             Verb::Completions(verb) => verb.run(),

@@ -123,7 +123,7 @@ fn deployment_of(argument: &str) -> Result<DeploymentConfig> {
 
 /// Events of the process on standard error; the access log has its own way.
 /// `RUST_LOG` says how much.
-fn start_log() {
+pub(super) fn start_log() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // Fails only where a subscriber is set already, which then serves as well.

@@ -68,6 +68,12 @@ pub fn arguments(values: impl IntoIterator<Item = Value>) -> Result<AnyArguments
     Ok(arguments)
 }
 
+/// Whether a statement with these values may be kept prepared. sqlx's `Any` declares a null double as a single:
+/// kept, the statement would refuse the next one that is not null.
+pub(crate) fn may_be_kept(values: &[Value]) -> bool {
+    !values.contains(&Value::Real(None))
+}
+
 impl Column for String {
     const NULL: Value = Value::Text(None);
     fn to_value(&self) -> Value {

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::audit::{Actor, Audit};
-use super::column::{Column, Value, arguments, read};
+use super::column::{Column, Value, arguments, may_be_kept, read};
 use super::{Store, StoreError, Tx};
 use crate::id::Id;
 use crate::time::Timestamp;
@@ -221,9 +221,12 @@ impl Tx {
             now.to_value(),
             None::<Timestamp>.to_value(),
         ];
-        let values = arguments(common.into_iter().chain(stored.record.values()))?;
+        let own = stored.record.values();
+        let kept = may_be_kept(&own);
+        let values = arguments(common.into_iter().chain(own))?;
         // Safe: table and columns are constants of the program.
         sqlx::query_with(AssertSqlSafe(sql), values)
+            .persistent(kept)
             .execute(self.connection())
             .await?;
         self.audit(&Audit::of(actor, "create", id).after(&stored))
@@ -294,7 +297,7 @@ impl Tx {
     }
 
     /// Writes all columns of `record` over `before`, unless somebody else changed it meanwhile.
-    pub(super) async fn replace<R: Record>(
+    pub(crate) async fn replace<R: Record>(
         &mut self,
         before: &Stored<R>,
         record: R,
@@ -322,9 +325,12 @@ impl Tx {
             before.id.to_value(),
             before.version.to_value(),
         ];
-        let values = arguments(common.into_iter().chain(after.record.values()))?;
+        let own = after.record.values();
+        let kept = may_be_kept(&own);
+        let values = arguments(common.into_iter().chain(own))?;
         // Safe: table and columns are constants of the program.
         let done = sqlx::query_with(AssertSqlSafe(sql), values)
+            .persistent(kept)
             .execute(self.connection())
             .await?;
         self.changed_one(done.rows_affected(), before).await?;

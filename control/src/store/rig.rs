@@ -77,7 +77,7 @@ impl Fresh {
     }
 
     /// Drops a PostgreSQL database; SQLite's folder goes by itself.
-    async fn discard(self) {
+    pub(crate) async fn discard(self) {
         self.store.close().await;
         if self.store.dialect() == Dialect::Postgres {
             let (Ok(server), DatabaseUrl::Postgres(url)) =

@@ -11,7 +11,7 @@ mapped! {
     Task(TaskId) in "tasks":
     fixed [
         kind, department, principal, parent, subject_kind, subject_id, params, state, max_attempts, timeout_us,
-        idempotency_key,
+        expires_at, idempotency_key,
     ],
     editable [
         result, error, priority, run_at, attempt, worker, lease_until, fencing_token, heartbeat_at, deadline_at,

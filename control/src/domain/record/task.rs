@@ -24,6 +24,8 @@ pub struct Task {
     pub priority: i64,
     /// Not before.
     pub run_at: Timestamp,
+    /// Not worth starting any more after this.
+    pub expires_at: Option<Timestamp>,
     /// The latest attempt's number; 0 before the first claim.
     pub attempt: u32,
     pub max_attempts: u32,
