@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use sluice_control::store::{Actor, Store, StoreSettings};
 use sluice_control::tasks::executor::LocalExecutor;
 use sluice_control::tasks::{
-    Kinds, KindLimit, NewTask, Queue, QueueSettings, Task, TaskContext, TaskFailure, Worker, WorkerSettings,
+    KindLimit, Kinds, NewTask, Queue, QueueSettings, Task, TaskContext, TaskFailure, Worker,
+    WorkerSettings,
 };
 
 struct Nothing;
@@ -33,20 +34,27 @@ async fn fill(queue: &Queue, kind: &str, tasks: usize) -> anyhow::Result<()> {
     let actor = Actor::system("claim rate");
     let mut tx = queue.store().begin().await?;
     for n in 0..tasks {
-        queue.enqueue_in(&mut tx, &actor, NewTask::new(kind, json!(n))).await?;
+        queue
+            .enqueue_in(&mut tx, &actor, NewTask::new(kind, json!(n)))
+            .await?;
     }
     Ok(tx.commit().await?)
 }
 
 fn rate(what: &str, tasks: usize, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
-    println!("{what}: {tasks} tasks in {seconds:.2} s, {:.0} a second", tasks as f64 / seconds);
+    println!(
+        "{what}: {tasks} tasks in {seconds:.2} s, {:.0} a second",
+        tasks as f64 / seconds
+    );
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let url = arguments.next().unwrap_or_else(|| "sqlite:claim-rate.db".into());
+    let url = arguments
+        .next()
+        .unwrap_or_else(|| "sqlite:claim-rate.db".into());
     let tasks: usize = arguments.next().as_deref().unwrap_or("10000").parse()?;
     let store = Store::open(&url.parse()?, &StoreSettings::default()).await?;
     let queue = Queue::new(store, QueueSettings::default());
@@ -54,7 +62,10 @@ async fn main() -> anyhow::Result<()> {
     for batch in [1, 8, 64] {
         // A kind each, so that what another run left is not counted.
         let kind = format!("claimed-{}-{batch}", std::process::id());
-        let kinds = [KindLimit { kind: kind.clone(), limit: None }];
+        let kinds = [KindLimit {
+            kind: kind.clone(),
+            limit: None,
+        }];
         let count = tasks / if batch == 1 { 10 } else { 1 };
         fill(&queue, &kind, count).await?;
         let began = Instant::now();
@@ -68,7 +79,10 @@ async fn main() -> anyhow::Result<()> {
     fill(&queue, "nothing", tasks).await?;
     let scratch = std::env::temp_dir().join(format!("sluice-claim-rate-{}", std::process::id()));
     let began = Instant::now();
-    let settings = WorkerSettings { slots: 8, ..WorkerSettings::new(&scratch) };
+    let settings = WorkerSettings {
+        slots: 8,
+        ..WorkerSettings::new(&scratch)
+    };
     let kinds = Kinds::new().with(Nothing);
     let worker = Worker::start(queue.clone(), kinds, Arc::new(LocalExecutor), settings);
     while queue.waiting("nothing").await? > 0 {

@@ -19,10 +19,20 @@ use super::{output, serve};
 )]
 pub(crate) struct Worker {
     /// The database: sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE; sqlite:DATA/sluice.db by default.
-    #[arg(long, env = "SLUICE_DATABASE", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "SLUICE_DATABASE",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     database: Option<DatabaseUrl>,
     /// Folder for Python environments, logs and results.
-    #[arg(long, env = "SLUICE_DATA", default_value = "data", value_name = "FOLDER")]
+    #[arg(
+        long,
+        env = "SLUICE_DATA",
+        default_value = "data",
+        value_name = "FOLDER"
+    )]
     data: PathBuf,
     /// Where conversion pipelines lie.
     #[arg(long, default_value = "pipelines", value_name = "FOLDER")]
@@ -69,7 +79,10 @@ impl Worker {
         };
         let queue = Queue::new(store.clone(), QueueSettings::default());
         let worker = TaskWorker::start(queue, kinds.clone(), Arc::new(LocalExecutor), settings);
-        output::note(format!("Worker {} takes {kinds:?} from {url}", worker.name()));
+        output::note(format!(
+            "Worker {} takes {kinds:?} from {url}",
+            worker.name()
+        ));
         told().await;
         output::note("Stopping: running tasks may end, others are given back");
         tokio::select! {

@@ -38,7 +38,11 @@ impl Keep for KeepInFolder {
                 tokio::fs::remove_dir_all(&kept).await?;
             }
             tokio::fs::rename(folder, &kept).await.map_err(|error| {
-                let message = format!("{} cannot be moved to {}: {error}", folder.display(), kept.display());
+                let message = format!(
+                    "{} cannot be moved to {}: {error}",
+                    folder.display(),
+                    kept.display()
+                );
                 TaskFailure::lasting("not_kept", message)
             })?;
             Ok(json!({"folder": kept}))
@@ -85,7 +89,8 @@ impl<K: Keep> Task for Convert<K> {
         // One step: the output lies in the scratch folder until it is kept.
         let (result, kept) = context
             .step("convert", async {
-                let Ran { result, folder } = self.pipelines.run(context, &pipeline, &params).await?;
+                let Ran { result, folder } =
+                    self.pipelines.run(context, &pipeline, &params).await?;
                 let kept = self.keep.keep(context, &folder).await?;
                 Ok((result, kept))
             })

@@ -138,7 +138,9 @@ impl Pipeline {
             !text.is_empty()
                 && text.len() <= 64
                 && text.starts_with(|first: char| first.is_ascii_alphanumeric())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         };
         // The name becomes part of a path.
         if !plain(&file.name) {
@@ -149,11 +151,15 @@ impl Pipeline {
         }
         for (field, name) in [("entry", &file.entry), ("requirements", &file.requirements)] {
             if !plain(name) || !folder.join(name).is_file() {
-                return Err(malformed(format!("{field}: there is no file \"{name}\" beside it")));
+                return Err(malformed(format!(
+                    "{field}: there is no file \"{name}\" beside it"
+                )));
             }
         }
         let python = match &file.python {
-            Some(text) => text.parse().map_err(|problem| malformed(format!("python: {problem}")))?,
+            Some(text) => text
+                .parse()
+                .map_err(|problem| malformed(format!("python: {problem}")))?,
             None => Version::default(),
         };
         Ok(Self {

@@ -23,7 +23,10 @@ pub struct Version {
 
 impl Default for Version {
     fn default() -> Self {
-        Self { major: 3, minor: 11 }
+        Self {
+            major: 3,
+            minor: 11,
+        }
     }
 }
 
@@ -31,7 +34,9 @@ impl FromStr for Version {
     type Err = String;
     /// `>=3.11`, the one form that a pipeline may ask in.
     fn from_str(text: &str) -> Result<Self, String> {
-        let numbers = text.strip_prefix(">=").and_then(|rest| rest.trim().split_once('.'));
+        let numbers = text
+            .strip_prefix(">=")
+            .and_then(|rest| rest.trim().split_once('.'));
         let version = numbers.and_then(|(major, minor)| {
             Some(Self {
                 major: major.parse().ok()?,
@@ -76,7 +81,11 @@ pub(super) async fn environment(
 
 pub(super) fn digest16(lock: &[u8]) -> String {
     let digest = Sha256::digest(lock);
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Whether it is complete, and its Python still there: an update of the system may have taken it away.
@@ -84,7 +93,9 @@ async fn works(context: &TaskContext, venv: &Path) -> Result<bool, TaskFailure> 
     if !venv.join(MARKER).exists() {
         return Ok(false);
     }
-    let probe = Command::new(venv.join("bin/python"), context.scratch()).arg("-c").arg("");
+    let probe = Command::new(venv.join("bin/python"), context.scratch())
+        .arg("-c")
+        .arg("");
     Ok(context.execute(probe).await? == Exit::Code(0))
 }
 
@@ -96,7 +107,10 @@ async fn lock(context: &TaskContext, path: &Path) -> Result<File, TaskFailure> {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) => {
                 if !told {
-                    context.progress(0.0, "waiting for another process that makes the environment");
+                    context.progress(
+                        0.0,
+                        "waiting for another process that makes the environment",
+                    );
                     told = true;
                 }
                 tokio::time::sleep(RETRY).await;
@@ -112,22 +126,42 @@ async fn make(
     venv: &Path,
     lock_file: &Path,
 ) -> Result<(), TaskFailure> {
-    context.progress(0.0, format!("making the Python environment of {}", pipeline.name));
+    context.progress(
+        0.0,
+        format!("making the Python environment of {}", pipeline.name),
+    );
     if venv.exists() {
         tokio::fs::remove_dir_all(venv).await?;
     }
     let python = host_python(context, pipeline.python).await?;
-    let create = Command::new(python, context.scratch()).arg("-m").arg("venv").arg(venv);
-    done(context, create, "venv_failed", "the virtual environment could not be made").await?;
+    let create = Command::new(python, context.scratch())
+        .arg("-m")
+        .arg("venv")
+        .arg(venv);
+    done(
+        context,
+        create,
+        "venv_failed",
+        "the virtual environment could not be made",
+    )
+    .await?;
     let mut install = Command::new(venv.join("bin/python"), context.scratch());
     install.environment = Environment::Installer;
-    install.variables.push(("PIP_DISABLE_PIP_VERSION_CHECK".into(), "1".into()));
+    install
+        .variables
+        .push(("PIP_DISABLE_PIP_VERSION_CHECK".into(), "1".into()));
     let options = "-m pip install --no-input --progress-bar off --require-hashes --only-binary :all: --no-deps -r";
     for option in options.split(' ') {
         install = install.arg(option);
     }
     context.progress(0.0, format!("installing the packages of {}", pipeline.name));
-    done(context, install.arg(lock_file), "install_failed", "the packages could not be installed").await?;
+    done(
+        context,
+        install.arg(lock_file),
+        "install_failed",
+        "the packages could not be installed",
+    )
+    .await?;
     File::create(venv.join(MARKER))?;
     Ok(())
 }
@@ -141,7 +175,10 @@ async fn done(
 ) -> Result<(), TaskFailure> {
     match context.execute(command).await? {
         Exit::Code(0) => Ok(()),
-        exit => Err(TaskFailure::passing(code, format!("{what}: the program {exit}; its words are in the log"))),
+        exit => Err(TaskFailure::passing(
+            code,
+            format!("{what}: the program {exit}; its words are in the log"),
+        )),
     }
 }
 
@@ -160,9 +197,10 @@ async fn host_python(context: &TaskContext, least: Version) -> Result<PathBuf, T
     for candidate in candidates {
         // Asked quietly: which ones are missing is nobody's business.
         let quiet = "command -v \"$1\" >/dev/null && exec \"$1\" -c \"$2\" 2>/dev/null";
-        let probe = ["-c", quiet, "sh", &candidate, &check]
-            .iter()
-            .fold(Command::new("/bin/sh", context.scratch()), |probe, argument| probe.arg(argument));
+        let probe = ["-c", quiet, "sh", &candidate, &check].iter().fold(
+            Command::new("/bin/sh", context.scratch()),
+            |probe, argument| probe.arg(argument),
+        );
         if context.execute(probe).await? == Exit::Code(0) {
             return Ok(candidate.into());
         }
@@ -180,11 +218,17 @@ fn forget_unused(parent: &Path, name: &str, current: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;
     };
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path != current) {
+    for path in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path != current)
+    {
         let digest = path
             .file_name()
             .and_then(|file| file.to_str()?.strip_prefix(name)?.strip_prefix('-'));
-        let ours = digest.is_some_and(|digest| digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let ours = digest.is_some_and(|digest| {
+            digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
         let used = std::fs::metadata(path.join(MARKER)).and_then(|marker| marker.modified());
         let unused = used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > UNUSED));
         if ours && unused {

@@ -80,7 +80,10 @@ impl Pipelines {
             let known: Vec<&str> = self.all.keys().map(String::as_str).collect();
             TaskFailure::lasting(
                 "no_pipeline",
-                format!("pipeline: there is no \"{name}\"; there are: {}", known.join(", ")),
+                format!(
+                    "pipeline: there is no \"{name}\"; there are: {}",
+                    known.join(", ")
+                ),
             )
         })?;
         let environments = std::path::absolute(&self.environments)?;
@@ -97,25 +100,34 @@ impl Pipelines {
             .arg(&output);
         command.limits = self.limits;
         // What a model's own code would write into the checkout, several workers would write at once.
-        command.variables.push(("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
-        command.variables.push(("PYTHONUNBUFFERED".into(), "1".into()));
+        command
+            .variables
+            .push(("PYTHONDONTWRITEBYTECODE".into(), "1".into()));
+        command
+            .variables
+            .push(("PYTHONUNBUFFERED".into(), "1".into()));
         let exit = context.execute(command).await?;
         if exit == Exit::Code(0) {
             let result = read::<serde_json::Map<String, Json>>(&output.join("result.json")).await;
             let result = result.map_err(|problem| {
-                TaskFailure::lasting("no_result", format!("the pipeline ended well, but {problem}"))
+                TaskFailure::lasting(
+                    "no_result",
+                    format!("the pipeline ended well, but {problem}"),
+                )
             })?;
             return Ok(Ran {
                 result: Json::Object(result),
                 folder: output,
             });
         }
-        Err(match (exit, read::<ErrorFile>(&output.join("error.json")).await) {
-            (Exit::Code(_), Ok(error)) => {
-                TaskFailure::lasting(error.code, error.message).with(error.details)
-            }
-            (exit, _) => without_words(exit),
-        })
+        Err(
+            match (exit, read::<ErrorFile>(&output.join("error.json")).await) {
+                (Exit::Code(_), Ok(error)) => {
+                    TaskFailure::lasting(error.code, error.message).with(error.details)
+                }
+                (exit, _) => without_words(exit),
+            },
+        )
     }
 }
 
@@ -126,10 +138,15 @@ async fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> 
         _ => return Err(format!("it left no {file}")),
     };
     if size > LARGEST {
-        return Err(format!("its {file} has {size} bytes; the limit is {LARGEST}"));
+        return Err(format!(
+            "its {file} has {size} bytes; the limit is {LARGEST}"
+        ));
     }
-    let text = tokio::fs::read(path).await.map_err(|error| format!("its {file} cannot be read: {error}"))?;
-    serde_json::from_slice(&text).map_err(|error| format!("its {file} is not as it should be: {error}"))
+    let text = tokio::fs::read(path)
+        .await
+        .map_err(|error| format!("its {file} cannot be read: {error}"))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| format!("its {file} is not as it should be: {error}"))
 }
 
 /// The failure of a pipeline that said nothing itself.

@@ -53,7 +53,11 @@ fn write_pipeline(root: &Path, folder: &str, toml: &str) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("pipeline.toml"), toml).unwrap();
     std::fs::write(folder.join("main.py"), MAIN).unwrap();
-    std::fs::write(folder.join("requirements.lock.txt"), "# nothing is needed\n").unwrap();
+    std::fs::write(
+        folder.join("requirements.lock.txt"),
+        "# nothing is needed\n",
+    )
+    .unwrap();
     folder
 }
 
@@ -68,9 +72,21 @@ fn pipelines_are_found_where_they_lie() {
     let found = discover(root.path()).unwrap();
     assert_eq!(found.keys().collect::<Vec<_>>(), ["other", "tiny"]);
     let tiny = &found["tiny"];
-    assert_eq!((&tiny.folder, tiny.python), (&folder, Version { major: 3, minor: 11 }));
+    assert_eq!(
+        (&tiny.folder, tiny.python),
+        (
+            &folder,
+            Version {
+                major: 3,
+                minor: 11
+            }
+        )
+    );
     write_pipeline(root.path(), "again", TOML);
-    assert!(matches!(discover(root.path()), Err(PipelineError::SameName { .. })));
+    assert!(matches!(
+        discover(root.path()),
+        Err(PipelineError::SameName { .. })
+    ));
 }
 
 #[test]
@@ -79,14 +95,23 @@ fn what_is_wrong_with_a_pipeline_is_named() {
     for (toml, named) in [
         ("summary = \"s\"", "name"),
         ("name = \"../up\"\nsummary = \"s\"", "name"),
-        ("name = \"n\"\nsummary = \"s\"\nentry = \"../main.py\"", "entry"),
-        ("name = \"n\"\nsummary = \"s\"\nrequirements = \"none.txt\"", "requirements"),
+        (
+            "name = \"n\"\nsummary = \"s\"\nentry = \"../main.py\"",
+            "entry",
+        ),
+        (
+            "name = \"n\"\nsummary = \"s\"\nrequirements = \"none.txt\"",
+            "requirements",
+        ),
         ("name = \"n\"\nsummary = \"s\"\npython = \"3.11\"", "python"),
         ("name = \"n\"\nsummary = \"s\"\npyton = \">=3.11\"", "pyton"),
     ] {
         let folder = write_pipeline(root.path(), "p", toml);
         let message = Pipeline::read(&folder).unwrap_err().to_string();
-        assert!(message.contains(named) && message.contains("pipeline.toml"), "{message}");
+        assert!(
+            message.contains(named) && message.contains("pipeline.toml"),
+            "{message}"
+        );
     }
 }
 
@@ -107,16 +132,34 @@ async fn bench(limits: Limits) -> Bench {
     let fresh = Fresh::sqlite().await;
     let folder = tempfile::tempdir().unwrap();
     write_pipeline(folder.path(), "pipelines/tiny", TOML);
-    let pipelines = Pipelines::new(&folder.path().join("pipelines"), folder.path().join("venv"), limits).unwrap();
-    let convert = Convert { pipelines, keep: KeepInFolder(folder.path().join("kept")) };
+    let pipelines = Pipelines::new(
+        &folder.path().join("pipelines"),
+        folder.path().join("venv"),
+        limits,
+    )
+    .unwrap();
+    let convert = Convert {
+        pipelines,
+        keep: KeepInFolder(folder.path().join("kept")),
+    };
     let queue = Queue::new(fresh.store.clone(), QueueSettings::default());
     let settings = WorkerSettings {
         heartbeat: Duration::from_millis(50),
         report: Duration::from_millis(20),
         ..WorkerSettings::new(folder.path().join("scratch"))
     };
-    let worker = Worker::start(queue.clone(), Kinds::new().with(convert), Arc::new(LocalExecutor), settings);
-    Bench { fresh, queue, worker, folder }
+    let worker = Worker::start(
+        queue.clone(),
+        Kinds::new().with(convert),
+        Arc::new(LocalExecutor),
+        settings,
+    );
+    Bench {
+        fresh,
+        queue,
+        worker,
+        folder,
+    }
 }
 
 impl Bench {
@@ -136,7 +179,11 @@ fn code(task: &Stored<record::Task>) -> &str {
 
 #[tokio::test]
 async fn a_pipeline_runs_in_its_own_environment_and_is_heard() {
-    let bench = bench(Limits { memory: Some(150_000_000), ..Limits::default() }).await;
+    let bench = bench(Limits {
+        memory: Some(150_000_000),
+        ..Limits::default()
+    })
+    .await;
     // Two at once: one makes the environment, the other waits for it.
     let (first, second) = tokio::join!(
         bench.convert(json!({"play": "succeed", "n": 21})),
@@ -147,26 +194,70 @@ async fn a_pipeline_runs_in_its_own_environment_and_is_heard() {
         let output = &task.result.as_ref().unwrap().0;
         assert_eq!(output["result"]["twice"], twice);
         let kept = Path::new(output["kept"]["folder"].as_str().unwrap());
-        assert_eq!(std::fs::read_to_string(kept.join("model/weights")).unwrap(), "w");
+        assert_eq!(
+            std::fs::read_to_string(kept.join("model/weights")).unwrap(),
+            "w"
+        );
     }
     let events = bench.queue.events(first.id, 0, 1000).await.unwrap();
-    let bodies = |kind| events.iter().filter(|it| it.kind == kind).map(|it| it.body.clone()).collect::<Vec<_>>();
+    let bodies = |kind| {
+        events
+            .iter()
+            .filter(|it| it.kind == kind)
+            .map(|it| it.body.clone())
+            .collect::<Vec<_>>()
+    };
     assert!(bodies(EventKind::Step).contains(&json!({"name": "export", "index": 1, "of": 2})));
-    assert_eq!(bodies(EventKind::Metric), [json!({"name": "loss", "value": 1.5, "step": 1})]);
+    assert_eq!(
+        bodies(EventKind::Metric),
+        [json!({"name": "loss", "value": 1.5, "step": 1})]
+    );
     assert_eq!(bodies(EventKind::Warning), [json!({"message": "careful"})]);
     // Half of the first of two steps.
-    assert!(bodies(EventKind::Progress).iter().any(|it| it["fraction"] == 0.25));
-    let log: String = bodies(EventKind::Log).iter().map(|it| it["text"].as_str().unwrap().to_owned()).collect();
-    assert!(log.contains("in a virtual environment: True\n") && log.contains("not an event\n"), "{log}");
+    assert!(
+        bodies(EventKind::Progress)
+            .iter()
+            .any(|it| it["fraction"] == 0.25)
+    );
+    let log: String = bodies(EventKind::Log)
+        .iter()
+        .map(|it| it["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        log.contains("in a virtual environment: True\n") && log.contains("not an event\n"),
+        "{log}"
+    );
 
     let failed = bench.convert(json!({"play": "fail"})).await;
-    assert_eq!(failed.error.as_ref().unwrap().0["details"], json!({"max": 0.3}));
-    assert_eq!((failed.state, code(&failed)), (TaskState::Failed, "parity_failed"));
-    assert_eq!(code(&bench.convert(json!({"play": "crash"})).await), "crashed");
-    assert_eq!(code(&bench.convert(json!({"play": "forget"})).await), "no_result");
-    assert_eq!(code(&bench.convert(json!({"play": "eat"})).await), "out_of_memory");
-    let venvs = std::fs::read_dir(bench.folder.path().join("venv")).unwrap().flatten();
-    assert_eq!(venvs.filter(|it| it.path().join(".complete").exists()).count(), 1);
+    assert_eq!(
+        failed.error.as_ref().unwrap().0["details"],
+        json!({"max": 0.3})
+    );
+    assert_eq!(
+        (failed.state, code(&failed)),
+        (TaskState::Failed, "parity_failed")
+    );
+    assert_eq!(
+        code(&bench.convert(json!({"play": "crash"})).await),
+        "crashed"
+    );
+    assert_eq!(
+        code(&bench.convert(json!({"play": "forget"})).await),
+        "no_result"
+    );
+    assert_eq!(
+        code(&bench.convert(json!({"play": "eat"})).await),
+        "out_of_memory"
+    );
+    let venvs = std::fs::read_dir(bench.folder.path().join("venv"))
+        .unwrap()
+        .flatten();
+    assert_eq!(
+        venvs
+            .filter(|it| it.path().join(".complete").exists())
+            .count(),
+        1
+    );
     bench.worker.drain().await;
 }
 
@@ -178,7 +269,13 @@ async fn a_pipeline_that_is_not_there_is_named_with_those_that_are() {
     let mut watch = bench.queue.watch(id, 0);
     while !watch.next().await.unwrap().is_empty() {}
     let task = bench.fresh.store.get::<record::Task>(id).await.unwrap();
-    let message = task.error.as_ref().unwrap().0["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("none") && message.contains("tiny"), "{message}");
+    let message = task.error.as_ref().unwrap().0["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("none") && message.contains("tiny"),
+        "{message}"
+    );
     bench.worker.drain().await;
 }

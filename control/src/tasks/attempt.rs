@@ -15,7 +15,9 @@ use crate::domain::machine::Machine as _;
 use crate::domain::record;
 use crate::domain::task::{TaskEvent, TaskState, may_retry};
 use crate::id::TaskId;
-use crate::store::{self, Column as _, Dialect, Record as _, StoreError, Stored, Tx, arguments, read};
+use crate::store::{
+    self, Column as _, Dialect, Record as _, StoreError, Stored, Tx, arguments, read,
+};
 
 /// How an attempt came to its end.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +71,11 @@ impl Ending {
             (_, Self::Failed(_)) => TaskEvent::Fail,
             (_, Self::TimedOut(_)) => TaskEvent::TimeOut,
         };
-        if again { vec![first, TaskEvent::Retry] } else { vec![first] }
+        if again {
+            vec![first, TaskEvent::Retry]
+        } else {
+            vec![first]
+        }
     }
 }
 
@@ -89,16 +95,20 @@ impl Queue {
         let task = advance(&mut tx, &held, TaskEvent::Start, |task| {
             task.started_at.get_or_insert(now);
             task.lease_until = Some(lease);
-            task.deadline_at = task.timeout_us.map(|us| {
-                now.after(Duration::from_micros(us.unsigned_abs()))
-            });
+            task.deadline_at = task
+                .timeout_us
+                .map(|us| now.after(Duration::from_micros(us.unsigned_abs())));
             task.progress_fraction = None;
             task.progress_message = None;
         })
         .await?;
         sqlx::query_with(
             "UPDATE task_attempts SET started_at = $1 WHERE task = $2 AND attempt = $3",
-            arguments([now.to_value(), claim.id.to_value(), claim.attempt().to_value()])?,
+            arguments([
+                now.to_value(),
+                claim.id.to_value(),
+                claim.attempt().to_value(),
+            ])?,
         )
         .execute(tx.connection())
         .await?;
@@ -112,7 +122,10 @@ impl Queue {
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn heartbeat(&self, worker: &str) -> Result<Vec<(TaskId, i64, TaskState)>, TaskError> {
+    pub async fn heartbeat(
+        &self,
+        worker: &str,
+    ) -> Result<Vec<(TaskId, i64, TaskState)>, TaskError> {
         let mut tx = self.store.begin().await?;
         let now = tx.now();
         // Without a new version: a heartbeat is no change that somebody else's edit could overlook.
@@ -129,7 +142,11 @@ impl Queue {
         .await?;
         tx.commit().await?;
         let held = rows.iter().map(|row| {
-            Ok((read(row, "id")?, read(row, "fencing_token")?, read(row, "state")?))
+            Ok((
+                read(row, "id")?,
+                read(row, "fencing_token")?,
+                read(row, "state")?,
+            ))
         });
         Ok(held.collect::<Result<_, StoreError>>()?)
     }
@@ -197,7 +214,9 @@ impl Queue {
             _ => self.settings.backoff.delay(counted, seed(task.id)),
         };
         let events = ending.events(task.state, again);
-        let (last, earlier) = events.split_last().map_or((None, &[][..]), |(last, rest)| (Some(*last), rest));
+        let (last, earlier) = events
+            .split_last()
+            .map_or((None, &[][..]), |(last, rest)| (Some(*last), rest));
         let mut task = task;
         for &event in earlier {
             task = advance(tx, &task, event, |_| {}).await?;
@@ -228,7 +247,9 @@ impl Queue {
 
 /// Marks the attempt as ended, unless it was before.
 async fn close(tx: &mut Tx, task: &Stored<record::Task>, ending: &Ending) -> Result<(), TaskError> {
-    let error = ending.failure().map(|failure| failure.document().to_string());
+    let error = ending
+        .failure()
+        .map(|failure| failure.document().to_string());
     sqlx::query_with(
         "UPDATE task_attempts SET finished_at = $1, outcome = $2, error = $3 \
          WHERE task = $4 AND attempt = $5 AND finished_at IS NULL",

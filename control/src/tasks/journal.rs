@@ -155,7 +155,11 @@ impl Queue {
             insert(&mut tx, claim, sequence, events).await?;
             sequence += i64::try_from(events.len()).unwrap_or(0);
         }
-        if report.events.iter().any(|(_, kind, _)| *kind == EventKind::Log) {
+        if report
+            .events
+            .iter()
+            .any(|(_, kind, _)| *kind == EventKind::Log)
+        {
             forget_old_log(&mut tx, claim.id, self.settings.log_bytes).await?;
         }
         tx.commit().await?;
@@ -252,16 +256,19 @@ async fn insert(
     let rows: Vec<String> = (0..events.len())
         .map(|row| format!("({})", places(1 + 6 * row, 6)))
         .collect();
-    let values = events.iter().zip(last + 1..).flat_map(|((at, kind, body), sequence)| {
-        [
-            claim.id.to_value(),
-            sequence.to_value(),
-            claim.attempt.to_value(),
-            at.to_value(),
-            kind.to_value(),
-            body.to_string().to_value(),
-        ]
-    });
+    let values = events
+        .iter()
+        .zip(last + 1..)
+        .flat_map(|((at, kind, body), sequence)| {
+            [
+                claim.id.to_value(),
+                sequence.to_value(),
+                claim.attempt.to_value(),
+                at.to_value(),
+                kind.to_value(),
+                body.to_string().to_value(),
+            ]
+        });
     let sql = format!(
         "INSERT INTO task_events (task, sequence, attempt, at, kind, body) VALUES {}",
         rows.join(", ")

@@ -33,8 +33,5 @@ pub use queue::{Claim, KindLimit, NewTask, Queue, QueueSettings};
 pub use sweep::Swept;
 pub use worker::{Worker, WorkerSettings};
 
-
-
-
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@ use serde_json::{Value as Json, json};
 use sqlx::AssertSqlSafe;
 use tokio::sync::{Notify, broadcast};
 
-use super::backoff::{Backoff, PRIORITIES, RANK};
 use super::TaskError;
 use super::attempt::{advance, locked};
+use super::backoff::{Backoff, PRIORITIES, RANK};
 use super::journal::{EventKind, append_move};
 use crate::domain::machine::Machine as _;
 use crate::domain::record;
@@ -379,7 +379,11 @@ impl Queue {
     ///
     /// # Errors
     /// [`StoreError::IllegalTransition`] if it has ended, [`StoreError::NotFound`].
-    pub async fn cancel(&self, actor: &Actor, id: TaskId) -> Result<Stored<record::Task>, TaskError> {
+    pub async fn cancel(
+        &self,
+        actor: &Actor,
+        id: TaskId,
+    ) -> Result<Stored<record::Task>, TaskError> {
         let mut tx = self.store.begin().await?;
         let task = locked(&mut tx, id).await?;
         if task.state == TaskState::Cancelling {
@@ -397,7 +401,10 @@ impl Queue {
         append_move(&mut tx, &task, from, TaskEvent::Cancel).await?;
         // Between two attempts, or waiting for people, no worker would answer.
         let task = if task.state == TaskState::Cancelling && task.lease_until.is_none() {
-            advance(&mut tx, &task, TaskEvent::Stop, |task| task.finished_at = Some(now)).await?
+            advance(&mut tx, &task, TaskEvent::Stop, |task| {
+                task.finished_at = Some(now)
+            })
+            .await?
         } else {
             task
         };

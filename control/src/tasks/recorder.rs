@@ -68,7 +68,9 @@ impl Recorder {
         };
         let mut pending = self.pending.lock();
         // A watcher wants to know where it stands now: of several, the last is written.
-        pending.events.retain(|(_, kind, _)| *kind != EventKind::Progress);
+        pending
+            .events
+            .retain(|(_, kind, _)| *kind != EventKind::Progress);
         pending.push(
             EventKind::Progress,
             json!({"fraction": fraction, "message": message}),
@@ -147,7 +149,10 @@ impl LogFile {
             writeln!(self.file, "{line}")?;
         } else if self.room > 0 {
             self.room = 0;
-            writeln!(self.file, "[the log is longer than its limit; the rest is left out]")?;
+            writeln!(
+                self.file,
+                "[the log is longer than its limit; the rest is left out]"
+            )?;
         }
         Ok(())
     }

@@ -50,7 +50,8 @@ impl Overdue {
 
     /// The condition again, for a row that was read under a lock.
     fn holds(self, task: &record::Task, now: Timestamp, lease: Duration) -> bool {
-        let past = |instant: Option<Timestamp>, limit| instant.is_some_and(|instant| instant < limit);
+        let past =
+            |instant: Option<Timestamp>, limit| instant.is_some_and(|instant| instant < limit);
         match self {
             Self::Lease => {
                 past(task.lease_until, now)

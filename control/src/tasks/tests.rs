@@ -63,7 +63,9 @@ async fn claim_one(queue: &Queue, worker: &str) -> Claim {
 async fn path(queue: &Queue, id: TaskId) -> Vec<String> {
     let events = queue.events(id, 0, 10_000).await.unwrap();
     let moves = events.iter().filter(|event| event.kind == EventKind::State);
-    moves.map(|event| event.body["to"].as_str().unwrap().to_owned()).collect()
+    moves
+        .map(|event| event.body["to"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// Waits until a task has ended, by the way that watchers do.

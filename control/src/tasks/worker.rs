@@ -196,13 +196,21 @@ impl Shared {
         loop {
             sleep(self.settings.heartbeat).await;
             // Those of before the heartbeat: one that is claimed meanwhile is not in its answer.
-            let before: Vec<_> = self.running.lock().iter().map(|(id, (token, stopper))| (*id, *token, stopper.clone())).collect();
+            let before: Vec<_> = self
+                .running
+                .lock()
+                .iter()
+                .map(|(id, (token, stopper))| (*id, *token, stopper.clone()))
+                .collect();
             if before.is_empty() {
                 continue;
             }
             match self.queue.heartbeat(&self.name).await {
                 Ok(held) => {
-                    let held: HashMap<_, _> = held.into_iter().map(|(id, token, state)| ((id, token), state)).collect();
+                    let held: HashMap<_, _> = held
+                        .into_iter()
+                        .map(|(id, token, state)| ((id, token), state))
+                        .collect();
                     for (id, token, stopper) in before {
                         match held.get(&(id, token)) {
                             Some(TaskState::Cancelling) => stopper.stop(StopReason::Cancelled),
@@ -247,7 +255,9 @@ impl Shared {
                 TaskError::Fenced { .. } => {
                     tracing::info!(%error, "an attempt came to nothing");
                 }
-                error => tracing::error!(task = %claim.id, error = %TaskFailure::from(error), "the end of an attempt could not be written"),
+                error => {
+                    tracing::error!(task = %claim.id, error = %TaskFailure::from(error), "the end of an attempt could not be written")
+                }
             }
         }
         self.running.lock().remove(&claim.id);
@@ -269,7 +279,11 @@ impl Shared {
 
     /// Does the work, with all that it needs around it.
     async fn work(&self, claim: &Claim, work: Arc<dyn AnyTask>, stopper: &Stopper) -> Ending {
-        let folder = self.settings.scratch.join(claim.id.to_string()).join(claim.attempt().to_string());
+        let folder = self
+            .settings
+            .scratch
+            .join(claim.id.to_string())
+            .join(claim.attempt().to_string());
         let scratch = folder.join("work");
         let prepared = async {
             tokio::fs::create_dir_all(&scratch).await?;
@@ -301,7 +315,9 @@ impl Shared {
             }
         };
         let report = recorder.take();
-        if !report.is_empty() && let Err(error) = self.queue.report(&context.claim, report).await {
+        if !report.is_empty()
+            && let Err(error) = self.queue.report(&context.claim, report).await
+        {
             tracing::debug!(task = %claim.id, %error, "a last report was not written");
         }
         _ = tokio::fs::remove_dir_all(&context.scratch).await;
@@ -315,7 +331,8 @@ impl Shared {
         work: &dyn AnyTask,
     ) -> Ending {
         let stopper = &context.stopper;
-        let working = AssertUnwindSafe(work.run(claim.task.params.0.clone(), context)).catch_unwind();
+        let working =
+            AssertUnwindSafe(work.run(claim.task.params.0.clone(), context)).catch_unwind();
         tokio::pin!(working);
         let deadline = async {
             match claim.task.timeout_us {
@@ -338,7 +355,10 @@ impl Shared {
         let failed = match result {
             Some(Ok(Ok(result))) => return Ending::Succeeded(result),
             Some(Ok(Err(failure))) => Some(failure),
-            Some(Err(_)) => Some(TaskFailure::lasting("panicked", "the program has an error here: the attempt panicked")),
+            Some(Err(_)) => Some(TaskFailure::lasting(
+                "panicked",
+                "the program has an error here: the attempt panicked",
+            )),
             None => None,
         };
         match (stopper.reason(), failed) {
@@ -371,7 +391,9 @@ impl Shared {
         let began = std::time::Instant::now();
         loop {
             match self.queue.finish(claim, ending.clone()).await {
-                Err(TaskError::Store(error @ StoreError::Unavailable(_))) if began.elapsed() < lease => {
+                Err(TaskError::Store(error @ StoreError::Unavailable(_)))
+                    if began.elapsed() < lease =>
+                {
                     tracing::warn!(task = %claim.id, %error, "the end of an attempt is not written yet");
                     sleep(Duration::from_millis(200)).await;
                 }
@@ -388,7 +410,10 @@ fn forget_old_logs(scratch: &Path, keep: Duration) {
     };
     for folder in folders.flatten() {
         // Only what has a task's name is ours.
-        let ours = folder.file_name().to_str().is_some_and(|name| name.parse::<TaskId>().is_ok());
+        let ours = folder
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.parse::<TaskId>().is_ok());
         if ours && newest_change(&folder.path()).is_some_and(|age| age > keep) {
             _ = std::fs::remove_dir_all(folder.path());
         }
@@ -397,11 +422,16 @@ fn forget_old_logs(scratch: &Path, keep: Duration) {
 
 /// How long ago an attempt's folder, or its log, changed last.
 fn newest_change(task: &Path) -> Option<Duration> {
-    let age = |path: &Path| std::fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    let age = |path: &Path| {
+        std::fs::metadata(path)
+            .ok()?
+            .modified()
+            .ok()?
+            .elapsed()
+            .ok()
+    };
     let attempts = std::fs::read_dir(task).ok()?.flatten();
-    let ages = attempts.flat_map(|attempt| {
-        [age(&attempt.path()), age(&attempt.path().join("log.txt"))]
-    });
+    let ages =
+        attempts.flat_map(|attempt| [age(&attempt.path()), age(&attempt.path().join("log.txt"))]);
     ages.flatten().chain(age(task)).min()
 }
-

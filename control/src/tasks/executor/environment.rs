@@ -14,15 +14,42 @@ pub enum Environment {
 }
 
 const PLAIN: &[&str] = &[
-    "HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "SHELL", "SSL_CERT_DIR", "SSL_CERT_FILE", "TERM", "TMPDIR",
-    "TZ", "USER", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_OFFLINE", "SLUICE_DATA", "SLUICE_CACHE", "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOKENIZERS_PARALLELISM", "TF_CPP_MIN_LOG_LEVEL",
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "SLUICE_DATA",
+    "SLUICE_CACHE",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM",
+    "TF_CPP_MIN_LOG_LEVEL",
 ];
 const PLAIN_FAMILIES: &[&str] = &["LC_", "CUDA_", "NVIDIA_"];
 
 const INSTALLER: &[&str] = &[
-    "http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
 ];
 const INSTALLER_FAMILIES: &[&str] = &["PIP_"];
 
@@ -37,7 +64,8 @@ impl Environment {
 
     /// Those of our own that it admits.
     pub(super) fn variables(self) -> impl Iterator<Item = (OsString, OsString)> {
-        std::env::vars_os().filter(move |(name, _)| name.to_str().is_some_and(|name| self.admits(name)))
+        std::env::vars_os()
+            .filter(move |(name, _)| name.to_str().is_some_and(|name| self.admits(name)))
     }
 }
 
@@ -48,7 +76,12 @@ mod tests {
     #[test]
     fn secrets_stay_with_us() {
         for name in [
-            "SLUICE_API_KEYS", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "DATABASE_URL", "HF_TOKEN", "PGPASSWORD",
+            "SLUICE_API_KEYS",
+            "AWS_SECRET_ACCESS_KEY",
+            "OPENAI_API_KEY",
+            "DATABASE_URL",
+            "HF_TOKEN",
+            "PGPASSWORD",
             "SLUICE_DATABASE",
         ] {
             assert!(!Environment::Plain.admits(name), "{name}");

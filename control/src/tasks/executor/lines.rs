@@ -54,7 +54,10 @@ mod tests {
 
     #[test]
     fn progress_bars_and_broken_text_are_lines() {
-        assert_eq!(lines(&[b"10%\r20%\r\n", b"", b"a\0\xff\nlast"]), ["10%", "20%", "a\u{fffd}\u{fffd}", "last"]);
+        assert_eq!(
+            lines(&[b"10%\r20%\r\n", b"", b"a\0\xff\nlast"]),
+            ["10%", "20%", "a\u{fffd}\u{fffd}", "last"]
+        );
     }
 
     proptest! {

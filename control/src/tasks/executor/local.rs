@@ -42,9 +42,11 @@ impl Executor for LocalExecutor {
         async move {
             let program = command.program.display().to_string();
             let limits = command.limits;
-            let (running, pipes) = start(&command, mark(run)).map_err(|source| {
-                ExecutorError::Start { program: program.clone(), source }
-            })?;
+            let (running, pipes) =
+                start(&command, mark(run)).map_err(|source| ExecutorError::Start {
+                    program: program.clone(),
+                    source,
+                })?;
             follow(running, pipes, limits, sink, stop)
                 .await
                 .map_err(|source| ExecutorError::Follow { program, source })
@@ -85,7 +87,12 @@ fn start(command: &Command, mark: String) -> std::io::Result<(Running, Pipes)> {
     let mut shell = std::process::Command::new("/bin/sh");
     shell
         .args(["-c", START, "sh"])
-        .arg(limit(command.limits.address_space.map(|bytes| bytes.div_ceil(1024))))
+        .arg(limit(
+            command
+                .limits
+                .address_space
+                .map(|bytes| bytes.div_ceil(1024)),
+        ))
         .arg(limit(command.limits.cpu.map(|cpu| cpu.as_secs().max(1))))
         .arg(&command.program)
         .args(&command.arguments)
@@ -137,7 +144,10 @@ async fn follow(
     // Without reaping it: its number, and its group's, stay taken until nobody is left in it.
     let ended = tokio::task::spawn_blocking(move || {
         loop {
-            match waitid(WaitId::Pid(leader), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            match waitid(
+                WaitId::Pid(leader),
+                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+            ) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => return other.map(drop),
             }

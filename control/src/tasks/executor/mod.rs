@@ -150,8 +150,5 @@ pub trait Executor: Send + Sync {
     ) -> BoxFuture<'a, Result<Exit, ExecutorError>>;
 }
 
-
-
-
 #[cfg(test)]
 mod tests;

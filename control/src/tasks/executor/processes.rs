@@ -52,7 +52,12 @@ fn mark_of(pid: Pid) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     environment
         .split(|&byte| byte == 0)
-        .find_map(|variable| std::str::from_utf8(variable).ok()?.strip_prefix(MARK)?.strip_prefix('='))
+        .find_map(|variable| {
+            std::str::from_utf8(variable)
+                .ok()?
+                .strip_prefix(MARK)?
+                .strip_prefix('=')
+        })
         .map(str::to_owned)
 }
 
@@ -61,12 +66,19 @@ fn self_name() -> Option<String> {
     // A container's process 7 is not the machine's.
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     let pid = i32::try_from(std::process::id()).ok()?;
-    Some(format!("{}/{pid}/{}", namespace.display(), process(pid)?.start))
+    Some(format!(
+        "{}/{pid}/{}",
+        namespace.display(),
+        process(pid)?.start
+    ))
 }
 
 /// The whole mark of a run of this process.
 pub(super) fn mark(run: &str) -> String {
-    format!("{}/{run}", self_name().unwrap_or_else(|| "unknown/0/0".into()))
+    format!(
+        "{}/{run}",
+        self_name().unwrap_or_else(|| "unknown/0/0".into())
+    )
 }
 
 /// The processes of one program.
@@ -83,7 +95,11 @@ impl Tree {
             process.group == self.leader.as_raw_nonzero().get()
                 || mark_of(process.pid).is_some_and(|mark| mark == self.mark)
         };
-        let mut found: HashSet<Pid> = everyone.iter().filter(|it| own(it)).map(|it| it.pid).collect();
+        let mut found: HashSet<Pid> = everyone
+            .iter()
+            .filter(|it| own(it))
+            .map(|it| it.pid)
+            .collect();
         // Parents first or not: repeat until nobody's child is new.
         loop {
             let before = found.len();
@@ -103,7 +119,9 @@ impl Tree {
     }
 
     pub(super) fn signal(&self, signal: Signal) {
-        self.processes().iter().for_each(|process| send(process, signal));
+        self.processes()
+            .iter()
+            .for_each(|process| send(process, signal));
     }
 
     /// Kills until nobody is left; those that start others while they are killed are met again.
@@ -113,7 +131,9 @@ impl Tree {
             if processes.is_empty() {
                 return;
             }
-            processes.iter().for_each(|process| send(process, Signal::KILL));
+            processes
+                .iter()
+                .for_each(|process| send(process, Signal::KILL));
             std::thread::sleep(Duration::from_millis(2));
         }
         tracing::error!(leader = %self.leader, "processes of a task could not be killed");
@@ -142,9 +162,9 @@ fn send(target: &Process, signal: Signal) {
 fn memory(process: &Process) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?;
     let kib = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
-    let lines = status
-        .lines()
-        .filter(|line| line.starts_with("RssAnon:") || line.starts_with("RssShmem:") || line.starts_with("VmSwap:"));
+    let lines = status.lines().filter(|line| {
+        line.starts_with("RssAnon:") || line.starts_with("RssShmem:") || line.starts_with("VmSwap:")
+    });
     Some(lines.filter_map(kib).sum::<u64>() * 1024)
 }
 

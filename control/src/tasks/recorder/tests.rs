@@ -3,8 +3,12 @@
 use super::*;
 
 fn texts(report: &Report) -> String {
-    let logs = report.events.iter().filter(|(_, kind, _)| *kind == EventKind::Log);
-    logs.map(|(_, _, body)| body["text"].as_str().unwrap().to_owned()).collect()
+    let logs = report
+        .events
+        .iter()
+        .filter(|(_, kind, _)| *kind == EventKind::Log);
+    logs.map(|(_, _, body)| body["text"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -18,10 +22,16 @@ fn a_flood_of_lines_is_cut_to_its_end_and_the_file_to_its_beginning() {
     let report = recorder.take();
     let text = texts(&report);
     assert!(text.len() < LOG + 100, "{}", text.len());
-    assert!(text.starts_with('[') && text.ends_with("line ü 99999\n"), "{text:.100}");
+    assert!(
+        text.starts_with('[') && text.ends_with("line ü 99999\n"),
+        "{text:.100}"
+    );
     assert!(text.lines().skip(1).all(|line| line.starts_with("line ü ")));
     let file = std::fs::read_to_string(&path).unwrap();
-    assert!(file.len() < 1100 && file.starts_with("line ü 0\n"), "{file}");
+    assert!(
+        file.len() < 1100 && file.starts_with("line ü 0\n"),
+        "{file}"
+    );
     assert!(file.ends_with("left out]\n"));
     assert!(recorder.take().is_empty());
 }
@@ -40,7 +50,11 @@ fn of_progress_the_last_is_kept_and_of_metrics_the_newest() {
     let count = |kind| report.events.iter().filter(|event| event.1 == kind).count();
     assert_eq!(count(EventKind::Progress), 1);
     assert_eq!(count(EventKind::Warning), 1);
-    let last = report.events.iter().rfind(|event| event.1 == EventKind::Metric).unwrap();
+    let last = report
+        .events
+        .iter()
+        .rfind(|event| event.1 == EventKind::Metric)
+        .unwrap();
     assert_eq!(last.2["value"], 2999);
 }
 
@@ -48,7 +62,12 @@ fn of_progress_the_last_is_kept_and_of_metrics_the_newest() {
 fn a_fraction_that_is_none_is_made_one() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::new(&folder.path().join("log.txt"), 1000).unwrap();
-    for (given, kept) in [(f64::NAN, 0.0), (f64::INFINITY, 0.0), (-1.0, 0.0), (7.0, 1.0)] {
+    for (given, kept) in [
+        (f64::NAN, 0.0),
+        (f64::INFINITY, 0.0),
+        (-1.0, 0.0),
+        (7.0, 1.0),
+    ] {
         recorder.progress(given, None);
         assert_eq!(recorder.take().progress, Some((kept, None)));
     }

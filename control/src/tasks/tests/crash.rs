@@ -47,7 +47,11 @@ async fn worker_process() {
         // Run by hand with all the ignored ones.
         Err(_) => return,
     };
-    let limits = StoreSettings { connections: 4, patience: Duration::from_secs(60), ..StoreSettings::default() };
+    let limits = StoreSettings {
+        connections: 4,
+        patience: Duration::from_secs(60),
+        ..StoreSettings::default()
+    };
     let store = Store::connect(&url, &limits).await.unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let settings = WorkerSettings {
@@ -58,7 +62,12 @@ async fn worker_process() {
         ..WorkerSettings::new(scratch.path())
     };
     let queue = Queue::new(store, crash_settings());
-    let _worker = Worker::start(queue, Kinds::new().with(Nap), Arc::new(LocalExecutor), settings);
+    let _worker = Worker::start(
+        queue,
+        Kinds::new().with(Nap),
+        Arc::new(LocalExecutor),
+        settings,
+    );
     // The one who started it waits for this byte.
     std::io::Write::write_all(&mut std::io::stderr(), b"!").unwrap();
     std::future::pending::<()>().await;
@@ -66,7 +75,12 @@ async fn worker_process() {
 
 fn start_worker(url: &str) -> Child {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "tasks::tests::crash::worker_process", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "tasks::tests::crash::worker_process",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(DATABASE, url)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -74,7 +88,12 @@ fn start_worker(url: &str) -> Child {
         .spawn()
         .unwrap();
     let mut byte = [0];
-    child.stderr.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    child
+        .stderr
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut byte)
+        .unwrap();
     child
 }
 
@@ -96,7 +115,10 @@ async fn fill(queue: &Queue, count: usize) {
 }
 
 async fn count(store: &Store, sql: &'static str) -> i64 {
-    let row = sqlx::query(sql).fetch_one(&mut *store.reader().await.unwrap()).await.unwrap();
+    let row = sqlx::query(sql)
+        .fetch_one(&mut *store.reader().await.unwrap())
+        .await
+        .unwrap();
     column(&row, "n").unwrap()
 }
 
@@ -145,8 +167,16 @@ async fn thousand_kills(fresh: &Fresh) {
         survivor.kill().unwrap();
         survivor.wait().unwrap();
     }
-    let tasks = count(&fresh.store, "SELECT COUNT(*) AS n FROM tasks WHERE state = 'succeeded'").await;
-    let lost = count(&fresh.store, "SELECT COUNT(*) AS n FROM task_attempts WHERE outcome = 'lost'").await;
+    let tasks = count(
+        &fresh.store,
+        "SELECT COUNT(*) AS n FROM tasks WHERE state = 'succeeded'",
+    )
+    .await;
+    let lost = count(
+        &fresh.store,
+        "SELECT COUNT(*) AS n FROM task_attempts WHERE outcome = 'lost'",
+    )
+    .await;
     std::io::Write::write_all(
         &mut std::io::stderr(),
         format!(
@@ -158,11 +188,18 @@ async fn thousand_kills(fresh: &Fresh) {
     )
     .unwrap();
     assert!(tasks >= TASKS as i64);
-    assert_eq!(count(&fresh.store, "SELECT COUNT(*) AS n FROM tasks").await, tasks);
-    assert!(lost >= i64::from(KILLS) / 10, "only {lost} attempts were lost: the kills hit nothing");
+    assert_eq!(
+        count(&fresh.store, "SELECT COUNT(*) AS n FROM tasks").await,
+        tasks
+    );
+    assert!(
+        lost >= i64::from(KILLS) / 10,
+        "only {lost} attempts were lost: the kills hit nothing"
+    );
     let ends = "SELECT COUNT(*) AS n FROM task_events WHERE kind = 'state' AND body LIKE '%\"to\":\"succeeded\"%'";
     assert_eq!(count(&fresh.store, ends).await, tasks);
-    let completed = "SELECT COUNT(DISTINCT task) AS n FROM task_attempts WHERE outcome = 'succeeded'";
+    let completed =
+        "SELECT COUNT(DISTINCT task) AS n FROM task_attempts WHERE outcome = 'succeeded'";
     assert_eq!(count(&fresh.store, completed).await, tasks);
     let successes = "SELECT COUNT(*) AS n FROM task_attempts WHERE outcome = 'succeeded'";
     assert_eq!(count(&fresh.store, successes).await, tasks);

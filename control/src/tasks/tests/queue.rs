@@ -11,7 +11,10 @@ async fn a_task_goes_its_way_and_every_move_is_in_its_journal() {
         let mut claim = claim_one(&queue, "w").await;
         assert_eq!((claim.id, claim.attempt(), claim.token()), (id, 1, 1));
         queue.start(&mut claim).await.unwrap();
-        assert_eq!(queue.heartbeat("w").await.unwrap(), [(id, 1, TaskState::Running)]);
+        assert_eq!(
+            queue.heartbeat("w").await.unwrap(),
+            [(id, 1, TaskState::Running)]
+        );
         queue.succeed(&claim, json!({"b": 2})).await.unwrap();
         let task = read(&queue, id).await;
         assert_eq!(task.result.as_ref().unwrap().0, json!({"b": 2}));
@@ -20,7 +23,10 @@ async fn a_task_goes_its_way_and_every_move_is_in_its_journal() {
         let attempts = queue.attempts(id).await.unwrap();
         assert_eq!(attempts.len(), 1);
         assert_eq!(attempts[0].outcome.as_deref(), Some("succeeded"));
-        assert!(matches!(queue.succeed(&claim, Json::Null).await, Err(TaskError::Fenced { .. })));
+        assert!(matches!(
+            queue.succeed(&claim, Json::Null).await,
+            Err(TaskError::Fenced { .. })
+        ));
     })
     .await;
 }
@@ -40,7 +46,10 @@ async fn failures_that_may_pass_are_tried_again_and_others_are_not() {
                 }
             };
             queue.start(&mut claim).await.unwrap();
-            let state = queue.fail(&claim, &TaskFailure::passing("flaky", "try again")).await.unwrap();
+            let state = queue
+                .fail(&claim, &TaskFailure::passing("flaky", "try again"))
+                .await
+                .unwrap();
             assert_eq!(state, expected);
         }
         let task = read(&queue, id).await;
@@ -50,9 +59,16 @@ async fn failures_that_may_pass_are_tried_again_and_others_are_not() {
         let id = enqueue(&queue, NewTask::new("k", Json::Null)).await;
         let mut claim = claim_one(&queue, "w").await;
         queue.start(&mut claim).await.unwrap();
-        let failure = TaskFailure::lasting("parity_failed", "max error 0.3 > 0.01").with(json!({"max": 0.3}));
-        assert_eq!(queue.fail(&claim, &failure).await.unwrap(), TaskState::Failed);
-        assert_eq!(read(&queue, id).await.error.as_ref().unwrap().0["details"]["max"], 0.3);
+        let failure =
+            TaskFailure::lasting("parity_failed", "max error 0.3 > 0.01").with(json!({"max": 0.3}));
+        assert_eq!(
+            queue.fail(&claim, &failure).await.unwrap(),
+            TaskState::Failed
+        );
+        assert_eq!(
+            read(&queue, id).await.error.as_ref().unwrap().0["details"]["max"],
+            0.3
+        );
     })
     .await;
 }
@@ -73,17 +89,38 @@ async fn a_worker_thought_dead_is_refused_everything() {
             }
         };
         queue.start(&mut alive).await.unwrap();
-        assert!(matches!(queue.succeed(&dead, json!("late")).await, Err(TaskError::Fenced { .. })));
+        assert!(matches!(
+            queue.succeed(&dead, json!("late")).await,
+            Err(TaskError::Fenced { .. })
+        ));
         let failure = TaskFailure::passing("x", "y");
-        assert!(matches!(queue.fail(&dead, &failure).await, Err(TaskError::Fenced { .. })));
-        assert!(matches!(queue.start(&mut dead).await, Err(TaskError::Fenced { .. })));
-        let report = super::super::journal::Report { progress: Some((0.5, None)), events: Vec::new() };
+        assert!(matches!(
+            queue.fail(&dead, &failure).await,
+            Err(TaskError::Fenced { .. })
+        ));
+        assert!(matches!(
+            queue.start(&mut dead).await,
+            Err(TaskError::Fenced { .. })
+        ));
+        let report = super::super::journal::Report {
+            progress: Some((0.5, None)),
+            events: Vec::new(),
+        };
         let name = super::super::journal::ClaimName::from(&dead);
-        assert!(matches!(queue.report(&name, report).await, Err(TaskError::Fenced { .. })));
+        assert!(matches!(
+            queue.report(&name, report).await,
+            Err(TaskError::Fenced { .. })
+        ));
         assert!(queue.heartbeat("dead").await.unwrap().is_empty());
         queue.succeed(&alive, json!("in time")).await.unwrap();
         assert_eq!(read(&queue, id).await.result.as_ref().unwrap().0, "in time");
-        let outcomes: Vec<_> = queue.attempts(id).await.unwrap().into_iter().map(|it| it.outcome.unwrap()).collect();
+        let outcomes: Vec<_> = queue
+            .attempts(id)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|it| it.outcome.unwrap())
+            .collect();
         assert_eq!(outcomes, ["lost", "succeeded"]);
     })
     .await;
@@ -112,7 +149,10 @@ async fn lost_attempts_count_and_given_back_or_unstarted_ones_do_not() {
         tokio::time::sleep(Duration::from_millis(2)).await;
         queue.sweep().await.unwrap();
         let task = read(&queue, id).await;
-        assert_eq!((task.state, task.error.as_ref().unwrap().0["code"].as_str()), (TaskState::Failed, Some("lost")));
+        assert_eq!(
+            (task.state, task.error.as_ref().unwrap().0["code"].as_str()),
+            (TaskState::Failed, Some("lost"))
+        );
         assert!(task.finished_at.is_some());
     })
     .await;
@@ -180,7 +220,13 @@ async fn urgent_tasks_go_first_and_waiting_ones_are_not_forgotten() {
         later.priority = 1000;
         later.run_at = Some(now.after(Duration::from_secs(3600)));
         enqueue(&queue, later).await;
-        let claimed: Vec<_> = queue.claim("w", &kinds(&["k"]), 100).await.unwrap().iter().map(|it| it.id).collect();
+        let claimed: Vec<_> = queue
+            .claim("w", &kinds(&["k"]), 100)
+            .await
+            .unwrap()
+            .iter()
+            .map(|it| it.id)
+            .collect();
         assert_eq!(claimed, expected);
     })
     .await;
@@ -204,7 +250,10 @@ async fn a_limited_kind_leaves_room_for_others() {
             queues[1].claim("b", &limits, 4),
         );
         let claims: Vec<_> = first.unwrap().into_iter().chain(second.unwrap()).collect();
-        assert_eq!(claims.iter().filter(|it| it.task.kind == "heavy").count(), 2);
+        assert_eq!(
+            claims.iter().filter(|it| it.task.kind == "heavy").count(),
+            2
+        );
         assert!(claims.iter().any(|it| it.task.kind == "k"));
         assert!(queue.claim("c", &limits[..1], 4).await.unwrap().is_empty());
         other.close().await;
@@ -218,21 +267,42 @@ async fn a_waiting_task_is_cancelled_at_once_and_a_running_one_by_its_worker() {
         let queue = Queue::new(fresh.store.clone(), settings());
         let waiting = enqueue(&queue, NewTask::new("k", Json::Null)).await;
         let task = queue.cancel(&system(), waiting).await.unwrap();
-        assert_eq!((task.state, task.finished_at.is_some()), (TaskState::Cancelled, true));
+        assert_eq!(
+            (task.state, task.finished_at.is_some()),
+            (TaskState::Cancelled, true)
+        );
         let again = queue.cancel(&system(), waiting).await;
-        assert!(matches!(again, Err(TaskError::Store(StoreError::IllegalTransition(_)))));
+        assert!(matches!(
+            again,
+            Err(TaskError::Store(StoreError::IllegalTransition(_)))
+        ));
 
         let running = enqueue(&queue, NewTask::new("k", Json::Null)).await;
         let mut claim = claim_one(&queue, "w").await;
         queue.start(&mut claim).await.unwrap();
-        assert_eq!(queue.cancel(&system(), running).await.unwrap().state, TaskState::Cancelling);
-        assert_eq!(queue.cancel(&system(), running).await.unwrap().state, TaskState::Cancelling);
-        assert_eq!(queue.heartbeat("w").await.unwrap()[0].2, TaskState::Cancelling);
+        assert_eq!(
+            queue.cancel(&system(), running).await.unwrap().state,
+            TaskState::Cancelling
+        );
+        assert_eq!(
+            queue.cancel(&system(), running).await.unwrap().state,
+            TaskState::Cancelling
+        );
+        assert_eq!(
+            queue.heartbeat("w").await.unwrap()[0].2,
+            TaskState::Cancelling
+        );
         // Too late for a result: whoever cancelled was told that it would end so.
-        assert_eq!(queue.succeed(&claim, json!(1)).await.unwrap(), TaskState::Cancelled);
+        assert_eq!(
+            queue.succeed(&claim, json!(1)).await.unwrap(),
+            TaskState::Cancelled
+        );
         let task = read(&queue, running).await;
         assert!(task.result.is_none() && task.cancel_requested && task.finished_at.is_some());
-        assert_eq!(path(&queue, running).await, ["claimed", "running", "cancelling", "cancelled"]);
+        assert_eq!(
+            path(&queue, running).await,
+            ["claimed", "running", "cancelling", "cancelled"]
+        );
     })
     .await;
 }
@@ -270,11 +340,20 @@ async fn a_hung_attempt_times_out() {
         let id = enqueue(&queue, new).await;
         let mut claim = claim_one(&queue, "w").await;
         queue.start(&mut claim).await.unwrap();
-        let strict = Queue::new(fresh.store.clone(), QueueSettings { lease: Duration::ZERO, ..settings() });
+        let strict = Queue::new(
+            fresh.store.clone(),
+            QueueSettings {
+                lease: Duration::ZERO,
+                ..settings()
+            },
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
         assert_eq!(strict.sweep().await.unwrap().timed_out, 1);
         let task = read(&queue, id).await;
-        assert_eq!((task.state, task.finished_at.is_some()), (TaskState::TimedOut, true));
+        assert_eq!(
+            (task.state, task.finished_at.is_some()),
+            (TaskState::TimedOut, true)
+        );
     })
     .await;
 }
@@ -291,19 +370,46 @@ async fn of_a_long_log_the_end_is_kept() {
             let text = format!("{n} {}", "x".repeat(1000));
             let events = vec![
                 (Timestamp::now(), EventKind::Log, json!({"text": text})),
-                (Timestamp::now(), EventKind::Metric, json!({"name": "n", "value": n})),
+                (
+                    Timestamp::now(),
+                    EventKind::Metric,
+                    json!({"name": "n", "value": n}),
+                ),
             ];
-            let report = Report { progress: Some((0.1, Some("busy".into()))), events };
-            queue.report(&ClaimName::from(&claim), report).await.unwrap();
+            let report = Report {
+                progress: Some((0.1, Some("busy".into()))),
+                events,
+            };
+            queue
+                .report(&ClaimName::from(&claim), report)
+                .await
+                .unwrap();
         }
         let events = queue.events(id, 0, 1000).await.unwrap();
-        let logs: Vec<_> = events.iter().filter(|it| it.kind == EventKind::Log).collect();
+        let logs: Vec<_> = events
+            .iter()
+            .filter(|it| it.kind == EventKind::Log)
+            .collect();
         assert!((5..=10).contains(&logs.len()), "{}", logs.len());
-        assert!(logs.last().unwrap().body["text"].as_str().unwrap().starts_with("29 "));
-        assert_eq!(events.iter().filter(|it| it.kind == EventKind::Metric).count(), 30);
+        assert!(
+            logs.last().unwrap().body["text"]
+                .as_str()
+                .unwrap()
+                .starts_with("29 ")
+        );
+        assert_eq!(
+            events
+                .iter()
+                .filter(|it| it.kind == EventKind::Metric)
+                .count(),
+            30
+        );
         assert!(events.is_sorted_by_key(|it| it.sequence));
         let task = read(&queue, id).await;
-        assert_eq!((task.progress_fraction, task.progress_message.as_deref()), (Some(0.1), Some("busy")));
+        assert_eq!(
+            (task.progress_fraction, task.progress_message.as_deref()),
+            (Some(0.1), Some("busy"))
+        );
         // Reports are no edits: a person's change made against this version still holds.
         assert_eq!(task.version, 3);
     })

@@ -56,7 +56,9 @@ impl Task for Plays {
                 Ok(json!([one, two]))
             }
             Play::Run(script) => {
-                let command = Command::new("/bin/sh", context.scratch()).arg("-c").arg(script);
+                let command = Command::new("/bin/sh", context.scratch())
+                    .arg("-c")
+                    .arg(script);
                 match context.execute(command).await? {
                     Exit::Code(0) => Ok(Json::Null),
                     exit => Err(TaskFailure::passing("program", exit.to_string())),
@@ -84,7 +86,11 @@ fn shop(store: &Store, change: impl FnOnce(&mut WorkerSettings)) -> Shop {
     change(&mut settings);
     let kinds = Kinds::new().with(Plays::default());
     let worker = Worker::start(queue.clone(), kinds, Arc::new(LocalExecutor), settings);
-    Shop { queue, _scratch: scratch, worker }
+    Shop {
+        queue,
+        _scratch: scratch,
+        worker,
+    }
 }
 
 fn play(play: &Play) -> NewTask {
@@ -128,10 +134,18 @@ async fn what_is_wrong_with_a_task_ends_it_and_not_the_worker() {
         let panics = enqueue(&shop.queue, play(&Play::Panic)).await;
         let wrong = enqueue(&shop.queue, NewTask::new("k", json!({"dance": 1}))).await;
         let fine = enqueue(&shop.queue, play(&Play::Echo(1))).await;
-        assert_eq!(ended(&shop.queue, panics).await.error.as_ref().unwrap().0["code"], "panicked");
+        assert_eq!(
+            ended(&shop.queue, panics).await.error.as_ref().unwrap().0["code"],
+            "panicked"
+        );
         let wrong = ended(&shop.queue, wrong).await;
         assert_eq!(wrong.error.as_ref().unwrap().0["code"], "bad_params");
-        assert!(wrong.error.as_ref().unwrap().0["message"].as_str().unwrap().contains("dance"));
+        assert!(
+            wrong.error.as_ref().unwrap().0["message"]
+                .as_str()
+                .unwrap()
+                .contains("dance")
+        );
         assert_eq!(ended(&shop.queue, fine).await.state, TaskState::Succeeded);
         shop.worker.drain().await;
     })
@@ -147,7 +161,10 @@ async fn a_later_attempt_goes_on_after_the_last_step() {
         assert_eq!(task.result.as_ref().unwrap().0, json!([1, 2]));
         assert_eq!(task.attempt, 2);
         let events = shop.queue.events(id, 0, 1000).await.unwrap();
-        let resumed = events.iter().filter(|it| it.body["resumed"] == true).count();
+        let resumed = events
+            .iter()
+            .filter(|it| it.body["resumed"] == true)
+            .count();
         let logs = events.iter().filter(|it| it.kind == EventKind::Log).count();
         assert_eq!((resumed, logs), (1, 1));
         shop.worker.drain().await;
@@ -190,7 +207,12 @@ async fn an_attempt_that_takes_too_long_is_ended() {
         let id = enqueue(&shop.queue, new).await;
         let task = ended(&shop.queue, id).await;
         assert_eq!((task.state, task.attempt), (TaskState::TimedOut, 2));
-        assert!(task.error.as_ref().unwrap().0["message"].as_str().unwrap().contains("0.05 s"));
+        assert!(
+            task.error.as_ref().unwrap().0["message"]
+                .as_str()
+                .unwrap()
+                .contains("0.05 s")
+        );
         shop.worker.drain().await;
     })
     .await;
@@ -204,12 +226,18 @@ async fn a_leaving_worker_gives_back_what_it_has_and_another_goes_on() {
         // Given back, it has not used its only attempt.
         new.max_attempts = 1;
         let id = enqueue(&leaving.queue, new).await;
-        seen(&leaving.queue, id, |event| event.kind == EventKind::Progress).await;
+        seen(&leaving.queue, id, |event| {
+            event.kind == EventKind::Progress
+        })
+        .await;
         leaving.worker.drain().await;
         assert_eq!(read(&leaving.queue, id).await.state, TaskState::Retrying);
 
         let next = shop(&fresh.store, |_| {});
-        seen(&next.queue, id, |event| event.attempt == 2 && event.kind == EventKind::Progress).await;
+        seen(&next.queue, id, |event| {
+            event.attempt == 2 && event.kind == EventKind::Progress
+        })
+        .await;
         next.queue.cancel(&system(), id).await.unwrap();
         assert_eq!(ended(&next.queue, id).await.state, TaskState::Cancelled);
         next.worker.drain().await;
@@ -234,7 +262,10 @@ async fn an_attempt_whose_lease_was_lost_is_stopped() {
         // Returns, though the work would wait for ever: it was told to stop.
         shop.worker.drain().await;
         let task = read(&shop.queue, id).await;
-        assert_eq!((task.state, task.worker.as_deref()), (TaskState::Running, Some("theirs")));
+        assert_eq!(
+            (task.state, task.worker.as_deref()),
+            (TaskState::Running, Some("theirs"))
+        );
     })
     .await;
 }
