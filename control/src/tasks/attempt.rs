@@ -98,7 +98,7 @@ impl Queue {
             task.deadline_at = task
                 .timeout_us
                 .map(|us| now.after(Duration::from_micros(us.unsigned_abs())));
-            task.progress_fraction = None;
+            task.progress_fraction = Some(0.0);
             task.progress_message = None;
         })
         .await?;
@@ -202,9 +202,12 @@ impl Queue {
         ending: Ending,
     ) -> Result<Stored<record::Task>, TaskError> {
         let now = tx.now();
-        let counted = counted_attempts(tx, task.id).await?;
         close(tx, &task, &ending).await?;
         let failure = ending.failure();
+        let counted = match failure {
+            Some(_) => counted_attempts(tx, task.id).await?,
+            None => 0,
+        };
         let again = match &failure {
             Some(failure) => may_retry(counted, task.max_attempts, failure.may_pass),
             None => ending == Ending::GivenBack,

@@ -288,7 +288,10 @@ impl Shared {
         let prepared = async {
             tokio::fs::create_dir_all(&scratch).await?;
             let recorder = Recorder::new(&folder.join("log.txt"), self.settings.log_file_bytes)?;
-            let checkpoints = self.queue.checkpoints(claim.id).await?;
+            let checkpoints = match claim.attempt() {
+                1 => HashMap::new(),
+                _ => self.queue.checkpoints(claim.id).await?,
+            };
             Ok::<_, TaskFailure>((Arc::new(recorder), checkpoints))
         };
         let (recorder, checkpoints) = match prepared.await {

@@ -12,7 +12,6 @@ use crate::store::{DatabaseUrl, StoreSettings, read as column};
 
 const KILLS: u32 = 1000;
 const WORKERS: usize = 8;
-const TASKS: usize = 10_000;
 
 /// The variable that makes the test below a worker, and tells it the database.
 const DATABASE: &str = "SLUICE_CRASH_TEST_DATABASE";
@@ -126,16 +125,16 @@ async fn count(store: &Store, sql: &'static str) -> i64 {
 fn kill_workers(url: &str, kills: u32) {
     for _ in 0..kills {
         let mut worker = start_worker(url);
-        std::thread::sleep(Duration::from_micros(rand::rng().random_range(0..100_000)));
+        std::thread::sleep(Duration::from_micros(rand::rng().random_range(0..200_000)));
         // SIGKILL.
         worker.kill().unwrap();
         worker.wait().unwrap();
     }
 }
 
-async fn thousand_kills(fresh: &Fresh) {
+async fn thousand_kills(fresh: &Fresh, at_least: usize) {
     let queue = Queue::new(fresh.store.clone(), crash_settings());
-    fill(&queue, TASKS).await;
+    fill(&queue, at_least).await;
     let url = address(&fresh.url);
     let began = Instant::now();
     let places: Vec<_> = (0..WORKERS)
@@ -159,7 +158,7 @@ async fn thousand_kills(fresh: &Fresh) {
     let killing = began.elapsed();
     let left = count(&fresh.store, unfinished).await;
     // Those that live on finish what is left.
-    let mut survivors: Vec<Child> = (0..2).map(|_| start_worker(&url)).collect();
+    let mut survivors: Vec<Child> = (0..4).map(|_| start_worker(&url)).collect();
     while count(&fresh.store, unfinished).await > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -187,7 +186,7 @@ async fn thousand_kills(fresh: &Fresh) {
         .as_bytes(),
     )
     .unwrap();
-    assert!(tasks >= TASKS as i64);
+    assert!(tasks >= at_least as i64);
     assert_eq!(
         count(&fresh.store, "SELECT COUNT(*) AS n FROM tasks").await,
         tasks
@@ -210,13 +209,13 @@ async fn thousand_kills(fresh: &Fresh) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_kills_lose_nothing_on_sqlite() {
     let fresh = Fresh::sqlite().await;
-    thousand_kills(&fresh).await;
+    thousand_kills(&fresh, 3000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_kills_lose_nothing_on_postgres() {
     if let Some(fresh) = Fresh::postgres().await {
-        thousand_kills(&fresh).await;
+        thousand_kills(&fresh, 10_000).await;
         fresh.discard().await;
     }
 }
