@@ -417,6 +417,13 @@ impl Queue {
 /// Chooses and locks the most urgent due tasks of kinds that have room.
 async fn due(tx: &mut Tx, kinds: &[KindLimit], count: usize) -> Result<Vec<TaskId>, TaskError> {
     let mut found: Vec<(i64, TaskId)> = Vec::new();
+    if tx.dialect() == Dialect::Postgres {
+        // Of a queue that was filled a moment ago the planner thinks that it is empty, and would sort all of it
+        // rather than read the first of `tasks__claim`.
+        sqlx::query("SET LOCAL enable_sort = off")
+            .execute(tx.connection())
+            .await?;
+    }
     for kind in kinds {
         let room = match kind.limit {
             Some(limit) => room(tx, &kind.kind, limit).await?.min(count),
