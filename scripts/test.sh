@@ -57,6 +57,12 @@ python_tests() {
 	"$VENV/bin/python" -m pytest -q "${without[@]}" tests/python pipelines
 }
 
+# The control plane against its own description.
+api_tests() {
+	use_venv "$SLUICE_CACHE" api-tests "$ROOT/tests/api/requirements.lock.txt" "the tester of the API" --no-deps
+	"$VENV/bin/python" -m pytest -q tests/api
+}
+
 have_node() {
 	command -v npm >/dev/null || apt_install "the Node client's test" nodejs npm
 }
@@ -104,4 +110,6 @@ step "Waiting for the Python environment"
 wait_beside
 step "Python tests, and the Node client's"
 python_tests
+step "The API by its own description"
+api_tests
 step "All tests passed"

@@ -133,6 +133,18 @@ macro_rules! ids {
                     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
                 }
             }
+            impl schemars::JsonSchema for $name {
+                fn schema_name() -> std::borrow::Cow<'static, str> {
+                    stringify!($name).into()
+                }
+                fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                    schemars::json_schema!({
+                        "type": "string",
+                        "description": concat!("The id of a ", $kind, "."),
+                        "pattern": concat!("^", $prefix, "_[0-7][0-9a-hjkmnp-tv-z]{25}$"),
+                    })
+                }
+            }
             crate::store::text_column!($name);
         )*
 

@@ -38,6 +38,8 @@
 //! Statements of one's own use [`store::Tx::connection`] or [`store::Store::reader`], `$1` places, [`store::arguments`] and
 //! [`store::read`]; sums are cast (`CAST(SUM(x) AS BIGINT)`), since PostgreSQL's are of another type.
 
+pub mod api;
+pub mod control;
 pub mod domain;
 pub mod evaluation;
 pub mod id;

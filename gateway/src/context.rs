@@ -22,6 +22,8 @@ pub struct Principal {
     pub priority: Priority,
     /// Models that the key may use; `None` is all.
     pub models: Option<Arc<[Box<str>]>>,
+    /// What it may do in the control plane, in that one's words.
+    pub role: Option<Arc<str>>,
 }
 
 impl Principal {

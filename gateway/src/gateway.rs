@@ -1,7 +1,7 @@
 //! What all requests share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
 use crate::metrics::observer::{Observer, Sink, Style};
 use crate::router::{Deployment, RouteError, RouteTable};
+use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Gateway {
     anonymous: RateLimiter,
     admission: Admission,
     ready: AtomicBool,
+    control: OnceLock<ControlService>,
 }
 
 /// A gateway could not be made.
@@ -95,6 +97,7 @@ impl Gateway {
             admission: Admission::new(config.limits.max_in_flight),
             config,
             ready: AtomicBool::new(false),
+            control: OnceLock::new(),
         }))
     }
 
@@ -175,6 +178,15 @@ impl Gateway {
     #[must_use]
     pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Hands paths under `/api` to the control plane. Only the first call counts.
+    pub fn set_control(&self, control: ControlService) {
+        _ = self.control.set(control);
+    }
+
+    pub(crate) fn control(&self) -> Option<&ControlService> {
+        self.control.get()
     }
 
     pub(crate) fn anonymous(&self) -> &RateLimiter {

@@ -105,6 +105,40 @@ impl ApiClient {
         read_json(self.send(self.post_request(path, body)?).await?).await
     }
 
+    /// Any method with a JSON body or none; a JSON document back, or null for an answer without a body.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Value> {
+        let mut request = self.request(method, path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = match body {
+            Some(body) => request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::from(serde_json::to_vec(body)?))?,
+            None => request.body(Full::default())?,
+        };
+        let response = self.send(request).await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        read_json(response).await
+    }
+
+    /// `GET path`, whose answer comes as server-sent events.
+    pub(crate) async fn follow(&self, path: &str) -> Result<Events> {
+        let request = self.request("GET", path).body(Full::default())?;
+        Ok(Events {
+            body: self.send(request).await?.into_body(),
+            parser: EventParser::default(),
+        })
+    }
+
     /// `POST path` whose answer comes as server-sent events.
     ///
     /// Asked again when a pooled connection ends without a byte of answer: some servers
@@ -185,16 +219,30 @@ async fn read_json(response: Response<Incoming>) -> Result<Value> {
     serde_json::from_slice(&body).context("the answer is not JSON")
 }
 
-/// The message of OpenAI's error object, or else the raw body.
+/// The message of OpenAI's error object or of a problem, or else the raw body.
 fn error_message(status: StatusCode, body: &[u8]) -> String {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let message = parsed
-        .as_ref()
-        .and_then(|value| value["error"]["message"].as_str());
+    let message = parsed.as_ref().and_then(|value| {
+        let message = value["error"]["message"].as_str();
+        message.map(str::to_owned).or_else(|| problem(value))
+    });
     match message {
         Some(message) => format!("{message} (HTTP {})", status.as_u16()),
         None => format!("HTTP {status}: {}", String::from_utf8_lossy(body).trim()),
     }
+}
+
+/// The control plane's form (RFC 9457): the detail, then whatever else helps.
+fn problem(value: &Value) -> Option<String> {
+    let mut text = value["detail"].as_str()?.to_owned();
+    let errors = value["errors"].as_array().into_iter().flatten();
+    for error in errors {
+        let (field, message) = (error["field"].as_str()?, error["message"].as_str()?);
+        if !text.contains(message) {
+            text.push_str(&format!("\n  {field}: {message}"));
+        }
+    }
+    Some(text)
 }
 
 /// Whether a connection was made and TLS failed on it: the error then is no error of

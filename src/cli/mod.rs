@@ -5,10 +5,12 @@ mod chat;
 mod client;
 mod completions;
 mod config;
+mod database;
 mod embed;
 mod events;
 mod models;
 mod output;
+mod records;
 mod serve;
 mod top;
 mod worker;
@@ -22,7 +24,7 @@ use clap::{Parser, Subcommand};
     name = "sluice",
     version,
     arg_required_else_help = true,
-    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice models                       # what it serves\n  sluice chat 'Hello'                 # ask it something\n  sluice top                          # watch it work\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
+    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice models                       # what it serves\n  sluice chat 'Hello'                 # ask it something\n  sluice top                          # watch it work\n  sluice model show helpdesk          # versions, evaluations, deployments\n  sluice apply -f records.yaml        # everything as code\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -39,6 +41,12 @@ enum Verb {
     Worker(worker::Worker),
     Bench(bench::Bench),
     Config(config::ConfigVerb),
+    #[command(flatten)]
+    Records(records::Noun),
+    Apply(records::apply::Apply),
+    Migrate(database::Migrate),
+    Backup(database::Backup),
+    Restore(database::Restore),
     Completions(completions::Completions),
 }
 
@@ -53,6 +61,11 @@ impl Cli {
             Verb::Worker(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
+            Verb::Records(noun) => noun.run().await,
+            Verb::Apply(verb) => verb.run().await,
+            Verb::Migrate(verb) => verb.run().await,
+            Verb::Backup(verb) => verb.run().await,
+            Verb::Restore(verb) => verb.run().await,
             Verb::Completions(verb) => verb.run(),
         }
     }

@@ -15,6 +15,30 @@ pub(crate) enum Format {
     Json,
 }
 
+/// `-o` of verbs whose result is a record or a list of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Shape {
+    /// Aligned columns for people.
+    #[default]
+    Table,
+    /// One JSON document on standard output.
+    Json,
+    /// One YAML document on standard output.
+    Yaml,
+}
+
+impl Shape {
+    /// Prints a document for programs; `false` where a table is asked for.
+    pub(crate) fn document(self, value: &impl Serialize) -> Result<bool> {
+        match self {
+            Self::Table => return Ok(false),
+            Self::Json => json(value)?,
+            Self::Yaml => fragment(&serde_norway::to_string(value)?)?,
+        }
+        Ok(true)
+    }
+}
+
 /// Writes one line to standard output. A closed pipe (`sluice models | head`)
 /// is an ordinary way to end, not an error worth a backtrace.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<()> {

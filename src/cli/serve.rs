@@ -1,5 +1,6 @@
 //! `sluice serve`: load the models, listen, and stop without losing a request.
 
+pub(super) mod control;
 mod hints;
 mod lineup;
 
@@ -47,6 +48,7 @@ impl Serve {
         let gateway = Gateway::from_environment(config)?;
         // Bound before anything is loaded: a taken port should not cost a minute.
         let server = Server::bind(Arc::clone(&gateway)).await?;
+        let control = control::start(&gateway, &stop)?;
         let base = format!("{}://{}", server.scheme(), server.address());
         output::note(format!("Listening on {base}"));
         let serving = tokio::spawn(server.run(stop.clone()));
@@ -62,9 +64,17 @@ impl Serve {
         if let Some(hints) = hints::things_to_try(&base, &gateway.routes()) {
             output::note(hints);
         }
+        if gateway.config().deployments.is_empty() {
+            output::note(format!(
+                "No model is named in the configuration; {base}/api/v1/docs says how to register one"
+            ));
+        }
         tokio::spawn(lineup.follow(hangups, move || self.configuration()));
         let drained = serving.await.context("the server's task")?;
         gateway.observer().finish();
+        if let Some(control) = control {
+            control.close().await;
+        }
         if drained.cut_off > 0 {
             output::note(format!(
                 "Stopped; {} connections had to be cut off",
@@ -92,7 +102,7 @@ impl Serve {
         config
             .validate()
             .map_err(|(field, message)| anyhow::anyhow!("`{field}` {message}"))?;
-        if config.deployments.is_empty() {
+        if config.deployments.is_empty() && !config.control.enabled {
             bail!("nothing to serve: name a model, or add a [[deployment]] to {DEFAULT_FILE}");
         }
         Ok(config)

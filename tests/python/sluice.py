@@ -117,6 +117,8 @@ def start(folder: Path, deployments: list[dict], sections=None, env=None, args=(
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "sluice.toml"
+    # Records of its own: what one test writes, another must not find.
+    sections = {"control": {"database": f"sqlite:{folder / 'sluice.db'}"}, **(sections or {})}
     config.write_text(config_text(port, deployments, sections))
     log = folder / "sluice.log"
     with log.open("w") as sink:

@@ -480,6 +480,8 @@ def test_an_open_address_needs_keys():
 
 
 def test_serve_says_what_it_cannot_serve(tmp_path):
+    # Without models, there may still be those of the control plane; unless that is off, too.
+    (tmp_path / "sluice.toml").write_text("[control]\nenabled = false\n")
     assert "nothing to serve" in failed(run("serve", cwd=tmp_path))
     port = f"127.0.0.1:{sluice.free_port()}"
     done = run("serve", "--listen", port, f"x={tmp_path}", SLUICE_DATA=str(sluice.DATA))

@@ -1,6 +1,7 @@
 //! What the platform is about: records, their states, and the rules between them. Values only; no SQL,
 //! no clock and no I/O, so that every rule is tested by handing it values.
 
+pub mod apply;
 pub mod gate;
 pub mod machine;
 pub mod model_version;

@@ -22,7 +22,7 @@ mapped! {
 stateful! { Upload: UploadState as state }
 
 /// A file of an artifact.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct ArtifactFile {
     pub path: String,
     /// The digest of its bytes.
@@ -31,7 +31,7 @@ pub struct ArtifactFile {
 }
 
 /// Who needs an artifact.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Reference {
     pub owner_kind: String,
     pub owner_id: String,

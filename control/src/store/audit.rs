@@ -3,10 +3,10 @@
 use serde::Serialize;
 use sqlx::any::AnyRow;
 
-use super::column::{Column, Value, arguments, read};
+use super::column::{Column, Value, arguments, placed, read};
 use super::record::{Record, Stored};
-use super::{Store, StoreError, Tx};
-use crate::id::{AuditEventId, Id, PrincipalId};
+use super::{Store, StoreError, Tx, Viewer};
+use crate::id::{AuditEventId, DepartmentId, Id, PrincipalId};
 use crate::time::Timestamp;
 
 /// On whose behalf something is done, and why.
@@ -99,7 +99,7 @@ impl<'a> Audit<'a> {
 }
 
 /// An event of the log.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct AuditEvent {
     pub id: AuditEventId,
     pub at: Timestamp,
@@ -145,6 +145,10 @@ pub struct AuditFilter {
     pub verb: Option<String>,
     /// Only events older than this one: the last of the page before.
     pub before: Option<AuditEventId>,
+    /// Nothing about datasets that it may not know of, nor about evaluations on them.
+    pub viewer: Option<Viewer>,
+    /// Only what people of this department did.
+    pub department: Option<DepartmentId>,
 }
 
 impl Tx {
@@ -202,6 +206,16 @@ impl Store {
                 clauses.push(format!("{condition} ${}", values.len()));
             }
         }
+        if let Some(viewer) = filter.viewer {
+            hide_secrets(viewer, &mut clauses, &mut values);
+        }
+        if let Some(department) = filter.department {
+            values.push(department.to_value());
+            clauses.push(format!(
+                "actor IN (SELECT p.id FROM principals p WHERE p.department = ${})",
+                values.len()
+            ));
+        }
         let sql = format!(
             "SELECT * FROM audit_events WHERE {} ORDER BY id DESC LIMIT {limit}",
             clauses.join(" AND ")
@@ -211,5 +225,46 @@ impl Store {
             .fetch_all(&mut *self.reader().await?)
             .await?;
         rows.iter().map(AuditEvent::from_row).collect()
+    }
+}
+
+/// Leaves out what is about datasets that the viewer may not know of: themselves, their versions, grants on them, and
+/// evaluations and runs with them as test set.
+fn hide_secrets(viewer: Viewer, clauses: &mut Vec<String>, values: &mut Vec<Value>) {
+    let versions = Viewer::dataset_versions();
+    let kinds = [
+        ("dataset", Viewer::DATASETS.to_owned()),
+        ("dataset version", versions.clone()),
+        (
+            "grant",
+            format!(
+                "SELECT h.id FROM grants h WHERE h.object_kind <> 'dataset' OR h.object_id IN ({})",
+                Viewer::DATASETS
+            ),
+        ),
+        (
+            "evaluation",
+            format!(
+                "SELECT e.id FROM evaluations e WHERE e.test_set IS NULL OR e.test_set IN ({versions})"
+            ),
+        ),
+        (
+            "training run",
+            format!(
+                "SELECT r.id FROM training_runs r WHERE NOT EXISTS (SELECT 1 FROM training_datasets t \
+                 WHERE t.training = r.training AND t.dataset_version NOT IN ({versions}))"
+            ),
+        ),
+        (
+            "evaluation run",
+            format!("SELECT r.id FROM evaluation_runs r WHERE r.test_set IN ({versions})"),
+        ),
+    ];
+    for (kind, visible) in kinds {
+        let visible = placed(&visible, values.len());
+        values.extend(viewer.values());
+        clauses.push(format!(
+            "(object_kind <> '{kind}' OR object_id IN ({visible}))"
+        ));
     }
 }

@@ -2,6 +2,7 @@
 //! SQLite, PostgreSQL and sqlx's `Any` driver have in common. Booleans are 0 and 1, since SQLite's are not
 //! understood by that driver.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyArguments, AnyRow};
@@ -17,6 +18,16 @@ pub enum Value {
     Text(Option<String>),
     Integer(Option<i64>),
     Real(Option<f64>),
+}
+
+/// A clause of the program's own with its `?` as places after the first `before`: `$3`, `$4`, …
+pub(crate) fn placed(clause: &str, before: usize) -> String {
+    let mut parts = clause.split('?');
+    let mut text = parts.next().unwrap_or("").to_owned();
+    for (part, place) in parts.zip(before + 1..) {
+        text.push_str(&format!("${place}{part}"));
+    }
+    text
 }
 
 /// A type that fits into a column.
@@ -155,7 +166,7 @@ impl<T: Column> Column for Option<T> {
 }
 
 /// A value kept as JSON text. The database never looks into it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Json<T>(pub T);
 

@@ -1,9 +1,54 @@
 //! Datasets, their versions, and what is linked to them.
 
-use super::column::Column;
+use super::column::{Column, Value};
 use super::{Actor, StoreError, Stored, Tx, mapped};
 use crate::domain::record::{Dataset, DatasetVersion};
-use crate::id::{DatasetId, DatasetVersionId};
+use crate::domain::secrecy::Secrecy;
+use crate::id::{DatasetId, DatasetVersionId, DepartmentId, PrincipalId};
+
+/// Somebody who looks at records that datasets stand behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Viewer {
+    pub principal: PrincipalId,
+    pub department: DepartmentId,
+    pub clearance: Secrecy,
+}
+
+impl Viewer {
+    /// A SELECT of the ids of the datasets that the viewer may know of, with `?` for the values: within its
+    /// clearance, and its own or granted to it or its department.
+    pub(crate) const DATASETS: &'static str = "SELECT d.id FROM datasets d WHERE d.secrecy IN (?, ?, ?, ?) AND (d.owner = ? \
+        OR EXISTS (SELECT 1 FROM grants g WHERE g.object_kind = 'dataset' AND g.object_id = d.id \
+        AND g.deleted_at IS NULL AND (g.principal = ? OR g.department = ?)))";
+
+    /// The values of [`DATASETS`](Self::DATASETS).
+    pub(crate) fn values(&self) -> Vec<Value> {
+        // A level that is out of reach is replaced by the lowest, which is always in reach.
+        let level = |level: Secrecy| {
+            let seen = if level.within(self.clearance) {
+                level
+            } else {
+                Secrecy::Public
+            };
+            seen.to_value()
+        };
+        let mut values: Vec<Value> = Secrecy::ALL.iter().map(|it| level(*it)).collect();
+        values.extend([
+            self.principal.to_value(),
+            self.principal.to_value(),
+            self.department.to_value(),
+        ]);
+        values
+    }
+
+    /// The same for dataset versions.
+    pub(crate) fn dataset_versions() -> String {
+        format!(
+            "SELECT v.id FROM dataset_versions v WHERE v.dataset IN ({})",
+            Self::DATASETS
+        )
+    }
+}
 
 mapped! {
     Dataset(DatasetId) in "datasets":

@@ -4,8 +4,8 @@ use serde::Serialize;
 use sqlx::any::AnyRow;
 
 use super::column::{Column, Document, Value, arguments, read};
-use super::{Page, Store, StoreError, Tx, mapped, stateful_run};
-use crate::domain::record::{Evaluation, EvaluationRun, PromptVersion};
+use super::{Actor, Page, Store, StoreError, Stored, Tx, mapped, stateful_run};
+use crate::domain::record::{Evaluation, EvaluationRun, Model, PromptVersion};
 use crate::id::{EvaluationId, EvaluationRunId, PromptVersionId};
 use crate::time::Timestamp;
 
@@ -27,7 +27,7 @@ mapped! {
 stateful_run!(EvaluationRun);
 
 /// One input, what was expected, what came, and how it was judged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct EvaluationSample {
     pub run: EvaluationRunId,
     /// The prompt version's id, or empty where the test set's text is sent as it is.
@@ -123,6 +123,28 @@ pub(super) fn places(rows: usize, columns: usize) -> String {
 }
 
 impl Tx {
+    /// Adds the next version of a prompt; `number` is set here.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the model does not exist.
+    pub async fn add_prompt_version(
+        &mut self,
+        actor: &Actor,
+        mut prompt: PromptVersion,
+    ) -> Result<Stored<PromptVersion>, StoreError> {
+        self.get::<Model>(prompt.model).await?;
+        self.lock("models", prompt.model.to_value()).await?;
+        let values = arguments([prompt.model.to_value(), prompt.name.to_value()])?;
+        let row = sqlx::query_with(
+            "SELECT COALESCE(MAX(number), 0) + 1 AS next FROM prompt_versions WHERE model = $1 AND name = $2",
+            values,
+        )
+        .fetch_one(self.connection())
+        .await?;
+        prompt.number = read(&row, "next")?;
+        self.create(actor, prompt).await
+    }
+
     /// Appends samples to a run. One that is there already is left as it is, so that a restarted run may
     /// send its last batch again.
     ///

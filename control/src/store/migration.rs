@@ -10,7 +10,7 @@ use super::{Dialect, Store, StoreError};
 macro_rules! steps {
     ($($version:literal $file:literal $what:literal,)*) => {
         /// Version, what it is about, SQL.
-        const STEPS: &[(i64, &str, &str)] =
+        pub(super) const STEPS: &[(i64, &str, &str)] =
             &[$(($version, $what, include_str!(concat!("../../../migrations/", $file)))),*];
     };
 }
@@ -26,15 +26,23 @@ steps! {
 }
 
 fn migrator() -> Migrator {
-    let steps = STEPS.iter().map(|&(version, what, sql)| {
-        Migration::new(
-            version,
-            what.into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
-    });
+    migrator_to(i64::MAX)
+}
+
+/// The steps up to a version: for a backup that was made then.
+pub(super) fn migrator_to(newest: i64) -> Migrator {
+    let steps = STEPS
+        .iter()
+        .filter(|step| step.0 <= newest)
+        .map(|&(version, what, sql)| {
+            Migration::new(
+                version,
+                what.into(),
+                MigrationType::Simple,
+                sql.into_sql_str(),
+                false,
+            )
+        });
     Migrator::with_migrations(steps.collect())
 }
 

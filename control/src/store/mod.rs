@@ -8,6 +8,7 @@
 //! lock, so that processes which start together do not meet; on SQLite under the database's own.
 
 mod audit;
+mod backup;
 pub(crate) mod column;
 mod error;
 mod migration;
@@ -40,14 +41,17 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 pub use access::{IssuedKey, KeyOwner};
 pub use artifact::{ArtifactFile, Reference};
 pub use audit::{Actor, Audit, AuditEvent, AuditFilter};
+pub use backup::BackupError;
 pub use column::{Column, Document, Json, Value, arguments, read};
+pub use dataset::Viewer;
 pub use error::StoreError;
 pub use evaluation::{EvaluationSample, SampleFilter};
 pub use idempotency::Idempotency;
 pub use model::{DatasetSummary, DeploymentSummary, EvaluationSummary, ModelView, VersionView};
 pub use page::{DEFAULT_LIMIT, Listing, MAX_LIMIT, Page};
 pub use record::{Record, Stored, columns, get};
-pub use transition::{EventOf, Stateful};
+pub use task::LoggedEvent;
+pub use transition::{EventOf, Stateful, Transition};
 pub use url::{DatabaseUrl, DatabaseUrlError};
 pub use usage::{Amounts, UsageEntry, UsageFilter, UsageGroup, UsageSum};
 

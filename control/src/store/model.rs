@@ -8,19 +8,19 @@ use serde::Serialize;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::column::{Column, Document, arguments, read};
+use super::column::{Column, Document, arguments, placed, read};
 use super::record::{columns, find, get};
-use super::{Actor, Record, Store, StoreError, Stored, Tx, mapped, stateful};
+use super::{Actor, Json, Record, Store, StoreError, Stored, Tx, Viewer, mapped, stateful};
 use crate::domain::Verdict;
 use crate::domain::gate::LineageDataset;
 use crate::domain::model_version::ModelVersionState;
-use crate::domain::record::{ConversionRun, Model, ModelVersion, Principal, TrainingRun};
+use crate::domain::record::{ConversionRun, Model, ModelVersion, TrainingRun};
 use crate::domain::run::RunStatus;
 use crate::domain::secrecy::Secrecy;
 use crate::domain::work_order::WorkOrderState;
 use crate::id::{
     DatasetVersionId, DeploymentId, EvaluationId, EvaluationRunId, ModelId, ModelVersionId,
-    PrincipalId, WorkOrderId,
+    WorkOrderId,
 };
 use crate::time::Timestamp;
 
@@ -37,7 +37,7 @@ mapped! {
 stateful! { ModelVersion: ModelVersionState as state }
 
 /// A model with all there is to say about it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct ModelView {
     pub model: Stored<Model>,
     /// Newest first.
@@ -46,7 +46,7 @@ pub struct ModelView {
     pub deployments: Vec<DeploymentSummary>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct VersionView {
     pub version: Stored<ModelVersion>,
     pub training: Option<Stored<TrainingRun>>,
@@ -59,7 +59,7 @@ pub struct VersionView {
     pub datasets: Vec<DatasetSummary>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct EvaluationSummary {
     pub run: EvaluationRunId,
     pub evaluation: EvaluationId,
@@ -71,7 +71,7 @@ pub struct EvaluationSummary {
     pub finished_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct DeploymentSummary {
     pub deployment: DeploymentId,
     pub endpoint: String,
@@ -83,7 +83,7 @@ pub struct DeploymentSummary {
     pub step: Option<u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct DatasetSummary {
     pub version: DatasetVersionId,
     pub name: String,
@@ -182,16 +182,24 @@ impl Store {
     pub async fn model_view(
         &self,
         model: ModelId,
-        viewer: Option<PrincipalId>,
+        viewer: Option<Viewer>,
     ) -> Result<ModelView, StoreError> {
         let mut reader = self.reader().await?;
         let record = get::<Model>(&mut reader, model).await?;
         let versions = of_model::<ModelVersion>(&mut reader, "model = $1", model).await?;
-        let trainings =
+        let mut trainings =
             of_model::<TrainingRun>(&mut reader, &made_by("training_run"), model).await?;
+        if let Some(viewer) = viewer {
+            for run in &mut trainings {
+                // A run's inputs name its datasets.
+                if super::run::is_hidden(&mut reader, run.training, viewer).await? {
+                    run.record.inputs = Json(serde_json::Value::Null);
+                }
+            }
+        }
         let conversions =
             of_model::<ConversionRun>(&mut reader, &made_by("conversion_run"), model).await?;
-        let mut evaluations = grouped(evaluations(&mut reader, model).await?);
+        let mut evaluations = grouped(evaluations(&mut reader, model, viewer).await?);
         let deployments = deployments(&mut reader, model).await?;
         let mut datasets = grouped(datasets(&mut reader, model, viewer).await?);
         let trainings = by_id(trainings);
@@ -272,16 +280,27 @@ async fn of_model<R: Record>(
 async fn evaluations(
     connection: &mut AnyConnection,
     model: ModelId,
+    viewer: Option<Viewer>,
 ) -> Result<Vec<(ModelVersionId, EvaluationSummary)>, StoreError> {
-    let rows = sqlx::query_with(
+    let mut values = vec![model.to_value()];
+    let visible = match viewer {
+        Some(viewer) => {
+            let visible = placed(&Viewer::dataset_versions(), values.len());
+            values.extend(viewer.values());
+            format!(" AND r.test_set IN ({visible})")
+        }
+        None => String::new(),
+    };
+    let sql = format!(
         "SELECT r.id, r.model_version, r.evaluation, e.name, r.status, r.verdict, r.scores, r.withdrawn_at, r.finished_at \
          FROM evaluation_runs r JOIN evaluations e ON e.id = r.evaluation \
-         WHERE r.model_version IN (SELECT id FROM model_versions WHERE model = $1) AND r.deleted_at IS NULL \
-         ORDER BY r.id DESC",
-        arguments([model.to_value()])?,
-    )
-    .fetch_all(connection)
-    .await?;
+         WHERE r.model_version IN (SELECT id FROM model_versions WHERE model = $1) AND r.deleted_at IS NULL{visible} \
+         ORDER BY r.id DESC"
+    );
+    // Safe: made of constants and places.
+    let rows = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
+        .fetch_all(connection)
+        .await?;
     let summary = |row: &AnyRow| {
         Ok((
             read(row, "model_version")?,
@@ -332,7 +351,7 @@ async fn deployments(
 async fn datasets(
     connection: &mut AnyConnection,
     model: ModelId,
-    viewer: Option<PrincipalId>,
+    viewer: Option<Viewer>,
 ) -> Result<Vec<(ModelVersionId, DatasetSummary)>, StoreError> {
     let mut values = vec![model.to_value()];
     let mut sql = "SELECT l.model_version, l.use_of, v.id, v.number, d.name, d.secrecy FROM model_version_datasets l \
@@ -340,21 +359,9 @@ async fn datasets(
                    WHERE l.model_version IN (SELECT id FROM model_versions WHERE model = $1)"
         .to_owned();
     if let Some(viewer) = viewer {
-        let person = get::<Principal>(connection, viewer).await?;
-        values.extend([viewer.to_value(), person.department.to_value()]);
-        let cleared: Vec<String> = Secrecy::ALL
-            .iter()
-            .filter(|level| level.within(person.clearance))
-            .map(|level| {
-                values.push(level.to_value());
-                format!("${}", values.len())
-            })
-            .collect();
-        sql.push_str(&format!(
-            " AND d.secrecy IN ({}) AND (d.owner = $2 OR EXISTS (SELECT 1 FROM grants g WHERE g.object_kind = 'dataset' \
-             AND g.object_id = d.id AND g.deleted_at IS NULL AND (g.principal = $2 OR g.department = $3)))",
-            cleared.join(", ")
-        ));
+        let visible = placed(Viewer::DATASETS, values.len());
+        values.extend(viewer.values());
+        sql.push_str(&format!(" AND d.id IN ({visible})"));
     }
     sql.push_str(" ORDER BY d.name, v.number");
     // Safe: made of constants and places.

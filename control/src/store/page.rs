@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sqlx::AssertSqlSafe;
 
-use super::column::{Column, Value, arguments};
+use super::column::{Column, Value, arguments, placed};
 use super::record::{COMMON, Record, Stored, columns};
 use super::{Store, StoreError};
 use crate::id::Id;
@@ -46,6 +46,8 @@ enum Condition {
     AtLeast(Value),
     Below(Value),
     Contains(String),
+    /// A clause of the program's own with `?` for its values.
+    Clause(String, Vec<Value>),
 }
 
 impl<R: Record> Default for Listing<R> {
@@ -116,6 +118,12 @@ impl<R: Record> Listing<R> {
     #[must_use]
     pub fn contains(self, field: &str, part: &str) -> Self {
         self.when(field, Condition::Contains(part.to_owned()))
+    }
+
+    /// Only those for which a clause of the program's own holds; `?` stands for each of `values` in turn.
+    #[must_use]
+    pub(crate) fn where_clause(self, clause: String, values: Vec<Value>) -> Self {
+        self.when("id", Condition::Clause(clause, values))
     }
 
     #[must_use]
@@ -208,6 +216,11 @@ impl Where {
             Condition::IsNull => format!("{field} IS NULL"),
             Condition::AtLeast(value) => format!("{field} >= {}", self.place(value.clone())),
             Condition::Below(value) => format!("{field} < {}", self.place(value.clone())),
+            Condition::Clause(clause, values) => {
+                let text = placed(clause, self.values.len());
+                self.values.extend(values.iter().cloned());
+                format!("({text})")
+            }
             Condition::Contains(part) => {
                 let escaped = part
                     .to_lowercase()

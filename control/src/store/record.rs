@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::ops::Deref;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -16,8 +17,10 @@ use crate::time::Timestamp;
 
 /// A kind of row that is edited under an optimistic lock and put away softly. Implemented by
 /// [`mapped!`](super::mapped).
-pub trait Record: Clone + PartialEq + Debug + Serialize + Send + Sync + Unpin + 'static {
-    type Id: Id + Column + Serialize;
+pub trait Record:
+    Clone + PartialEq + Debug + Serialize + JsonSchema + Send + Sync + Unpin + 'static
+{
+    type Id: Id + Column + Serialize + JsonSchema;
     const TABLE: &'static str;
     /// Its own columns; `id`, `version` and the three instants come on top.
     const COLUMNS: &'static [&'static str];
@@ -32,7 +35,8 @@ pub trait Record: Clone + PartialEq + Debug + Serialize + Send + Sync + Unpin + 
 }
 
 /// A record as it lies in the database.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(bound = "R: JsonSchema, R::Id: JsonSchema", rename = "{R}Record")]
 pub struct Stored<R: Record> {
     pub id: R::Id,
     /// Goes up by one with every change; a change names the one it was made against.

@@ -1,7 +1,9 @@
 //! Trainings with their runs, and conversion runs.
 
-use super::column::{Column, arguments};
-use super::{StoreError, Tx, mapped, stateful_run};
+use sqlx::{AnyConnection, AssertSqlSafe};
+
+use super::column::{Column, arguments, placed, read};
+use super::{Store, StoreError, Tx, Viewer, mapped, stateful_run};
 use crate::domain::record::{ConversionRun, Training, TrainingRun};
 use crate::id::{ConversionRunId, DatasetVersionId, TrainingId, TrainingRunId};
 
@@ -42,4 +44,59 @@ impl Tx {
         .await?;
         Ok(())
     }
+}
+
+impl Store {
+    /// The dataset versions of a training that `viewer` may know of.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn training_data(
+        &self,
+        training: TrainingId,
+        viewer: Viewer,
+    ) -> Result<Vec<DatasetVersionId>, StoreError> {
+        let visible = placed(&Viewer::dataset_versions(), 1);
+        let sql = format!(
+            "SELECT dataset_version FROM training_datasets WHERE training = $1 AND dataset_version IN ({visible}) \
+             ORDER BY dataset_version"
+        );
+        let values = [training.to_value()].into_iter().chain(viewer.values());
+        // Safe: made of constants and places.
+        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter()
+            .map(|row| read(row, "dataset_version"))
+            .collect()
+    }
+
+    /// Whether a training uses data that `viewer` may not know of.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn training_is_hidden(
+        &self,
+        training: TrainingId,
+        viewer: Viewer,
+    ) -> Result<bool, StoreError> {
+        is_hidden(&mut *self.reader().await?, training, viewer).await
+    }
+}
+
+pub(super) async fn is_hidden(
+    connection: &mut AnyConnection,
+    training: TrainingId,
+    viewer: Viewer,
+) -> Result<bool, StoreError> {
+    let visible = placed(&Viewer::dataset_versions(), 1);
+    let sql = format!(
+        "SELECT COUNT(*) AS hidden FROM training_datasets WHERE training = $1 AND dataset_version NOT IN ({visible})"
+    );
+    let values = [training.to_value()].into_iter().chain(viewer.values());
+    // Safe: made of constants and places.
+    let row = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
+        .fetch_one(connection)
+        .await?;
+    Ok(read::<i64>(&row, "hidden")? > 0)
 }

@@ -1,6 +1,7 @@
 //! The queue's rows. Claiming, heartbeats and retries are statements of the task engine.
 
-use super::{Stateful, mapped};
+use super::column::{Column, Document, arguments, read};
+use super::{Stateful, Store, StoreError, mapped};
 use crate::domain::machine::Machine as _;
 use crate::domain::record::Task;
 use crate::domain::task::{TaskEvent, TaskState};
@@ -35,5 +36,47 @@ impl Stateful for Task {
         if self.state.is_final() {
             self.finished_at = Some(now);
         }
+    }
+}
+
+/// A line of a task's log: output, progress, a metric, a step.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, schemars::JsonSchema)]
+pub struct LoggedEvent {
+    pub sequence: i64,
+    pub attempt: i64,
+    pub at: Timestamp,
+    pub kind: String,
+    pub body: Document,
+}
+
+impl Store {
+    /// What a task logged after `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn task_events(
+        &self,
+        task: TaskId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<LoggedEvent>, StoreError> {
+        let rows = sqlx::query_with(
+            "SELECT sequence, attempt, at, kind, body FROM task_events WHERE task = $1 AND sequence > $2 \
+             ORDER BY sequence LIMIT $3",
+            arguments([task.to_value(), after.to_value(), i64::from(limit).to_value()])?,
+        )
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LoggedEvent {
+                    sequence: read(row, "sequence")?,
+                    attempt: read(row, "attempt")?,
+                    at: read(row, "at")?,
+                    kind: read(row, "kind")?,
+                    body: read(row, "body")?,
+                })
+            })
+            .collect()
     }
 }

@@ -2,7 +2,7 @@
 //! faster, and both the transition log and the audit log are written in the same transaction.
 
 use super::audit::{Actor, Audit};
-use super::column::{Column, Value, arguments};
+use super::column::{Column, Value, arguments, read};
 use super::record::{Record, Stored, expect_version, get};
 use super::{Store, StoreError, Tx};
 use crate::domain::machine::{Illegal, Machine};
@@ -153,7 +153,54 @@ impl Tx {
     }
 }
 
+/// A state change that was made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Transition {
+    pub at: Timestamp,
+    /// The record's version after it.
+    pub object_version: i64,
+    pub from_state: String,
+    pub event: String,
+    pub to_state: String,
+    pub actor_name: String,
+    pub reason: Option<String>,
+}
+
 impl Store {
+    /// The state changes of a record after one of its versions, oldest first.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn transitions<I: Id>(
+        &self,
+        object: I,
+        after_version: i64,
+    ) -> Result<Vec<Transition>, StoreError> {
+        let rows = sqlx::query_with(
+            "SELECT at, object_version, from_state, event, to_state, actor_name, reason FROM transitions \
+             WHERE object_id = $1 AND object_version > $2 ORDER BY object_version",
+            arguments([
+                Value::Text(Some(object.to_string())),
+                after_version.to_value(),
+            ])?,
+        )
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Transition {
+                    at: read(row, "at")?,
+                    object_version: read(row, "object_version")?,
+                    from_state: read(row, "from_state")?,
+                    event: read(row, "event")?,
+                    to_state: read(row, "to_state")?,
+                    actor_name: read(row, "actor_name")?,
+                    reason: read(row, "reason")?,
+                })
+            })
+            .collect()
+    }
+
     /// [`Tx::transition`] in a transaction of its own.
     ///
     /// # Errors

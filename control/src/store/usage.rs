@@ -15,7 +15,7 @@ use crate::id::{IdError, UsageId};
 use crate::time::Timestamp;
 
 /// One request, or a stretch of use. Names are ids, or empty where there is none.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct UsageEntry {
     pub id: UsageId,
     pub at: Timestamp,
@@ -32,7 +32,7 @@ pub struct UsageEntry {
 }
 
 /// What is summed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 pub struct Amounts {
     pub requests: i64,
     pub input_tokens: i64,
@@ -86,7 +86,7 @@ pub struct UsageFilter {
 }
 
 /// A line of a report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct UsageSum {
     /// The group's id, or the instant at which its hour or day begins; empty for the whole.
     pub group: String,

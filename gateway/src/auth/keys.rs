@@ -20,6 +20,8 @@ pub struct KeyEntry {
     pub priority: Priority,
     /// Models it may use; `None` is all.
     pub models: Option<Arc<[Box<str>]>>,
+    /// What it may do in the control plane, in that one's words; nothing if absent.
+    pub role: Option<Arc<str>>,
     /// Its own limits; what is `None` follows `[limits]`. 0 in the file is unlimited.
     pub limits: RateLimits,
 }
@@ -69,6 +71,7 @@ struct FileKey {
     #[serde(default)]
     priority: FilePriority,
     models: Option<Vec<Box<str>>>,
+    role: Option<Arc<str>>,
     requests_per_minute: Option<u32>,
     tokens_per_minute: Option<u32>,
 }
@@ -120,6 +123,7 @@ pub fn from_environment(value: &str) -> Result<Vec<KeyEntry>, KeysError> {
                 digest: Sha256::digest(key).into(),
                 priority: Priority::Normal,
                 models: None,
+                role: None,
                 limits: RateLimits::default(),
             }),
             _ => Err(KeysError::Environment(index + 1)),
@@ -149,6 +153,7 @@ impl FileKey {
                 FilePriority::High => Priority::High,
             },
             models: self.models.map(Arc::from),
+            role: self.role,
             limits: RateLimits {
                 requests: self.requests_per_minute,
                 tokens: self.tokens_per_minute,

@@ -133,6 +133,7 @@ impl Account {
                 name: entry.name.into(),
                 priority: entry.priority,
                 models: entry.models,
+                role: entry.role,
             }),
             limiter,
             digest: entry.digest,
@@ -141,7 +142,8 @@ impl Account {
 }
 
 /// The key in `Authorization: Bearer …`, `api-key` or `x-api-key`, in this order.
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+#[must_use]
+pub fn presented(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(7)?;
         scheme

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use sections::{
-    AuthConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ServerConfig, UpstreamConfig,
+    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ServerConfig,
+    UpstreamConfig,
 };
 
 /// The whole configuration.
@@ -37,6 +38,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[control]`.
+    pub control: ControlConfig,
     /// `[[deployment]]`, one a model.
     #[serde(rename = "deployment")]
     pub deployments: Vec<DeploymentConfig>,
@@ -53,6 +56,7 @@ impl Default for Config {
             upstream: UpstreamConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
+            control: ControlConfig::default(),
             deployments: Vec::new(),
         }
     }
@@ -188,6 +192,8 @@ impl Config {
             ("server.max_connections", server.max_connections),
             ("server.max_streams", server.max_streams as usize),
             ("log.buffer", self.log.buffer),
+            ("control.connections", self.control.connections as usize),
+            ("control.max_body", self.control.max_body),
             ("limits.max_in_flight", self.limits.max_in_flight),
         ];
         if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {

@@ -249,3 +249,36 @@ impl Default for LogConfig {
         }
     }
 }
+
+/// `[control]`: the control plane, as far as the file says. The gateway itself knows no more of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlConfig {
+    /// Records, states and decisions under `/api/v1`.
+    pub enabled: bool,
+    /// `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`; absent is `sluice.db` in the data folder.
+    pub database: Option<String>,
+    /// Connections to the database at most.
+    pub connections: u32,
+    /// SQLite only: every commit is on the disk before it is reported.
+    pub full_sync: bool,
+    /// Largest JSON body under `/api/v1`; more is answered 413.
+    #[serde(with = "human::size")]
+    pub max_body: usize,
+    /// How long the answer to a write with an `Idempotency-Key` is kept.
+    #[serde(with = "human::duration")]
+    pub idempotency_keep: Duration,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            database: None,
+            connections: 8,
+            full_sync: false,
+            max_body: 1 << 20,
+            idempotency_keep: Duration::from_secs(24 * 3600),
+        }
+    }
+}

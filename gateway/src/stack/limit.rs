@@ -22,7 +22,8 @@ impl Middleware for Limit {
         request: Request<Incoming>,
         rest: S,
     ) -> Response<Body> {
-        if Route::of(request.uri().path()).access() != Access::Full {
+        let access = Route::of(request.uri().path()).access();
+        if !matches!(access, Access::Full | Access::Control) {
             return rest.run(request).await;
         }
         let Some(context) = request.extensions().get::<RequestContext>() else {
@@ -33,7 +34,10 @@ impl Middleware for Limit {
         if limiter.is_unlimited() {
             return rest.run(request).await;
         }
-        let estimate = estimate(request.headers());
+        let estimate = match access {
+            Access::Control => 0,
+            _ => estimate(request.headers()),
+        };
         if let Err(exceeded) = limiter.take(context.received, estimate) {
             gateway.metrics().shed(match exceeded.what {
                 "tokens" => Shed::Tokens,

@@ -28,6 +28,10 @@ pub use around::Inner;
 pub use request_id::{REQUEST_ID, REVISION};
 pub use route::{Access, Route};
 
+/// What answers `/api`: set by [`Gateway::set_control`], and not known further here.
+pub type ControlService =
+    tower::util::BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
 /// Everything between a connection and `endpoints`. Cheap to clone.
 pub fn build<S: Inner>(gateway: &Arc<Gateway>, endpoints: S) -> impl Inner {
     ServiceBuilder::new()
@@ -76,6 +80,10 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response
                 .stats(&gateway.routes(), gateway.observer());
             with_type(full(stats), "application/json")
         }
+        Route::Control => match gateway.control() {
+            Some(control) => control.clone().run(request).await,
+            None => api::route(gateway, request).await,
+        },
         _ => {
             let noted = Arc::clone(&gateway);
             let response = api::route(gateway, request).await;

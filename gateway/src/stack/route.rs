@@ -25,6 +25,8 @@ pub enum Route {
     Metrics,
     /// `/api/v1/stats`
     Stats,
+    /// Any other path under `/api`: the control plane
+    Control,
     /// Everything else
     Other,
 }
@@ -36,13 +38,16 @@ pub enum Access {
     Open,
     /// A key unless `auth.open_metrics`; never limited or shed.
     Operations,
+    /// A rate, but no place among the requests to models; the control plane knows keys
+    /// of its own and decides who may do what.
+    Control,
     /// A key, a rate and a place.
     Full,
 }
 
 impl Route {
     /// Number of variants.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 13;
     /// All variants, in order.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Chat,
@@ -56,6 +61,7 @@ impl Route {
         Self::Health,
         Self::Metrics,
         Self::Stats,
+        Self::Control,
         Self::Other,
     ];
 
@@ -77,6 +83,8 @@ impl Route {
             _ if path.starts_with("/v1/models/") => Self::Models,
             _ if path.starts_with("/v1/") => Self::OtherV1,
             _ if path.starts_with("/health/") => Self::Health,
+            "/api" => Self::Control,
+            _ if path.starts_with("/api/") => Self::Control,
             "/v2" => Self::Inference,
             _ if path.starts_with("/v2/") => Self::Inference,
             _ => Self::Other,
@@ -98,6 +106,7 @@ impl Route {
             Self::Health => "health",
             Self::Metrics => "metrics",
             Self::Stats => "stats",
+            Self::Control => "control",
             Self::Other => "other",
         }
     }
@@ -108,6 +117,7 @@ impl Route {
         match self {
             Self::Health => Access::Open,
             Self::Metrics | Self::Stats => Access::Operations,
+            Self::Control => Access::Control,
             _ => Access::Full,
         }
     }

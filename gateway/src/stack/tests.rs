@@ -10,6 +10,10 @@ fn paths_become_a_bounded_set_of_labels() {
         ("/healthy", "other"),
         ("/v2/models/x/infer", "v2"),
         ("/v2/health/ready", "health"),
+        ("/api/v1/stats", "stats"),
+        ("/api/v1/models", "control"),
+        ("/api/2.0/mlflow/runs", "control"),
+        ("/apis", "other"),
         ("/", "other"),
     ] {
         assert_eq!(Route::of(path).as_str(), label, "{path}");

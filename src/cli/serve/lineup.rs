@@ -133,6 +133,7 @@ fn waiting_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[upstream]", old.upstream != new.upstream),
         ("[metrics]", old.metrics != new.metrics),
         ("[log]", old.log != new.log),
+        ("[control]", old.control != new.control),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

@@ -1,5 +1,6 @@
 //! People, where they belong, and what they show at the door.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::roles::Role;
@@ -10,14 +11,14 @@ use crate::store::Json;
 use crate::time::Timestamp;
 
 /// Records, quotas and roles belong to one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Department {
     pub name: String,
     pub description: String,
 }
 
 /// A person, or a program that acts under a name of its own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Principal {
     pub department: DepartmentId,
     pub name: String,
@@ -42,7 +43,7 @@ words! {
 }
 
 /// A key, without its secret: that was shown once, when the key was made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiKey {
     pub principal: PrincipalId,
     pub name: String,
@@ -50,6 +51,7 @@ pub struct ApiKey {
     pub prefix: String,
     /// sha256 of the secret. Never leaves the store, not even into the audit log.
     #[serde(skip_serializing, default)]
+    #[schemars(skip)]
     pub hash: String,
     pub scopes: Json<Vec<Scope>>,
     pub expires_at: Option<Timestamp>,
@@ -68,7 +70,7 @@ words! {
 }
 
 /// Access to one object beyond the role, for a person or a whole department: exactly one of the two.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Grant {
     pub object_kind: String,
     pub object_id: String,

@@ -1,5 +1,6 @@
 //! Content: sets of files by digest, and files on their way in.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::upload::UploadState;
@@ -21,7 +22,7 @@ words! {
 }
 
 /// A set of named files. Never edited: other content is another artifact.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Artifact {
     pub department: DepartmentId,
     pub kind: ArtifactKind,
@@ -35,7 +36,7 @@ pub struct Artifact {
 }
 
 /// One file on its way in, in parts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Upload {
     pub department: DepartmentId,
     pub principal: Option<PrincipalId>,

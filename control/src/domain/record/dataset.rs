@@ -1,5 +1,6 @@
 //! Data, as far as lineage needs it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::secrecy::Secrecy;
@@ -19,7 +20,7 @@ words! {
 }
 
 /// A named body of data; its rows are in versions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Dataset {
     pub department: DepartmentId,
     pub owner: Option<PrincipalId>,
@@ -31,7 +32,7 @@ pub struct Dataset {
 }
 
 /// The rows, once and for all: only the note can be edited.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DatasetVersion {
     pub dataset: DatasetId,
     pub number: i64,

@@ -1,5 +1,6 @@
 //! What is served, and each change to it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::gate::Requirement;
@@ -10,7 +11,7 @@ use crate::id::{DepartmentId, DeploymentId, ModelId, ModelVersionId, PrincipalId
 use crate::store::{Document, Json};
 use crate::time::Timestamp;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Deployment {
     pub department: DepartmentId,
     pub owner: Option<PrincipalId>,
@@ -36,7 +37,7 @@ pub struct Deployment {
 }
 
 /// One change of what a deployment serves.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkOrder {
     pub deployment: DeploymentId,
     pub candidate: ModelVersionId,
@@ -70,7 +71,7 @@ words! {
 }
 
 /// Something that was done for a work order, by whom, and how it went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkOrderStep {
     pub work_order: WorkOrderId,
     pub name: String,

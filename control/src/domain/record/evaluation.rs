@@ -1,5 +1,6 @@
 //! What versions are measured by, and what came of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Verdict;
@@ -17,7 +18,7 @@ words! {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evaluation {
     pub model: ModelId,
     pub owner: Option<PrincipalId>,
@@ -32,7 +33,7 @@ pub struct Evaluation {
 }
 
 /// A prompt, once and for all: another text is another version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PromptVersion {
     pub model: ModelId,
     pub author: Option<PrincipalId>,
@@ -45,7 +46,7 @@ pub struct PromptVersion {
 }
 
 /// One execution of an evaluation. Its inputs and outputs are [`EvaluationSample`](crate::store::EvaluationSample)s.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvaluationRun {
     pub evaluation: EvaluationId,
     pub model_version: ModelVersionId,

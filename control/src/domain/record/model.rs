@@ -1,5 +1,6 @@
 //! Models and their versions: what every other record is strung on.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::model_version::ModelVersionState;
@@ -8,7 +9,7 @@ use crate::id::{
 };
 use crate::time::Timestamp;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Model {
     pub department: DepartmentId,
     pub owner: Option<PrincipalId>,
@@ -22,7 +23,7 @@ pub struct Model {
 
 /// One artifact set with its lineage. The dataset versions of the lineage lie in a table of their own:
 /// see `Tx::link_dataset`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ModelVersion {
     pub model: ModelId,
     /// 1, 2, … within the model.

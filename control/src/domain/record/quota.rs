@@ -1,11 +1,12 @@
 //! Limits of a department or a person.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DepartmentId, PrincipalId};
 
 /// For exactly one of department and principal. `None` is without limit.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Quota {
     pub department: Option<DepartmentId>,
     pub principal: Option<PrincipalId>,

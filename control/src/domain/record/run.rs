@@ -1,5 +1,6 @@
 //! Trainings with their runs, and conversions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::run::RunStatus;
@@ -8,7 +9,7 @@ use crate::store::Document;
 use crate::time::Timestamp;
 
 /// How a model is trained. Its dataset versions lie in a table of their own: see `Tx::train_on`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Training {
     pub model: ModelId,
     pub owner: Option<PrincipalId>,
@@ -21,7 +22,7 @@ pub struct Training {
 }
 
 /// One execution of a training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TrainingRun {
     pub training: TrainingId,
     pub task: Option<TaskId>,
@@ -38,7 +39,7 @@ pub struct TrainingRun {
 }
 
 /// One conversion of a checkpoint into what the engine loads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConversionRun {
     pub model: ModelId,
     pub task: Option<TaskId>,

@@ -1,5 +1,6 @@
 //! A durable task as it lies in the queue.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::task::TaskState;
@@ -7,7 +8,7 @@ use crate::id::{DepartmentId, PrincipalId, TaskId};
 use crate::store::Document;
 use crate::time::Timestamp;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Task {
     pub kind: String,
     pub department: Option<DepartmentId>,

@@ -6,6 +6,7 @@ use super::super::rig::{Fresh, Somebody, on_both, somebody, system};
 use super::super::{Json, tests};
 use super::*;
 use crate::domain::model_version::ModelVersionEvent;
+use crate::domain::record::Principal;
 use crate::domain::record::{
     Access, Dataset, DatasetVersion, Deployment, Evaluation, EvaluationMethod, EvaluationRun,
     Grant, Modality, Training, WorkOrder,
@@ -278,8 +279,14 @@ async fn one_call_tells_all_about_a_model() {
             [trained_on, secret_version]
         );
         let seen = async || {
+            let person = store.get::<Principal>(who.principal).await.unwrap();
+            let viewer = Viewer {
+                principal: person.id,
+                department: person.department,
+                clearance: person.clearance,
+            };
             store
-                .model_view(model.id, Some(who.principal))
+                .model_view(model.id, Some(viewer))
                 .await
                 .unwrap()
                 .versions[1]

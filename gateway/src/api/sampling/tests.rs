@@ -161,6 +161,7 @@ fn a_key_bounds_the_tier() {
         name: "n".into(),
         priority: Priority::Normal,
         models: None,
+        role: None,
     }));
     assert_eq!(high.priority(&context), Priority::Normal);
     let low = take(&json!({"service_tier": "flex"})).unwrap();

@@ -449,6 +449,7 @@ async fn a_key_sees_its_models_only() {
             name: "n".into(),
             priority: sluice_engine::request::Priority::Normal,
             models: Some(Arc::from(["strings".into()])),
+            role: None,
         }));
         let mut request = request(method, path, body);
         request.extensions_mut().insert(context);

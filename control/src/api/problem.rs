@@ -1,0 +1,180 @@
+//! What a refused request is told: RFC 9457, with the field at fault where there is one.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::domain::roles::Forbidden;
+use crate::id::IdError;
+use crate::store::StoreError;
+
+/// A field of the request and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FieldError {
+    /// Path of the field: `thresholds.f1`.
+    pub field: String,
+    pub message: String,
+}
+
+/// An answer that is no success, as `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Problem {
+    /// `urn:sluice:problem:` and the code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The code in words.
+    title: String,
+    status: u16,
+    /// What happened this time, and what would be right.
+    detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    errors: Vec<FieldError>,
+    /// After an event that is not legal in the record's state: those that are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    legal_events: Option<Vec<String>>,
+    /// Seconds until another try makes sense.
+    #[serde(skip)]
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:sluice:problem:{code}"),
+            title: code.replace('_', " "),
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            legal_events: None,
+            retry_after: None,
+        }
+    }
+
+    /// 422: a field's value is not acceptable.
+    pub(super) fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let (field, message) = (field.into(), message.into());
+        let mut problem = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid",
+            format!("{field}: {message}"),
+        );
+        problem.errors.push(FieldError { field, message });
+        problem
+    }
+
+    /// 404. Also for what exists and the caller may not know of.
+    pub(super) fn not_found(kind: &str, id: &str) -> Self {
+        let shown: String = id.chars().take(64).collect();
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no {kind} {shown}"),
+        )
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+    }
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    pub(super) fn conflict(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
+        problem.retry_after = Some(2);
+        problem
+    }
+
+    /// The same with one more field at fault.
+    #[must_use]
+    pub(super) fn and(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
+        self.errors.push(FieldError {
+            field: field.into(),
+            message: message.into(),
+        });
+        self
+    }
+
+    /// The same, about a part of the document: its fields are named from there.
+    #[must_use]
+    pub(super) fn within(mut self, part: &str) -> Self {
+        self.detail = format!("{part}: {}", self.detail);
+        for error in &mut self.errors {
+            error.field = format!("{part}.{}", error.field);
+        }
+        self
+    }
+
+    pub(super) fn set_status(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::NotFound { kind, id } => Self::not_found(kind, &id),
+            StoreError::Stale { .. } => Self::conflict("stale", text),
+            StoreError::Conflict { field, .. } => {
+                Self::conflict("conflict", text).and(field, "is taken")
+            }
+            StoreError::IllegalTransition(illegal) => {
+                let mut problem = Self::conflict("illegal_transition", text);
+                problem.legal_events = Some(illegal.legal);
+                problem
+            }
+            StoreError::Reference => Self::conflict("reference", text),
+            StoreError::Fixed { field, .. } => Self::field(field, text),
+            StoreError::Invalid { field, problem } => Self::field(field, problem),
+            StoreError::Unavailable(_) => Self::unavailable(text),
+            StoreError::Malformed { .. } | StoreError::Migration(_) | StoreError::Database(_) => {
+                tracing::error!(error = ?error, "the store failed");
+                // What the database said stays in the log: it may quote data.
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
+            }
+        }
+    }
+}
+
+impl From<Forbidden> for Problem {
+    fn from(error: Forbidden) -> Self {
+        Self::forbidden(error.to_string())
+    }
+}
+
+impl From<IdError> for Problem {
+    fn from(error: IdError) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = Response::new(body.into());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,360 @@
+//! Datasets and their versions. Who lacks clearance or grant does not learn that there is one.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::models::home;
+use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, Paging, limit_of};
+use crate::api::caller::Caller;
+use crate::api::input::{check_name, check_object, check_text};
+use crate::api::problem::Problem;
+use crate::api::registry::{Registry, get, post};
+use crate::api::resource::{Resource, Summaries, filter, serve};
+use crate::domain::record::{
+    Access, Artifact, Dataset, DatasetVersion, Department, Modality, Principal,
+};
+use crate::domain::roles::Verb;
+use crate::domain::secrecy::Secrecy;
+use crate::id::{DatasetVersionId, Id};
+use crate::store::{Json, Listing, Stored, Viewer};
+
+pub(crate) fn serve_all(api: &mut Registry) {
+    serve::<Dataset>(
+        api,
+        &Summaries {
+            list: "List the datasets that the caller may see",
+            show: "Show a dataset",
+            create: "Register a dataset; its owner sees it, others by grant",
+            update: "Change a dataset",
+            delete: "Put a dataset away",
+        },
+    );
+    api.route(
+        get(
+            "/datasets/{id}/versions",
+            Verb::View,
+            "List a dataset's versions",
+        ),
+        versions,
+    );
+    api.route(
+        post(
+            "/datasets/{id}/versions",
+            Verb::EditCatalogue,
+            "Register the next version of a dataset",
+        ),
+        add_version,
+    );
+    api.route(
+        get(
+            "/datasets/{id}/versions/{version}",
+            Verb::View,
+            "Show a version of a dataset: by number, v2, or id",
+        ),
+        version,
+    );
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatasetFields {
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    #[serde(default)]
+    pub description: String,
+    /// Id or name; the caller's own if absent.
+    #[serde(default)]
+    pub department: Option<String>,
+    /// Id or name; the caller if absent.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Where it came from.
+    #[serde(default)]
+    pub source: String,
+    #[serde(default = "text")]
+    pub modality: Modality,
+    #[serde(default = "internal")]
+    pub secrecy: Secrecy,
+}
+
+fn text() -> Modality {
+    Modality::Text
+}
+
+fn internal() -> Secrecy {
+    Secrecy::Internal
+}
+
+filter!(DatasetFilter {
+    name: String,
+    modality: Modality,
+    secrecy: Secrecy,
+    /// Id or name.
+    department: String,
+});
+
+impl Resource for Dataset {
+    type Fields = DatasetFields;
+    type Filter = DatasetFilter;
+    const COLLECTION: &'static str = "/datasets";
+    const ITEM: &'static str = "/datasets/{id}";
+    const NAME: &'static str = "name";
+    const EDIT: Verb = Verb::EditCatalogue;
+
+    /// By clearance and grant; a grant reaches across departments.
+    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
+        listing.where_clause(
+            format!("id IN ({})", Viewer::DATASETS),
+            caller.viewer().values(),
+        )
+    }
+
+    async fn select(
+        desk: &Desk,
+        filter: &DatasetFilter,
+        listing: Listing<Self>,
+    ) -> Result<Listing<Self>, Problem> {
+        let department = desk
+            .refer_if::<Department>("department", filter.department.as_deref())
+            .await?;
+        Ok(listing
+            .is_if("name", filter.name.as_ref())
+            .is_if("modality", filter.modality.as_ref())
+            .is_if("secrecy", filter.secrecy.as_ref())
+            .is_if("department", department.as_ref()))
+    }
+
+    fn fields(&self) -> DatasetFields {
+        DatasetFields {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            department: Some(self.department.to_string()),
+            owner: self.owner.map(|id| id.to_string()),
+            source: self.source.clone(),
+            modality: self.modality,
+            secrecy: self.secrecy,
+        }
+    }
+
+    async fn build(
+        desk: &Desk,
+        fields: &DatasetFields,
+        current: Option<&Self>,
+    ) -> Result<Self, Problem> {
+        check_name("name", &fields.name)?;
+        check_text("description", &fields.description)?;
+        check_text("source", &fields.source)?;
+        if !fields.secrecy.within(desk.caller.clearance) {
+            return Err(Problem::field("secrecy", "is beyond your own clearance"));
+        }
+        let owner = desk
+            .refer_if::<Principal>("owner", fields.owner.as_deref())
+            .await?;
+        let department = match (current, &fields.department) {
+            (Some(current), named) => {
+                desk.allow(Some(current.department))?;
+                desk.refer_if::<Department>("department", named.as_deref())
+                    .await?
+                    .unwrap_or(current.department)
+            }
+            (None, named) => home(desk, named.as_deref()).await?,
+        };
+        Ok(Self {
+            department,
+            owner: owner.or_else(|| current.is_none().then_some(desk.caller.principal)),
+            name: fields.name.clone(),
+            description: fields.description.clone(),
+            source: fields.source.clone(),
+            modality: fields.modality,
+            secrecy: fields.secrecy,
+        })
+    }
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        desk.allow(Some(stored.department))
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatasetVersionFields {
+    /// Its content; the digest and size are then the artifact's.
+    #[serde(default)]
+    pub artifact: Option<String>,
+    /// `sha256:` and 64 hexadecimal digits, for content that lies elsewhere.
+    #[serde(default)]
+    pub digest: Option<String>,
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub row_count: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub bytes: Option<i64>,
+    #[serde(default = "object")]
+    pub schema: Value,
+    #[serde(default = "object")]
+    pub statistics: Value,
+    /// The version that it was made from: `name@v1`, or an id.
+    #[serde(default)]
+    pub parent: Option<String>,
+    #[serde(default)]
+    pub note: String,
+}
+
+fn object() -> Value {
+    json!({})
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+pub(super) fn check_digest(field: &str, digest: &str) -> Result<(), Problem> {
+    let fine = digest.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64
+            && hex
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    });
+    if fine {
+        Ok(())
+    } else {
+        Err(Problem::field(
+            field,
+            "should be sha256: and 64 lower-case hexadecimal digits",
+        ))
+    }
+}
+
+/// A dataset version that the caller may see: by id, or `name@v2`.
+pub(super) async fn refer_version(
+    desk: &Desk,
+    field: &str,
+    text: &str,
+    needed: Access,
+) -> Result<Stored<DatasetVersion>, Problem> {
+    let missing = || {
+        let shown: String = text.chars().take(64).collect();
+        Problem::field(
+            field,
+            format!("there is no dataset version {shown}; name one as dataset@v1 or by its id"),
+        )
+    };
+    let restricted = Listing::<DatasetVersion>::new().limit(1).where_clause(
+        format!("dataset IN ({})", Viewer::DATASETS),
+        desk.caller.viewer().values(),
+    );
+    let listing = match (text.parse::<DatasetVersionId>(), text.split_once('@')) {
+        (Ok(id), _) => restricted.is("id", &id),
+        (Err(_), Some((name, number))) => {
+            let dataset = desk.refer::<Dataset>(field, name).await?;
+            let number = number_of(number).ok_or_else(missing)?;
+            restricted.is("dataset", &dataset.id).is("number", &number)
+        }
+        (Err(_), None) => return Err(missing()),
+    };
+    let version = desk
+        .store
+        .list(&listing)
+        .await?
+        .items
+        .pop()
+        .ok_or_else(missing)?;
+    let access = desk
+        .store
+        .dataset_access(desk.caller.principal, version.dataset)
+        .await?;
+    match access {
+        Some(access) if access >= needed => Ok(version),
+        Some(access) => Err(Problem::forbidden(format!(
+            "{field}: your access to the dataset is {access}; this takes {needed}"
+        ))),
+        None => Err(missing()),
+    }
+}
+
+/// `2` or `v2`.
+pub(super) fn number_of(text: &str) -> Option<i64> {
+    text.strip_prefix('v').unwrap_or(text).parse().ok()
+}
+
+async fn versions(call: Call<Paging>) -> Result<Answer<Items<Stored<DatasetVersion>>>, Problem> {
+    let dataset = call.desk.find::<Dataset>(call.segment("id")).await?;
+    let listing = Listing::<DatasetVersion>::new()
+        .is("dataset", &dataset.id)
+        .limit(limit_of(call.query.limit))
+        .after(call.query.cursor);
+    Ok(Answer::of(call.desk.store.list(&listing).await?.into()))
+}
+
+async fn version(call: Call) -> Result<Answer<Stored<DatasetVersion>>, Problem> {
+    let dataset = call.desk.find::<Dataset>(call.segment("id")).await?;
+    let text = call.segment("version");
+    let listing = Listing::<DatasetVersion>::new().is("dataset", &dataset.id);
+    let listing = match (text.parse::<DatasetVersionId>(), number_of(text)) {
+        (Ok(id), _) => listing.is("id", &id),
+        (Err(_), Some(number)) => listing.is("number", &number),
+        (Err(_), None) => return Err(Problem::not_found(DatasetVersionId::KIND, text)),
+    };
+    let found = call.desk.store.list(&listing.limit(1)).await?.items.pop();
+    found
+        .map(Answer::record)
+        .ok_or_else(|| Problem::not_found(DatasetVersionId::KIND, text))
+}
+
+async fn add_version(
+    call: Call<NoQuery, Body<DatasetVersionFields>>,
+) -> Result<Answer<Stored<DatasetVersion>>, Problem> {
+    let (desk, fields) = (&call.desk, call.body.0);
+    let dataset = desk.find::<Dataset>(&call.path["id"]).await?;
+    desk.allow(Some(dataset.department))?;
+    check_object("schema", &fields.schema)?;
+    check_object("statistics", &fields.statistics)?;
+    check_text("note", &fields.note)?;
+    if fields.row_count < 0 || fields.bytes.is_some_and(|bytes| bytes < 0) {
+        return Err(Problem::field("row_count", "and bytes should be 0 or more"));
+    }
+    let artifact = match &fields.artifact {
+        Some(text) => Some(desk.refer::<Artifact>("artifact", text).await?),
+        None => None,
+    };
+    let digest = match (&artifact, fields.digest) {
+        (Some(artifact), None) => artifact.digest.clone(),
+        (Some(artifact), Some(digest)) if artifact.digest == digest => digest,
+        (Some(_), Some(_)) => {
+            return Err(Problem::field(
+                "digest",
+                "is not the artifact's; leave it out",
+            ));
+        }
+        (None, Some(digest)) => digest,
+        (None, None) => return Err(Problem::field("artifact", "or a digest is needed")),
+    };
+    check_digest("digest", &digest)?;
+    let parent = match &fields.parent {
+        Some(text) => Some(refer_version(desk, "parent", text, Access::Use).await?.id),
+        None => None,
+    };
+    let version = DatasetVersion {
+        dataset: dataset.id,
+        number: 0,
+        author: Some(desk.caller.principal),
+        bytes: fields
+            .bytes
+            .or(artifact.as_ref().map(|it| it.bytes))
+            .unwrap_or(0),
+        artifact: artifact.as_ref().map(|artifact| artifact.id),
+        digest,
+        row_count: fields.row_count,
+        schema_json: Json(fields.schema),
+        statistics: Json(fields.statistics),
+        parent,
+        note: fields.note,
+    };
+    let mut tx = desk.store.begin().await?;
+    let stored = tx.add_dataset_version(&desk.actor(), version).await?;
+    if let Some(artifact) = artifact {
+        tx.hold_artifact(artifact.id, stored.id).await?;
+    }
+    tx.commit().await?;
+    let place = format!("/datasets/{}/versions/{}", dataset.id, stored.number);
+    Ok(Answer::record(stored).at(place))
+}

@@ -1,0 +1,229 @@
+//! Deployments: what is served under which name, and with which resources.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::models::home;
+use crate::api::call::Desk;
+use crate::api::caller::Caller;
+use crate::api::input::{check_object, check_text};
+use crate::api::problem::Problem;
+use crate::api::registry::Registry;
+use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
+use crate::domain::gate::Requirement;
+use crate::domain::record::{Department, Deployment, Model, Principal};
+use crate::domain::roles::Verb;
+use crate::domain::secrecy::Secrecy;
+use crate::store::{Json, Listing, Stored};
+
+pub(crate) fn serve_all(api: &mut Registry) {
+    serve::<Deployment>(
+        api,
+        &Summaries {
+            list: "List deployments",
+            show: "Show a deployment",
+            create: "Define a deployment; it serves once a work order was promoted",
+            update: "Change a deployment; what runs changes by a work order",
+            delete: "Put a deployment away that serves nothing",
+        },
+    );
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeploymentFields {
+    /// What requests give as their model.
+    #[schemars(length(min = 1, max = 256))]
+    pub endpoint: String,
+    /// Id or name.
+    pub model: String,
+    #[serde(default)]
+    pub department: Option<String>,
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// How secret the data behind a version may be that is served here.
+    #[serde(default = "internal")]
+    pub clearance: Secrecy,
+    /// Thousandths of a core, for each replica.
+    #[serde(default = "one_core")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub cpu_millis: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1024))]
+    pub gpus: i64,
+    /// 0: as much as the model needs.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub memory_bytes: i64,
+    #[serde(default)]
+    pub zone: Option<String>,
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1024))]
+    pub replicas: i64,
+    /// What `[[deployment]]` of sluice.toml knows: slots, context, threads, …
+    #[serde(default = "object")]
+    pub engine_options: Value,
+    /// How a work order moves traffic.
+    #[serde(default = "object")]
+    pub strategy: Value,
+    /// What an approver may override here.
+    #[serde(default)]
+    pub gate_policy: Vec<Requirement>,
+}
+
+fn internal() -> Secrecy {
+    Secrecy::Internal
+}
+fn one_core() -> i64 {
+    1000
+}
+fn one() -> i64 {
+    1
+}
+fn object() -> Value {
+    json!({})
+}
+
+filter!(DeploymentFilter {
+    endpoint: String,
+    /// Id or name.
+    model: String,
+    /// Id or name.
+    department: String,
+});
+
+/// What types cannot say about the numbers.
+fn check(fields: &DeploymentFields) -> Result<(), Problem> {
+    let printable = fields
+        .endpoint
+        .chars()
+        .all(|c| !c.is_control() && !c.is_whitespace());
+    if fields.endpoint.is_empty()
+        || fields.endpoint.len() > 256
+        || !printable
+        || fields.endpoint.contains('@')
+    {
+        return Err(Problem::field(
+            "endpoint",
+            "should be 1 to 256 bytes without blanks and @, which addresses versions",
+        ));
+    }
+    let ranges = [
+        ("cpu_millis", fields.cpu_millis, 1, 1_000_000),
+        ("gpus", fields.gpus, 0, 1024),
+        ("memory_bytes", fields.memory_bytes, 0, i64::MAX),
+        ("replicas", fields.replicas, 0, 1024),
+    ];
+    for (field, value, least, most) in ranges {
+        if !(least..=most).contains(&value) {
+            return Err(Problem::field(
+                field,
+                format!("is {value}, should be {least} to {most}"),
+            ));
+        }
+    }
+    check_object("engine_options", &fields.engine_options)?;
+    check_object("strategy", &fields.strategy)?;
+    check_text("zone", fields.zone.as_deref().unwrap_or(""))?;
+    match fields.gate_policy.iter().find(|it| !it.can_be_relaxed()) {
+        Some(fixed) => Err(Problem::field(
+            "gate_policy",
+            format!("{fixed} holds for everyone and cannot be overridden"),
+        )),
+        None => Ok(()),
+    }
+}
+
+impl Resource for Deployment {
+    type Fields = DeploymentFields;
+    type Filter = DeploymentFilter;
+    const COLLECTION: &'static str = "/deployments";
+    const ITEM: &'static str = "/deployments/{id}";
+    const NAME: &'static str = "endpoint";
+    const EDIT: Verb = Verb::EditDeployment;
+
+    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
+        in_department(listing, caller)
+    }
+
+    async fn select(
+        desk: &Desk,
+        filter: &DeploymentFilter,
+        listing: Listing<Self>,
+    ) -> Result<Listing<Self>, Problem> {
+        let model = desk
+            .refer_if::<Model>("model", filter.model.as_deref())
+            .await?;
+        let department = desk
+            .refer_if::<Department>("department", filter.department.as_deref())
+            .await?;
+        Ok(listing
+            .is_if("endpoint", filter.endpoint.as_ref())
+            .is_if("model", model.as_ref())
+            .is_if("department", department.as_ref()))
+    }
+
+    fn fields(&self) -> DeploymentFields {
+        DeploymentFields {
+            endpoint: self.endpoint.clone(),
+            model: self.model.to_string(),
+            department: Some(self.department.to_string()),
+            owner: self.owner.map(|id| id.to_string()),
+            clearance: self.clearance,
+            cpu_millis: self.cpu_millis,
+            gpus: self.gpus,
+            memory_bytes: self.memory_bytes,
+            zone: self.zone.clone(),
+            replicas: self.replicas,
+            engine_options: self.engine_options.0.clone(),
+            strategy: self.strategy.0.clone(),
+            gate_policy: self.gate_policy.0.clone(),
+        }
+    }
+
+    async fn build(
+        desk: &Desk,
+        fields: &DeploymentFields,
+        current: Option<&Self>,
+    ) -> Result<Self, Problem> {
+        check(fields)?;
+        let model = desk.refer::<Model>("model", &fields.model).await?;
+        let owner = desk
+            .refer_if::<Principal>("owner", fields.owner.as_deref())
+            .await?;
+        let department = match (current, &fields.department) {
+            (Some(current), None) => current.department,
+            (_, named) => home(desk, named.as_deref()).await?,
+        };
+        Ok(Self {
+            department,
+            owner: owner.or_else(|| current.is_none().then_some(desk.caller.principal)),
+            model: model.id,
+            endpoint: fields.endpoint.clone(),
+            clearance: fields.clearance,
+            cpu_millis: fields.cpu_millis,
+            gpus: fields.gpus,
+            memory_bytes: fields.memory_bytes,
+            zone: fields.zone.clone(),
+            replicas: fields.replicas,
+            engine_options: Json(fields.engine_options.clone()),
+            strategy: Json(fields.strategy.clone()),
+            gate_policy: Json(fields.gate_policy.clone()),
+            live_version: current.and_then(|it| it.live_version),
+            live_digest: current.and_then(|it| it.live_digest.clone()),
+            live_work_order: current.and_then(|it| it.live_work_order),
+        })
+    }
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        if stored.live_version.is_some() || desk.store.active_work_order(stored.id).await?.is_some()
+        {
+            return Err(Problem::conflict(
+                "reference",
+                "the deployment serves a version or has an unfinished work order; stop it first",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! The records, one file a family: which fields a client sets, who may know of them, how they are checked.
+
+pub(super) mod accounting;
+pub(super) mod apply;
+pub(super) mod artifacts;
+pub(super) mod datasets;
+pub(super) mod deployments;
+pub(super) mod evaluations;
+pub(super) mod keys;
+pub(super) mod models;
+pub(super) mod people;
+pub(super) mod tasks;
+pub(super) mod trainings;
+pub(super) mod versions;
+pub(super) mod work_orders;

@@ -1,0 +1,398 @@
+//! Departments, principals and grants.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::call::{Answer, Call, Desk};
+use crate::api::caller::Caller;
+use crate::api::input::{check_name, check_text};
+use crate::api::problem::Problem;
+use crate::api::registry::{Registry, get};
+use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
+use crate::domain::record::{Access, Dataset, Department, Grant, Model, Principal};
+use crate::domain::roles::{Role, Verb};
+use crate::domain::secrecy::Secrecy;
+use crate::id::{DatasetId, Id};
+use crate::store::{Listing, Stored, Viewer};
+
+pub(crate) fn serve_all(api: &mut Registry) {
+    serve::<Department>(
+        api,
+        &Summaries {
+            list: "List departments",
+            show: "Show a department",
+            create: "Make a department",
+            update: "Change a department",
+            delete: "Put a department away",
+        },
+    );
+    serve::<Principal>(
+        api,
+        &Summaries {
+            list: "List people and programs",
+            show: "Show a principal",
+            create: "Make a principal",
+            update: "Change a principal: its role, clearance, department, whether its keys count",
+            delete: "Put a principal away; its keys are refused from then on",
+        },
+    );
+    serve::<Grant>(
+        api,
+        &Summaries {
+            list: "List grants",
+            show: "Show a grant",
+            create: "Give a person or a department access to a dataset or a model",
+            update: "Change what a grant allows",
+            delete: "Take a grant back",
+        },
+    );
+    api.route(
+        get("/me", Verb::View, "Who asks, and with which rights"),
+        me,
+    );
+}
+
+/// Who asks.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Me {
+    principal: Stored<Principal>,
+    /// The role in force: the keys file may give another than the record.
+    role: Role,
+    may: Vec<Verb>,
+}
+
+async fn me(call: Call) -> Result<Answer<Me>, Problem> {
+    let caller = &call.desk.caller;
+    let principal = call.desk.store.get::<Principal>(caller.principal).await?;
+    let may = Verb::ALL
+        .iter()
+        .copied()
+        .filter(|verb| caller.role.may(*verb))
+        .collect();
+    Ok(Answer::of(Me {
+        principal,
+        role: caller.role,
+        may,
+    }))
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DepartmentFields {
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    #[serde(default)]
+    pub description: String,
+}
+
+filter!(DepartmentFilter { name: String });
+
+impl Resource for Department {
+    type Fields = DepartmentFields;
+    type Filter = DepartmentFilter;
+    const COLLECTION: &'static str = "/departments";
+    const ITEM: &'static str = "/departments/{id}";
+    const NAME: &'static str = "name";
+    const EDIT: Verb = Verb::ManagePeople;
+
+    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
+        listing.is_if("id", caller.scope().as_ref())
+    }
+
+    async fn select(
+        _: &Desk,
+        filter: &DepartmentFilter,
+        listing: Listing<Self>,
+    ) -> Result<Listing<Self>, Problem> {
+        Ok(listing.is_if("name", filter.name.as_ref()))
+    }
+
+    fn fields(&self) -> DepartmentFields {
+        DepartmentFields {
+            name: self.name.clone(),
+            description: self.description.clone(),
+        }
+    }
+
+    async fn build(_: &Desk, fields: &DepartmentFields, _: Option<&Self>) -> Result<Self, Problem> {
+        check_name("name", &fields.name)?;
+        check_text("description", &fields.description)?;
+        Ok(Self {
+            name: fields.name.clone(),
+            description: fields.description.clone(),
+        })
+    }
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        let people = Listing::<Principal>::new()
+            .is("department", &stored.id)
+            .limit(1);
+        let models = Listing::<Model>::new()
+            .is("department", &stored.id)
+            .limit(1);
+        let inhabited = !desk.store.list(&people).await?.items.is_empty()
+            || !desk.store.list(&models).await?.items.is_empty();
+        if inhabited {
+            return Err(Problem::conflict(
+                "reference",
+                "the department still has people or models; move them first",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrincipalFields {
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Id or name; the caller's own if absent.
+    #[serde(default)]
+    pub department: Option<String>,
+    #[serde(default)]
+    pub email: Option<String>,
+    pub role: Role,
+    /// The most secret data it may see, given a grant; `internal` if absent.
+    #[serde(default = "internal")]
+    pub clearance: Secrecy,
+    /// Its keys are refused.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+fn internal() -> Secrecy {
+    Secrecy::Internal
+}
+
+filter!(PrincipalFilter {
+    name: String,
+    /// Id or name.
+    department: String,
+    role: Role,
+});
+
+impl Resource for Principal {
+    type Fields = PrincipalFields;
+    type Filter = PrincipalFilter;
+    const COLLECTION: &'static str = "/principals";
+    const ITEM: &'static str = "/principals/{id}";
+    const NAME: &'static str = "name";
+    const EDIT: Verb = Verb::ManagePeople;
+
+    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
+        in_department(listing, caller)
+    }
+
+    async fn select(
+        desk: &Desk,
+        filter: &PrincipalFilter,
+        listing: Listing<Self>,
+    ) -> Result<Listing<Self>, Problem> {
+        let department = desk
+            .refer_if::<Department>("department", filter.department.as_deref())
+            .await?;
+        Ok(listing
+            .is_if("name", filter.name.as_ref())
+            .is_if("department", department.as_ref())
+            .is_if("role", filter.role.as_ref()))
+    }
+
+    fn fields(&self) -> PrincipalFields {
+        PrincipalFields {
+            name: self.name.clone(),
+            department: Some(self.department.to_string()),
+            email: self.email.clone(),
+            role: self.role,
+            clearance: self.clearance,
+            disabled: self.disabled,
+        }
+    }
+
+    async fn build(
+        desk: &Desk,
+        fields: &PrincipalFields,
+        _: Option<&Self>,
+    ) -> Result<Self, Problem> {
+        check_name("name", &fields.name)?;
+        if let Some(email) = &fields.email
+            && (email.len() > 320 || !email.contains('@'))
+        {
+            return Err(Problem::field(
+                "email",
+                "should be an address such as a@example.com",
+            ));
+        }
+        let department = desk
+            .refer_if::<Department>("department", fields.department.as_deref())
+            .await?
+            .unwrap_or(desk.caller.department);
+        Ok(Self {
+            department,
+            name: fields.name.clone(),
+            email: fields.email.clone(),
+            role: fields.role,
+            clearance: fields.clearance,
+            disabled: fields.disabled,
+        })
+    }
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        if stored.id == desk.caller.principal {
+            return Err(Problem::conflict(
+                "reference",
+                "you cannot put yourself away",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrantFields {
+    /// A dataset's id or name; exactly one of dataset and model.
+    #[serde(default)]
+    pub dataset: Option<String>,
+    /// A model's id or name.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Who gets it; exactly one of principal and department.
+    #[serde(default)]
+    pub principal: Option<String>,
+    #[serde(default)]
+    pub department: Option<String>,
+    pub access: Access,
+}
+
+filter!(GrantFilter {
+    /// The id of a dataset or a model.
+    object: String,
+    /// Id or name.
+    principal: String,
+});
+
+impl Resource for Grant {
+    type Fields = GrantFields;
+    type Filter = GrantFilter;
+    const COLLECTION: &'static str = "/grants";
+    const ITEM: &'static str = "/grants/{id}";
+    const NAME: &'static str = "id";
+    const EDIT: Verb = Verb::ManageGrants;
+    const VIEW: Verb = Verb::ManageGrants;
+
+    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
+        let listing = listing.where_clause(
+            format!(
+                "object_kind <> 'dataset' OR object_id IN ({})",
+                Viewer::DATASETS
+            ),
+            caller.viewer().values(),
+        );
+        match caller.scope() {
+            Some(department) => listing.where_clause(
+                "object_kind <> 'model' OR object_id IN (SELECT m.id FROM models m WHERE m.department = ?)".into(),
+                vec![crate::store::Column::to_value(&department)],
+            ),
+            None => listing,
+        }
+    }
+
+    async fn select(
+        desk: &Desk,
+        filter: &GrantFilter,
+        listing: Listing<Self>,
+    ) -> Result<Listing<Self>, Problem> {
+        let principal = desk
+            .refer_if::<Principal>("principal", filter.principal.as_deref())
+            .await?;
+        Ok(listing
+            .is_if("object_id", filter.object.as_ref())
+            .is_if("principal", principal.as_ref()))
+    }
+
+    fn fields(&self) -> GrantFields {
+        let object = |kind: &str| (self.object_kind == kind).then(|| self.object_id.clone());
+        GrantFields {
+            dataset: object("dataset"),
+            model: object("model"),
+            principal: self.principal.map(|id| id.to_string()),
+            department: self.department.map(|id| id.to_string()),
+            access: self.access,
+        }
+    }
+
+    async fn build(
+        desk: &Desk,
+        fields: &GrantFields,
+        current: Option<&Self>,
+    ) -> Result<Self, Problem> {
+        if let Some(current) = current {
+            let mut same = current.fields();
+            same.access = fields.access;
+            if serde_json::to_value(&same).ok() != serde_json::to_value(fields).ok() {
+                return Err(Problem::field(
+                    "access",
+                    "is all that changes in a grant; take it back and give another",
+                ));
+            }
+            return Ok(Self {
+                access: fields.access,
+                ..current.clone()
+            });
+        }
+        let (object_kind, object_id) = match (&fields.dataset, &fields.model) {
+            (Some(dataset), None) => {
+                let dataset = granted_dataset(desk, dataset).await?;
+                ("dataset", dataset.to_string())
+            }
+            (None, Some(model)) => {
+                let model = desk.refer::<Model>("model", model).await?;
+                ("model", model.id.to_string())
+            }
+            _ => {
+                return Err(Problem::field(
+                    "dataset",
+                    "name either a dataset or a model",
+                ));
+            }
+        };
+        if fields.principal.is_some() == fields.department.is_some() {
+            return Err(Problem::field(
+                "principal",
+                "name either a principal or a department",
+            ));
+        }
+        Ok(Self {
+            object_kind: object_kind.to_owned(),
+            object_id,
+            principal: desk
+                .refer_if::<Principal>("principal", fields.principal.as_deref())
+                .await?,
+            department: desk
+                .refer_if::<Department>("department", fields.department.as_deref())
+                .await?,
+            access: fields.access,
+        })
+    }
+}
+
+/// A dataset that the caller may give access to: one that it sees, or, for an admin with the clearance, any by its id, so that a
+/// dataset whose owner is gone is not lost.
+async fn granted_dataset(desk: &Desk, text: &str) -> Result<DatasetId, Problem> {
+    let found = desk.refer::<Dataset>("dataset", text).await;
+    if let (Err(problem), true, Ok(id)) =
+        (&found, desk.caller.is_admin(), text.parse::<DatasetId>())
+    {
+        let dataset = desk.store.get::<Dataset>(id).await;
+        return match dataset {
+            Ok(dataset) if dataset.secrecy.within(desk.caller.clearance) => Ok(dataset.id),
+            _ => Err(problem.clone()),
+        };
+    }
+    let dataset = found?;
+    if !dataset.secrecy.within(desk.caller.clearance) {
+        return Err(Problem::not_found(DatasetId::KIND, text));
+    }
+    Ok(dataset.id)
+}

@@ -1,0 +1,469 @@
+//! The one list of routes. Registering a route names the right that it takes and its types, and out of that come
+//! the checks before the handler, the OpenAPI document, and the table that the tests try each role against:
+//! a route that is missing from one of them cannot be written.
+
+use std::collections::HashMap;
+use std::future::Future;
+
+use axum::RequestExt as _;
+use axum::Router;
+use axum::body::Body as AxumBody;
+use axum::extract::{RawPathParams, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sluice_gateway::RequestContext;
+
+use super::call::{Answer, Call, Desk, NoBody, Payload};
+use super::caller::{Caller, identify};
+use super::idempotency::{self, Key};
+use super::input;
+use super::openapi::{Document, Operation};
+use super::problem::Problem;
+use crate::control::Control;
+use crate::domain::roles::Verb;
+use crate::store::Store;
+
+/// Under which all routes are.
+pub(super) const BASE: &str = "/api/v1";
+
+/// What a route is, beside its types.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub method: &'static str,
+    /// Below [`BASE`]: `/models/{model}`.
+    pub path: &'static str,
+    pub verb: Verb,
+    pub summary: &'static str,
+}
+
+pub(super) const fn get(path: &'static str, verb: Verb, summary: &'static str) -> Route {
+    route("GET", path, verb, summary)
+}
+pub(super) const fn post(path: &'static str, verb: Verb, summary: &'static str) -> Route {
+    route("POST", path, verb, summary)
+}
+pub(super) const fn patch(path: &'static str, verb: Verb, summary: &'static str) -> Route {
+    route("PATCH", path, verb, summary)
+}
+pub(super) const fn delete(path: &'static str, verb: Verb, summary: &'static str) -> Route {
+    route("DELETE", path, verb, summary)
+}
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    verb: Verb,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        verb,
+        summary,
+    }
+}
+
+impl Route {
+    fn writes(self) -> bool {
+        self.method != "GET"
+    }
+
+    fn filter(self) -> MethodFilter {
+        match self.method {
+            "POST" => MethodFilter::POST,
+            "PATCH" => MethodFilter::PATCH,
+            "DELETE" => MethodFilter::DELETE,
+            _ => MethodFilter::GET,
+        }
+    }
+}
+
+/// Routes as they are registered.
+pub(super) struct Registry {
+    control: Control,
+    paths: Vec<(&'static str, MethodRouter)>,
+    generator: SchemaGenerator,
+    document: Document,
+}
+
+impl Registry {
+    pub(super) fn new(control: Control) -> Self {
+        let settings = schemars::generate::SchemaSettings::draft2020_12()
+            .with(|settings| settings.definitions_path = "/components/schemas".into());
+        Self {
+            control,
+            paths: Vec::new(),
+            generator: settings.into_generator(),
+            document: Document::new(),
+        }
+    }
+
+    fn add(&mut self, path: &'static str, routed: MethodRouter) {
+        match self.paths.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, methods)) => *methods = std::mem::take(methods).merge(routed),
+            None => self.paths.push((path, routed)),
+        }
+    }
+
+    /// A route that answers with JSON.
+    pub(super) fn route<Q, B, T, H, F>(&mut self, route: Route, handler: H)
+    where
+        Q: DeserializeOwned + JsonSchema + Send + 'static,
+        B: Payload + 'static,
+        T: Serialize + JsonSchema + Send + 'static,
+        H: Fn(Call<Q, B>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Answer<T>, Problem>> + Send + 'static,
+    {
+        let shown = self.generator.subschema_for::<T>();
+        let query = self.describe::<Q, B>(route, Some(shown));
+        let control = self.control.clone();
+        let answer = move |request: Request| {
+            let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
+            async move {
+                let answered = answer(&control, route, &query, request, handler).await;
+                answered.unwrap_or_else(IntoResponse::into_response)
+            }
+        };
+        self.add(route.path, on(route.filter(), answer));
+    }
+
+    /// A route that answers with something of its own: server-sent events, a document.
+    pub(super) fn raw<Q, H, F>(&mut self, route: Route, handler: H)
+    where
+        Q: DeserializeOwned + JsonSchema + Send + 'static,
+        H: Fn(Call<Q, NoBody>, HeaderMap) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Response, Problem>> + Send + 'static,
+    {
+        let query = self.describe::<Q, NoBody>(route, None);
+        let control = self.control.clone();
+        let answer = move |request: Request| {
+            let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
+            async move {
+                let answered = async {
+                    let store = store(&control)?;
+                    let (arrived, _) = Arrived::of(&control, route, request).await?;
+                    let caller = arrived.caller(&control, &store, route).await?;
+                    let headers = arrived.parts.headers.clone();
+                    let call = arrived.call(&control, store, caller, route, &query, NoBody)?;
+                    handler(call, headers).await
+                };
+                answered.await.unwrap_or_else(IntoResponse::into_response)
+            }
+        };
+        self.add(route.path, on(route.filter(), answer));
+    }
+
+    /// Notes the operation; returns the schema of its query, by which that is read.
+    fn describe<Q: JsonSchema, B: Payload>(
+        &mut self,
+        route: Route,
+        answer: Option<schemars::Schema>,
+    ) -> Value {
+        let query = Q::json_schema(&mut self.generator).to_value();
+        let body = B::schema(&mut self.generator);
+        self.document.add(&Operation {
+            method: route.method,
+            path: route.path,
+            verb: route.verb,
+            summary: route.summary,
+            query: &query,
+            body: body.map(schemars::Schema::to_value),
+            answer: answer.map(schemars::Schema::to_value),
+        });
+        query
+    }
+
+    /// The router and the OpenAPI document of all that was registered.
+    pub(super) fn finish(mut self) -> (Router, Value) {
+        let _ = self.generator.subschema_for::<Problem>();
+        let document = self.document.finish(self.generator.take_definitions(true));
+        let mut router = Router::new();
+        for (path, methods) in self.paths {
+            let methods = methods.fallback(wrong_method);
+            router = router.route(&format!("{BASE}{path}"), methods);
+        }
+        (router.fallback(no_such_path), document)
+    }
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!(
+            "{} is not what {} takes; see {BASE}/docs",
+            request.method(),
+            request.uri().path()
+        ),
+    )
+}
+
+async fn no_such_path(request: Request) -> Problem {
+    let path: String = request.uri().path().chars().take(128).collect();
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        format!("there is nothing at {path}; {BASE}/docs lists what there is"),
+    )
+}
+
+fn store(control: &Control) -> Result<Store, Problem> {
+    control.store().cloned().ok_or_else(|| {
+        Problem::unavailable("the control plane has no database yet; the server's log says why")
+    })
+}
+
+/// A request with its path and headers understood.
+struct Arrived {
+    parts: Parts,
+    path: HashMap<String, String>,
+    expected: Option<i64>,
+}
+
+impl Arrived {
+    async fn of(
+        control: &Control,
+        route: Route,
+        mut request: Request,
+    ) -> Result<(Self, Value), Problem> {
+        let path = request
+            .extract_parts::<RawPathParams>()
+            .await
+            .map_err(|error| Problem::bad_request(error.to_string()))?
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect::<HashMap<_, _>>();
+        if path.values().any(|value| value.contains('\0')) {
+            return Err(Problem::bad_request(
+                "the path must not hold a NUL character",
+            ));
+        }
+        let (parts, body) = request.into_parts();
+        refuse_foreign_pages(route, &parts.headers)?;
+        let expected = if_match(&parts.headers)?;
+        let document = if route.writes() {
+            read_body(control, &parts.headers, body).await?
+        } else {
+            Value::Object(serde_json::Map::new())
+        };
+        let arrived = Self {
+            parts,
+            path,
+            expected,
+        };
+        Ok((arrived, document))
+    }
+
+    async fn caller(
+        &self,
+        control: &Control,
+        store: &Store,
+        route: Route,
+    ) -> Result<Caller, Problem> {
+        let caller = identify(control, store, &self.parts).await?;
+        caller.check(route.verb, route.writes())?;
+        Ok(caller)
+    }
+
+    fn call<Q: DeserializeOwned, B>(
+        self,
+        control: &Control,
+        store: Store,
+        caller: Caller,
+        route: Route,
+        query: &Value,
+        body: B,
+    ) -> Result<Call<Q, B>, Problem> {
+        let query = input::query(self.parts.uri.query().unwrap_or(""), query)?;
+        let query = input::typed(query).map_err(|mut problem| {
+            problem.set_status(StatusCode::BAD_REQUEST);
+            problem
+        })?;
+        let request = self
+            .parts
+            .extensions
+            .get::<RequestContext>()
+            .map(|context| context.id.to_string())
+            .unwrap_or_default();
+        Ok(Call {
+            desk: Desk {
+                control: control.clone(),
+                store,
+                caller,
+                verb: route.verb,
+                request,
+            },
+            path: self.path,
+            query,
+            body,
+            expected: self.expected,
+        })
+    }
+}
+
+async fn answer<Q, B, T, H, F>(
+    control: &Control,
+    route: Route,
+    query: &Value,
+    request: Request,
+    handler: H,
+) -> Result<Response, Problem>
+where
+    Q: DeserializeOwned,
+    B: Payload,
+    T: Serialize + 'static,
+    H: Fn(Call<Q, B>) -> F,
+    F: Future<Output = Result<Answer<T>, Problem>>,
+{
+    let store = store(control)?;
+    let (arrived, document) = Arrived::of(control, route, request).await?;
+    let caller = arrived.caller(control, &store, route).await?;
+    let key = match route.writes() {
+        true => Key::of(&arrived.parts, caller.principal, &document)?,
+        false => None,
+    };
+    let body = B::read(document)?;
+    let call = arrived.call(control, store.clone(), caller, route, query, body)?;
+    let Some(key) = key else {
+        let answered = handler(call).await?;
+        return reply(control, route, answered).map(|(response, _)| response);
+    };
+    if let Some(earlier) = key
+        .begin(&store, control.settings().idempotency_keep)
+        .await?
+    {
+        return Ok(earlier);
+    }
+    let answered = match handler(call).await {
+        Ok(answered) => reply(control, route, answered),
+        Err(problem) => Err(problem),
+    };
+    key.finish(&store, answered).await
+}
+
+/// The response, and what is kept of it for those who repeat the request.
+fn reply<T: Serialize + 'static>(
+    control: &Control,
+    route: Route,
+    answer: Answer<T>,
+) -> Result<(Response, idempotency::Kept), Problem> {
+    if route.writes() {
+        control.changed();
+    }
+    let nothing = std::any::TypeId::of::<T>() == std::any::TypeId::of::<super::call::Nothing>();
+    let body = if nothing {
+        Value::Null
+    } else {
+        serde_json::to_value(&answer.body).map_err(|error| {
+            tracing::error!(%error, path = route.path, "an answer is not JSON");
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the answer could not be written",
+            )
+        })?
+    };
+    let status = match (&answer.created, nothing) {
+        (Some(_), _) => StatusCode::CREATED,
+        (None, true) => StatusCode::NO_CONTENT,
+        (None, false) => StatusCode::OK,
+    };
+    let kept = idempotency::Kept {
+        status: status.as_u16(),
+        version: answer.version,
+        location: answer.created.map(|path| format!("{BASE}{path}")),
+        body: answer.kept.unwrap_or_else(|| body.clone()),
+    };
+    let shown = idempotency::Kept {
+        body,
+        ..kept.clone()
+    };
+    Ok((shown.into_response(), kept))
+}
+
+/// A page of another site may make a browser send requests to a server on this machine, but not
+/// without saying so.
+fn refuse_foreign_pages(route: Route, headers: &HeaderMap) -> Result<(), Problem> {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    match site {
+        Some(b"cross-site") if route.writes() => Err(Problem::forbidden(
+            "a page of another site may not change anything here",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("");
+    if text == "*" {
+        return Ok(None);
+    }
+    text.trim_start_matches("W/")
+        .trim_matches('"')
+        .parse()
+        .map(Some)
+        .map_err(|_| {
+            Problem::bad_request("If-Match: should be the version that was read, such as \"3\"")
+        })
+}
+
+/// How long a body that is too large is still read.
+const DISCARD: std::time::Duration = std::time::Duration::from_secs(5);
+
+async fn read_body(
+    control: &Control,
+    headers: &HeaderMap,
+    body: AxumBody,
+) -> Result<Value, Problem> {
+    let limit = control.settings().max_body;
+    let too_large = || {
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("the body is larger than {limit} bytes"),
+        )
+    };
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        // Read and thrown away, so that a client that sends before it reads sees the answer.
+        tokio::spawn(tokio::time::timeout(DISCARD, body.collect()));
+        return Err(too_large());
+    }
+    let bytes = Limited::new(body, limit)
+        .collect()
+        .await
+        .map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                too_large()
+            } else {
+                Problem::bad_request("the body broke off")
+            }
+        })?
+        .to_bytes();
+    let is_json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let media = value.split(';').next().unwrap_or("").trim();
+            media.eq_ignore_ascii_case("application/json") || media.ends_with("+json")
+        });
+    if !bytes.is_empty() && !is_json {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Content-Type: should be application/json",
+        ));
+    }
+    input::document(&bytes)
+}

@@ -1,0 +1,9 @@
+//! The API as clients meet it: real HTTP through the gateway's whole stack, on both databases.
+
+mod apply;
+mod input;
+mod records;
+mod rig;
+mod rights;
+mod secrecy;
+mod versions;

@@ -1,0 +1,191 @@
+//! A gateway with the control plane behind it, and people with keys.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use sluice_gateway::Gateway;
+use sluice_gateway::auth::keys;
+use sluice_gateway::config::Config;
+use sluice_gateway::server::{Server, StopHandle};
+
+use crate::control::{Control, ControlSettings};
+use crate::domain::record::{Department, Principal, Scope};
+use crate::domain::roles::Role;
+use crate::domain::secrecy::Secrecy;
+use crate::id::{DepartmentId, PrincipalId};
+use crate::store::Store;
+use crate::store::rig::system;
+
+pub(super) struct Rig {
+    pub store: Store,
+    address: SocketAddr,
+    http: Client<HttpConnector, Full<Bytes>>,
+    stop: StopHandle,
+}
+
+#[derive(Clone)]
+pub(super) struct Person {
+    pub id: PrincipalId,
+    pub key: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Answered {
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    pub(super) fn text(&self) -> String {
+        self.body.to_string()
+    }
+}
+
+impl Rig {
+    pub(super) async fn start(store: &Store) -> Self {
+        Self::with(store, false).await
+    }
+
+    /// `open`: without authentication.
+    pub(super) async fn with(store: &Store, open: bool) -> Self {
+        let mut config = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..Config::default()
+        };
+        config.auth.required = !open;
+        config.server.drain_grace = std::time::Duration::ZERO;
+        let mut entries = keys::from_environment("root:sk-root,plain:sk-plain").unwrap();
+        entries[0].role = Some(Arc::from("admin"));
+        let gateway = Gateway::with(config, entries, None).unwrap();
+        let settings = ControlSettings {
+            open,
+            ..ControlSettings::default()
+        };
+        gateway.set_control(crate::api::service(&Control::with_store(
+            store.clone(),
+            settings,
+        )));
+        let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
+        let address = server.address();
+        let (stop, stopped) = StopHandle::new();
+        tokio::spawn(server.run(stopped));
+        Self {
+            store: store.clone(),
+            address,
+            http: Client::builder(TokioExecutor::new()).build_http(),
+            stop,
+        }
+    }
+
+    pub(super) async fn department(&self, name: &str) -> DepartmentId {
+        let department = Department {
+            name: name.into(),
+            description: String::new(),
+        };
+        self.store.create(&system(), department).await.unwrap().id
+    }
+
+    pub(super) async fn person(
+        &self,
+        department: DepartmentId,
+        name: &str,
+        role: Role,
+        clearance: Secrecy,
+    ) -> Person {
+        let person = Principal {
+            department,
+            name: name.into(),
+            email: None,
+            role,
+            clearance,
+            disabled: false,
+        };
+        let id = self.store.create(&system(), person).await.unwrap().id;
+        let key = self.key(id, Scope::ALL).await;
+        Person { id, key }
+    }
+
+    pub(super) async fn key(&self, whose: PrincipalId, scopes: &[Scope]) -> String {
+        let issued = self
+            .store
+            .issue_key(&system(), whose, "test", scopes.to_vec(), None)
+            .await
+            .unwrap();
+        issued.secret
+    }
+
+    pub(super) async fn send(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answered {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}/api/v1{path}", self.address));
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let request = request.body(Full::from(body)).unwrap();
+        let (parts, body) = self.http.request(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = match serde_json::from_slice(&bytes) {
+            Ok(value) => value,
+            Err(_) => json!(String::from_utf8_lossy(&bytes)),
+        };
+        Answered {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    pub(super) async fn get(&self, key: &str, path: &str) -> Answered {
+        self.send(key, "GET", path, None, &[]).await
+    }
+
+    pub(super) async fn post(&self, key: &str, path: &str, body: Value) -> Answered {
+        self.send(key, "POST", path, Some(body), &[]).await
+    }
+
+    pub(super) async fn patch(&self, key: &str, path: &str, body: Value) -> Answered {
+        self.send(key, "PATCH", path, Some(body), &[]).await
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.request();
+        self.stop.request();
+    }
+}
+
+/// What a percent-encoded path or query holds.
+pub(super) fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

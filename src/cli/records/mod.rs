@@ -1,0 +1,13 @@
+//! The verbs of the control plane: `sluice model create …`. Each is one request to `/api/v1`.
+//!
+//! All kinds share list, show, create, update and delete ([`verbs`]); what else a kind can do is in the
+//! table of [`kinds`]: a verb that the API gets is a line there.
+
+pub(crate) mod apply;
+mod fields;
+mod kinds;
+mod verbs;
+mod view;
+mod watch;
+
+pub(crate) use verbs::Noun;
