@@ -17,9 +17,14 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// An answer that is no success, as `application/problem+json`.
+/// An answer that is no success, as `application/problem+json`. Boxed, because it is in every `Result`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Told>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+struct Told {
     /// `urn:sluice:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
@@ -40,7 +45,7 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             kind: format!("urn:sluice:problem:{code}"),
             title: code.replace('_', " "),
             status: status.as_u16(),
@@ -48,7 +53,7 @@ impl Problem {
             errors: Vec::new(),
             legal_events: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// 422: a field's value is not acceptable.
@@ -59,7 +64,7 @@ impl Problem {
             "invalid",
             format!("{field}: {message}"),
         );
-        problem.errors.push(FieldError { field, message });
+        problem.0.errors.push(FieldError { field, message });
         problem
     }
 
@@ -87,14 +92,14 @@ impl Problem {
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail);
-        problem.retry_after = Some(2);
+        problem.0.retry_after = Some(2);
         problem
     }
 
     /// The same with one more field at fault.
     #[must_use]
     pub(super) fn and(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
-        self.errors.push(FieldError {
+        self.0.errors.push(FieldError {
             field: field.into(),
             message: message.into(),
         });
@@ -104,19 +109,19 @@ impl Problem {
     /// The same, about a part of the document: its fields are named from there.
     #[must_use]
     pub(super) fn within(mut self, part: &str) -> Self {
-        self.detail = format!("{part}: {}", self.detail);
-        for error in &mut self.errors {
+        self.0.detail = format!("{part}: {}", self.0.detail);
+        for error in &mut self.0.errors {
             error.field = format!("{part}.{}", error.field);
         }
         self
     }
 
     pub(super) fn set_status(&mut self, status: StatusCode) {
-        self.status = status.as_u16();
+        self.0.status = status.as_u16();
     }
 
     pub(super) fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -131,7 +136,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::IllegalTransition(illegal) => {
                 let mut problem = Self::conflict("illegal_transition", text);
-                problem.legal_events = Some(illegal.legal);
+                problem.0.legal_events = Some(illegal.legal);
                 problem
             }
             StoreError::Reference => Self::conflict("reference", text),
@@ -169,7 +174,7 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status() == StatusCode::UNAUTHORIZED {
