@@ -36,7 +36,7 @@ impl Document {
         methods[operation.method.to_lowercase()] = described(operation);
     }
 
-    pub(super) fn finish(self, schemas: Map<String, Value>) -> Value {
+    pub(super) fn finish(self, schemas: &Map<String, Value>) -> Value {
         json!({
             "openapi": "3.1.0",
             "info": {

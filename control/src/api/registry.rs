@@ -182,7 +182,7 @@ impl Registry {
     /// The router and the OpenAPI document of all that was registered.
     pub(super) fn finish(mut self) -> (Router, Value) {
         let _ = self.generator.subschema_for::<Problem>();
-        let document = self.document.finish(self.generator.take_definitions(true));
+        let document = self.document.finish(&self.generator.take_definitions(true));
         let mut router = Router::new();
         for (path, methods) in self.paths {
             let methods = methods.fallback(wrong_method);
