@@ -122,8 +122,10 @@ fn described(kind: &'static Kind) -> Command {
 
 /// A verb with what all take: where the server is, and how to print.
 fn verb(name: &'static str, about: &'static str, kind: &'static Kind) -> Command {
-    let command = Command::new(name)
+    // What it says of itself comes last: the shared options bring a description of their own.
+    Server::augment_args(Command::new(name))
         .about(about)
+        .long_about(None)
         .after_help(format!("Examples:\n{}", kind.examples))
         .arg(
             Arg::new("output")
@@ -132,8 +134,7 @@ fn verb(name: &'static str, about: &'static str, kind: &'static Kind) -> Command
                 .value_parser(clap::value_parser!(Shape))
                 .default_value("table")
                 .help("How to print"),
-        );
-    Server::augment_args(command)
+        )
 }
 
 fn name(called: &'static str) -> Arg {
@@ -350,4 +351,36 @@ fn addressed(special: &Special, argument: &str) -> Result<String> {
         .path
         .replace("{0}", &fields::encoded(first))
         .replace("{1}", &fields::encoded(second)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_says_what_it_does() {
+        let command = Noun::augment_subcommands(Command::new("sluice"));
+        command.clone().debug_assert();
+        for noun in command.get_subcommands() {
+            let mut abouts = std::collections::HashSet::new();
+            for verb in noun.get_subcommands() {
+                let about = verb.get_about().map(ToString::to_string);
+                let (noun, verb) = (noun.get_name(), verb.get_name());
+                assert!(about.is_some() && abouts.insert(about), "{noun} {verb}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_is_addressed_by_name_and_number() {
+        let special = |noun: &str, verb: &str| {
+            let kind = KINDS.iter().find(|kind| kind.noun == noun);
+            kind.and_then(|kind| kind.specials.iter().find(|it| it.verb == verb))
+        };
+        let approve = special("model", "approve").map(|it| addressed(it, "a b@v2").ok());
+        let path = "/models/a%20b/versions/v2/approve".to_owned();
+        assert_eq!(approve, Some(Some(path)));
+        let without = special("model", "approve").map(|it| addressed(it, "helpdesk").is_err());
+        assert_eq!(without, Some(true));
+    }
 }

@@ -40,7 +40,7 @@ async fn secret_lineage(rig: &Rig, owner: &Person) -> Secret {
         .post(
             key,
             "/datasets/payroll/versions",
-            json!({ "digest": DIGEST, "row_count": 4711 }),
+            json!({ "digest": DIGEST, "row_count": 8642097531 }),
         )
         .await
         .expect(201);
@@ -76,7 +76,7 @@ async fn secret_lineage(rig: &Rig, owner: &Person) -> Secret {
         version: text(&version["id"]),
         run,
         training_run: text(&training_run["id"]),
-        artifacts: vec!["payroll".into(), DIGEST.into(), "4711".into()],
+        artifacts: vec!["payroll".into(), DIGEST.into(), "8642097531".into()],
     }
 }
 
@@ -109,7 +109,7 @@ async fn evaluation_run(rig: &Rig, evaluation: &Value, version: &Value) -> Strin
         prompt_version: String::new(),
         ordinal: 0,
         item: "payroll-1".into(),
-        input: Json(json!("payroll of 4711")),
+        input: Json(json!("payroll of 8642097531")),
         expected: None,
         output: None,
         scores: Json(json!({})),
