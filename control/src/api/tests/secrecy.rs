@@ -40,7 +40,7 @@ async fn secret_lineage(rig: &Rig, owner: &Person) -> Secret {
         .post(
             key,
             "/datasets/payroll/versions",
-            json!({ "digest": DIGEST, "row_count": 8642097531 }),
+            json!({ "digest": DIGEST, "row_count": 8_642_097_531_i64 }),
         )
         .await
         .expect(201);
