@@ -1,7 +1,13 @@
 """Fixtures: servers with the example models, shared by a whole test session where they can be."""
 
+import signal
+
 import pytest
 import sluice
+
+# A job in the background of a script ignores SIGINT, and so would all that it starts, the programs
+# that tests interrupt among them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

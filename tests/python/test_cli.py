@@ -384,7 +384,8 @@ def complete(script: str, *words: str) -> list[str]:
     """What bash would offer for the last of `words`."""
     quoted = " ".join(f"'{word}'" for word in words)
     ask = f"{script}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}\n_sluice sluice '{words[-1]}' '{words[-2]}'\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
-    return subprocess.run(["bash", "--norc", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    # By standard input: the script is longer than an argument may be.
+    return subprocess.run(["bash", "--norc", "-s"], input=ask, capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_bash_completes():
