@@ -390,7 +390,7 @@ def complete(script: str, *words: str) -> list[str]:
 
 def test_bash_completes():
     script = succeeded(run("completions", "bash"))
-    assert complete(script, "sluice", "mo") == ["models"]
+    assert complete(script, "sluice", "mo") == ["models", "model"]
     assert complete(script, "sluice", "chat", "--temp") == ["--temperature"]
     assert complete(script, "sluice", "models", "-o", "") == ["table", "json"]
     assert "check" in complete(script, "sluice", "config", "")
