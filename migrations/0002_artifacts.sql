@@ -4,6 +4,8 @@ CREATE TABLE blobs (
     digest TEXT PRIMARY KEY,
     bytes BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
+    -- When the bytes had arrived; null while they are on their way in or out.
+    stored_at BIGINT,
     -- Raised by every upload that finds the blob already there: the sweep spares what is this young.
     touched_at BIGINT NOT NULL,
     -- Set by the first of the sweep's two passes; cleared when something refers to the blob again.

@@ -39,6 +39,7 @@
 //! [`store::read`]; sums are cast (`CAST(SUM(x) AS BIGINT)`), since PostgreSQL's are of another type.
 
 pub mod api;
+pub mod artifacts;
 pub mod control;
 pub mod domain;
 pub mod evaluation;

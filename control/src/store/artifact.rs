@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 
 use super::column::{Column, Value, arguments, read};
-use super::record::{columns, get};
+use super::record::{columns, get, not_found};
 use super::{Actor, Store, StoreError, Stored, Tx, mapped, stateful};
 use crate::domain::record::{Artifact, ArtifactKind, Upload};
 use crate::domain::upload::UploadState;
@@ -48,28 +48,11 @@ impl ArtifactFile {
 }
 
 impl Tx {
-    /// Says that the bytes with this digest are in the store, or were looked at again just now: an
-    /// unused blob is collected only some time after.
+    /// Registers an artifact with its files, whose blobs are there, as is the one of its list of files. The same
+    /// content in the same department is the same artifact: that one is returned then, and stays longer.
     ///
     /// # Errors
-    /// Only the database's own.
-    pub async fn touch_blob(&mut self, digest: &str, bytes: i64) -> Result<(), StoreError> {
-        let now = self.now().to_value();
-        sqlx::query_with(
-            "INSERT INTO blobs (digest, bytes, created_at, touched_at, condemned_at) VALUES ($1, $2, $3, $3, NULL) \
-             ON CONFLICT (digest) DO UPDATE SET touched_at = excluded.touched_at, condemned_at = NULL",
-            arguments([digest.to_owned().to_value(), bytes.to_value(), now])?,
-        )
-        .execute(self.connection())
-        .await?;
-        Ok(())
-    }
-
-    /// Registers an artifact with its files, whose blobs are there. The same content in the same
-    /// department is the same artifact: that one is returned then, and nothing is written.
-    ///
-    /// # Errors
-    /// [`StoreError::Reference`] if a blob is unknown, [`StoreError::Conflict`] if a path comes twice.
+    /// [`StoreError::Reference`] if a blob is not there, [`StoreError::Conflict`] if a path comes twice.
     pub async fn register_artifact(
         &mut self,
         actor: &Actor,
@@ -83,7 +66,18 @@ impl Tx {
             .artifact_by_digest(artifact.department, artifact.kind, &artifact.digest)
             .await?
         {
+            self.lock_artifact(same.id).await?;
             return Ok(same);
+        }
+        let mut blobs: Vec<&str> = files.iter().map(|file| file.blob.as_str()).collect();
+        blobs.push(&artifact.digest);
+        // In one order, so that two that share blobs do not wait for each other in a circle.
+        blobs.sort_unstable();
+        blobs.dedup();
+        for blob in blobs {
+            if !self.keep_blob(blob).await? {
+                return Err(StoreError::Reference);
+            }
         }
         let stored = self.create(actor, artifact).await?;
         for file in files {
@@ -127,12 +121,13 @@ impl Tx {
     /// Says that `owner` needs `artifact`, which then is not collected. Saying it twice is no error.
     ///
     /// # Errors
-    /// [`StoreError::Reference`] if there is no such artifact.
+    /// [`StoreError::NotFound`].
     pub async fn hold_artifact<I: Id>(
         &mut self,
         artifact: ArtifactId,
         owner: I,
     ) -> Result<(), StoreError> {
+        self.lock_artifact(artifact).await?;
         let now = self.now().to_value();
         sqlx::query_with(
             "INSERT INTO artifact_references (artifact, owner_kind, owner_id, created_at) VALUES ($1, $2, $3, $4) \
@@ -146,6 +141,22 @@ impl Tx {
         )
         .execute(self.connection())
         .await?;
+        Ok(())
+    }
+
+    /// Takes the lock of an artifact's row, which also counts as a use: the sweep locks it before it looks
+    /// whether anybody needs it.
+    async fn lock_artifact(&mut self, artifact: ArtifactId) -> Result<(), StoreError> {
+        let now = self.now().to_value();
+        let done = sqlx::query_with(
+            "UPDATE artifacts SET updated_at = $1 WHERE id = $2 AND deleted_at IS NULL",
+            arguments([now, artifact.to_value()])?,
+        )
+        .execute(self.connection())
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(not_found::<Artifact>(artifact));
+        }
         Ok(())
     }
 

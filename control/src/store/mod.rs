@@ -19,6 +19,7 @@ mod url;
 
 mod access;
 mod artifact;
+mod blob;
 mod dataset;
 mod deployment;
 mod evaluation;
@@ -27,6 +28,7 @@ mod model;
 mod quota;
 mod run;
 mod task;
+mod upload;
 mod usage;
 
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub use page::{DEFAULT_LIMIT, Listing, MAX_LIMIT, Page};
 pub use record::{Record, Stored, columns, get};
 pub use task::LoggedEvent;
 pub use transition::{EventOf, Stateful, Transition};
+pub use upload::UploadPart;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 pub use usage::{Amounts, UsageEntry, UsageFilter, UsageGroup, UsageSum};
 

@@ -38,8 +38,9 @@ async fn the_same_content_is_the_same_artifact() {
         drop(tx);
 
         let mut tx = store.begin().await.unwrap();
-        for blob in ["sha256:01", "sha256:02", "sha256:01"] {
+        for blob in ["sha256:01", "sha256:02", "sha256:01", "sha256:aa"] {
             tx.touch_blob(blob, 10).await.unwrap();
+            tx.blob_stored(blob).await.unwrap();
         }
         let first = tx
             .register_artifact(&who.actor, artifact("sha256:aa"), &files)

@@ -1,0 +1,191 @@
+//! The bytes themselves, by digest, on a local disk or in an object store. A blob appears whole or not at all.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use opendal::{ErrorKind, Operator};
+
+use super::digest::Digest;
+use super::error::ArtifactError;
+use super::location::Location;
+use super::settings::ArtifactSettings;
+use super::spool::{Spooled, blocking, read_file};
+
+/// One piece of a multipart upload to an object store; two are on their way at a time.
+const PIECE: usize = 8 << 20;
+const PIECES_AT_ONCE: usize = 2;
+
+#[derive(Debug, Clone)]
+pub(super) struct Blobs {
+    operator: Operator,
+    /// The folder, if it is one of this machine: files are then moved rather than copied.
+    folder: Option<PathBuf>,
+}
+
+/// Where a blob lies.
+pub(super) fn blob_path(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("blobs/sha256/{}/{hex}", &hex[..2])
+}
+
+impl Blobs {
+    pub(super) fn open(location: &Location, settings: &ArtifactSettings, client: reqwest::Client) -> Result<Self, ArtifactError> {
+        let folder = match location {
+            Location::Folder(folder) => {
+                std::fs::create_dir_all(folder)?;
+                Some(folder.clone())
+            }
+            _ => None,
+        };
+        Ok(Self {
+            operator: location.operator(location.path(), settings, client)?,
+            folder,
+        })
+    }
+
+    pub(super) const fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    /// The blob's file, if it is one of this machine.
+    pub(super) fn file(&self, digest: &Digest) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(blob_path(digest)))
+    }
+
+    /// Puts a spooled file at `path`, durably. What is there already has the same name and therefore the same content.
+    pub(super) async fn put(&self, spooled: Spooled, path: &str) -> Result<(), ArtifactError> {
+        match &self.folder {
+            Some(folder) => {
+                let target = folder.join(path);
+                blocking(move || move_into(spooled, &target)).await
+            }
+            None => self.send(spooled, path).await,
+        }
+    }
+
+    async fn send(&self, spooled: Spooled, path: &str) -> Result<(), ArtifactError> {
+        let file = read_file(spooled.file.reopen()?);
+        // Object stores show an object once it is complete. File systems show it while it grows: there it
+        // grows under another name.
+        let growing = self
+            .operator
+            .info()
+            .capability()
+            .rename
+            .then(|| format!("incoming/{}", uuid::Uuid::now_v7().simple()));
+        self.write(growing.as_deref().unwrap_or(path), file).await?;
+        let Some(growing) = growing else { return Ok(()) };
+        match self.operator.rename(&growing, path).await {
+            Ok(()) => Ok(()),
+            // Somebody was faster, and HDFS does not rename onto a file.
+            Err(error) => match self.operator.stat(path).await {
+                Ok(there) if there.content_length() == spooled.bytes => {
+                    Ok(self.operator.delete(&growing).await?)
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    async fn write(
+        &self,
+        path: &str,
+        source: impl Stream<Item = Result<Bytes, ArtifactError>>,
+    ) -> Result<(), ArtifactError> {
+        let mut source = std::pin::pin!(source);
+        let mut writer = self
+            .operator
+            .writer_with(path)
+            .chunk(PIECE)
+            .concurrent(PIECES_AT_ONCE)
+            .await?;
+        while let Some(chunk) = source.next().await {
+            let written = match chunk {
+                Ok(chunk) => writer.write(chunk).await.map_err(ArtifactError::from),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                // Otherwise the pieces that arrived are kept, and paid for, until the bucket's own rules drop them.
+                if let Err(leftover) = writer.abort().await {
+                    tracing::warn!(%path, error = %leftover, "pieces of an upload may be left behind");
+                }
+                return Err(error);
+            }
+        }
+        writer.close().await?;
+        Ok(())
+    }
+
+    /// The bytes at `path`, unverified. `None` if there are none.
+    pub(super) async fn read(
+        &self,
+        path: &str,
+    ) -> Result<Option<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + use<>>, ArtifactError> {
+        let size = match self.operator.stat(path).await {
+            Ok(found) => found.content_length(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let reader = self.operator.reader(path).await?;
+        let stream = reader.into_bytes_stream(0..size).await?;
+        Ok(Some(stream.map_err(ArtifactError::from)))
+    }
+
+    /// Deletes what is at `path`, if anything is.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), ArtifactError> {
+        Ok(self.operator.delete(path).await?)
+    }
+
+    /// Deletes all below a folder, if there is one.
+    pub(super) async fn delete_all(&self, folder: &str) -> Result<(), ArtifactError> {
+        let listed = self.operator.lister_with(folder).recursive(true).await;
+        let mut entries = match listed {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut folders = vec![folder.to_owned()];
+        while let Some(entry) = entries.try_next().await? {
+            match entry.metadata().is_dir() {
+                true => folders.push(entry.path().to_owned()),
+                false => self.operator.delete(entry.path()).await?,
+            }
+        }
+        folders.sort_unstable();
+        folders.dedup();
+        for folder in folders.iter().rev() {
+            self.operator.delete(folder).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes damaged bytes out of their place, and keeps them for whoever wants to know what happened.
+    pub(super) async fn put_aside(&self, digest: &Digest) -> Result<(), ArtifactError> {
+        let (from, to) = (blob_path(digest), format!("quarantine/{}", digest.hex()));
+        let able = self.operator.info().capability();
+        if able.rename {
+            self.operator.delete(&to).await?;
+            self.operator.rename(&from, &to).await?;
+        } else {
+            self.operator.copy(&from, &to).await?;
+            self.operator.delete(&from).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves a file to its place so that a power cut leaves it there whole or not at all.
+fn move_into(spooled: Spooled, target: &Path) -> Result<(), ArtifactError> {
+    let folder = target.parent().unwrap_or(target);
+    std::fs::create_dir_all(folder)?;
+    let file = spooled.file;
+    file.as_file().sync_all()?;
+    // Shared by hard links with the folders of models: nobody should write to it.
+    let mut permissions = file.as_file().metadata()?.permissions();
+    permissions.set_readonly(true);
+    file.as_file().set_permissions(permissions)?;
+    file.persist(target).map_err(|error| error.error)?;
+    std::fs::File::open(folder)?.sync_all()?;
+    Ok(())
+}
