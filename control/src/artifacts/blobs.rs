@@ -30,7 +30,11 @@ pub(super) fn blob_path(digest: &Digest) -> String {
 }
 
 impl Blobs {
-    pub(super) fn open(location: &Location, settings: &ArtifactSettings, client: reqwest::Client) -> Result<Self, ArtifactError> {
+    pub(super) fn open(
+        location: &Location,
+        settings: &ArtifactSettings,
+        client: reqwest::Client,
+    ) -> Result<Self, ArtifactError> {
         let folder = match location {
             Location::Folder(folder) => {
                 std::fs::create_dir_all(folder)?;
@@ -50,7 +54,9 @@ impl Blobs {
 
     /// The blob's file, if it is one of this machine.
     pub(super) fn file(&self, digest: &Digest) -> Option<PathBuf> {
-        self.folder.as_ref().map(|folder| folder.join(blob_path(digest)))
+        self.folder
+            .as_ref()
+            .map(|folder| folder.join(blob_path(digest)))
     }
 
     /// Puts a spooled file at `path`, durably. What is there already has the same name and therefore the same content.
@@ -75,7 +81,9 @@ impl Blobs {
             .rename
             .then(|| format!("incoming/{}", uuid::Uuid::now_v7().simple()));
         self.write(growing.as_deref().unwrap_or(path), file).await?;
-        let Some(growing) = growing else { return Ok(()) };
+        let Some(growing) = growing else {
+            return Ok(());
+        };
         match self.operator.rename(&growing, path).await {
             Ok(()) => Ok(()),
             // Somebody was faster, and HDFS does not rename onto a file.
@@ -121,7 +129,10 @@ impl Blobs {
     pub(super) async fn read(
         &self,
         path: &str,
-    ) -> Result<Option<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + use<>>, ArtifactError> {
+    ) -> Result<
+        Option<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + use<>>,
+        ArtifactError,
+    > {
         let size = match self.operator.stat(path).await {
             Ok(found) => found.content_length(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -72,10 +72,19 @@ impl Artifacts {
         let mut expired = 0;
         for upload in self.0.store.overdue_uploads(now, states, BATCH).await? {
             let event = UploadEvent::Expire;
-            match self.0.store.transition::<Upload>(actor, upload, None, event, |_| ()).await {
+            match self
+                .0
+                .store
+                .transition::<Upload>(actor, upload, None, event, |_| ())
+                .await
+            {
                 Ok(_) => expired += 1,
                 // Somebody completed or aborted it at this moment.
-                Err(StoreError::Stale { .. } | StoreError::IllegalTransition(_) | StoreError::NotFound { .. }) => {}
+                Err(
+                    StoreError::Stale { .. }
+                    | StoreError::IllegalTransition(_)
+                    | StoreError::NotFound { .. },
+                ) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -112,7 +121,11 @@ impl Artifacts {
         Ok(tx.commit().await?)
     }
 
-    async fn put_away_artifacts(&self, actor: &Actor, before: Timestamp) -> Result<u64, ArtifactError> {
+    async fn put_away_artifacts(
+        &self,
+        actor: &Actor,
+        before: Timestamp,
+    ) -> Result<u64, ArtifactError> {
         let mut put_away = 0;
         for artifact in self.0.store.unused_artifacts(before, BATCH).await? {
             let mut tx = self.0.store.begin().await?;

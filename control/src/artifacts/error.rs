@@ -85,7 +85,11 @@ pub enum ArtifactError {
 
 fn listed(parts: &[u64]) -> String {
     let shown: Vec<String> = parts.iter().take(20).map(u64::to_string).collect();
-    let more = if parts.len() > shown.len() { ", …" } else { "" };
+    let more = if parts.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
     format!("{}{more}", shown.join(", "))
 }
 
@@ -111,10 +115,14 @@ impl ArtifactError {
 impl From<io::Error> for ArtifactError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::NoSpace,
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::NoSpace,
             // Our own error on its way through a reader.
             io::ErrorKind::Other if error.get_ref().is_some_and(|inner| inner.is::<Self>()) => {
-                let inner = error.into_inner().and_then(|inner| inner.downcast::<Self>().ok());
+                let inner = error
+                    .into_inner()
+                    .and_then(|inner| inner.downcast::<Self>().ok());
                 inner.map_or(Self::Empty, |inner| *inner)
             }
             _ => Self::Io(error),

@@ -43,14 +43,21 @@ impl Guard {
     }
 
     fn trusts(&self, host: &str) -> bool {
-        self.0.private || self.0.trusted.iter().any(|trusted| trusted.eq_ignore_ascii_case(host))
+        self.0.private
+            || self
+                .0
+                .trusted
+                .iter()
+                .any(|trusted| trusted.eq_ignore_ascii_case(host))
     }
 
     /// Names are checked when they are resolved; an address in the URL itself is not resolved.
     fn check_literal(&self, host: &str) -> Result<(), Refused> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         match bare.parse::<IpAddr>() {
-            Ok(address) if !is_public(address) && !self.trusts(bare) => Err(Refused(bare.to_owned())),
+            Ok(address) if !is_public(address) && !self.trusts(bare) => {
+                Err(Refused(bare.to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -76,7 +83,9 @@ impl Guard {
         })?;
         for address in addresses {
             if !is_public(address.ip()) {
-                return Err(ArtifactError::Forbidden(Refused(name.to_owned()).to_string()));
+                return Err(ArtifactError::Forbidden(
+                    Refused(name.to_owned()).to_string(),
+                ));
             }
         }
         Ok(())
@@ -90,7 +99,10 @@ impl Guard {
         if !matches!(url.scheme(), "http" | "https") {
             return attempt.error("a redirect leads away from http and https");
         }
-        let secure = attempt.previous().last().is_some_and(|last| last.scheme() == "https");
+        let secure = attempt
+            .previous()
+            .last()
+            .is_some_and(|last| last.scheme() == "https");
         if secure && url.scheme() == "http" {
             return attempt.error("a redirect leads from https to http");
         }
@@ -104,7 +116,10 @@ impl Guard {
     ///
     /// # Errors
     /// If the machine's root certificates cannot be read.
-    pub(super) fn client(&self, settings: &ImportSettings) -> Result<reqwest::Client, ArtifactError> {
+    pub(super) fn client(
+        &self,
+        settings: &ImportSettings,
+    ) -> Result<reqwest::Client, ArtifactError> {
         let (guard, most) = (self.clone(), settings.max_redirects);
         base_client()
             .redirect(Policy::custom(move |attempt| guard.follow(attempt, most)))

@@ -37,7 +37,9 @@ impl Location {
             ),
         };
         if let Some(path) = text.strip_prefix("fs:") {
-            return (!path.is_empty()).then(|| Self::Folder(path.into())).ok_or_else(wrong);
+            return (!path.is_empty())
+                .then(|| Self::Folder(path.into()))
+                .ok_or_else(wrong);
         }
         let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -47,7 +49,10 @@ impl Location {
         }
         let (host, path) = (host.to_owned(), path.trim_end_matches('/').to_owned());
         match scheme {
-            "s3" => Ok(Self::S3 { bucket: host, prefix: path }),
+            "s3" => Ok(Self::S3 {
+                bucket: host,
+                prefix: path,
+            }),
             "webhdfs" => Ok(Self::WebHdfs { host, path }),
             "hdfs" => Ok(Self::Hdfs { host, path }),
             _ => Err(wrong()),
@@ -74,12 +79,16 @@ impl Location {
             Self::Folder(folder) => Ok(Operator::new(Fs::default().root(&text(folder)?))?),
             Self::S3 { bucket, .. } => remote(s3(bucket, settings).root(&root), client),
             Self::WebHdfs { host, .. } => {
-                let builder = Webhdfs::default().endpoint(&format!("http://{host}")).root(&root);
+                let builder = Webhdfs::default()
+                    .endpoint(&format!("http://{host}"))
+                    .root(&root);
                 // Listing in batches is not everywhere.
                 remote(builder.disable_list_batch(), client)
             }
             Self::Hdfs { host, .. } => remote(
-                HdfsNative::default().name_node(&format!("hdfs://{host}")).root(&root),
+                HdfsNative::default()
+                    .name_node(&format!("hdfs://{host}"))
+                    .root(&root),
                 client,
             ),
         }
@@ -89,16 +98,20 @@ impl Location {
     pub(super) fn path(&self) -> &str {
         match self {
             Self::Folder(_) => "",
-            Self::S3 { prefix: path, .. } | Self::WebHdfs { path, .. } | Self::Hdfs { path, .. } => path,
+            Self::S3 { prefix: path, .. }
+            | Self::WebHdfs { path, .. }
+            | Self::Hdfs { path, .. } => path,
         }
     }
 }
 
 fn text(path: &Path) -> Result<String, ArtifactError> {
-    path.to_str().map(str::to_owned).ok_or_else(|| ArtifactError::Invalid {
-        field: "artifacts.location",
-        problem: "the path should be UTF-8".into(),
-    })
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| ArtifactError::Invalid {
+            field: "artifacts.location",
+            problem: "the path should be UTF-8".into(),
+        })
 }
 
 fn s3(bucket: &str, settings: &ArtifactSettings) -> S3 {
@@ -120,6 +133,10 @@ fn remote(builder: impl Builder, client: reqwest::Client) -> Result<Operator, Ar
     let context = OperationContext::new().with_http_transport(transport);
     Ok(Operator::new(builder)?
         .with_context(context)
-        .layer(TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(PATIENCE))
+        .layer(
+            TimeoutLayer::new()
+                .with_timeout(PATIENCE)
+                .with_io_timeout(PATIENCE),
+        )
         .layer(RetryLayer::new().with_max_times(RETRIES).with_jitter()))
 }

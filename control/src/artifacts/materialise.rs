@@ -23,13 +23,21 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`ArtifactError::Damaged`] and [`ArtifactError::Missing`] among others; the folder is not there then.
-    pub async fn materialise(&self, artifact: ArtifactId, cache: &Path) -> Result<PathBuf, ArtifactError> {
+    pub async fn materialise(
+        &self,
+        artifact: ArtifactId,
+        cache: &Path,
+    ) -> Result<PathBuf, ArtifactError> {
         let record = self.0.store.get::<Artifact>(artifact).await?;
-        let digest: Digest = record.digest.parse().map_err(|error: DigestError| StoreError::Malformed {
-            table: "artifacts",
-            column: "digest".into(),
-            problem: error.to_string(),
-        })?;
+        let digest: Digest =
+            record
+                .digest
+                .parse()
+                .map_err(|error: DigestError| StoreError::Malformed {
+                    table: "artifacts",
+                    column: "digest".into(),
+                    problem: error.to_string(),
+                })?;
         let target = cache.join(digest.hex());
         let turn = self.turn(digest);
         let _mine = turn.lock().await;
@@ -53,7 +61,11 @@ impl Artifacts {
 
     /// Whose turn it is to make the folder of an artifact.
     fn turn(&self, digest: Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut being_made = self.0.being_made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut being_made = self
+            .0
+            .being_made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         being_made.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = being_made.get(&digest).and_then(std::sync::Weak::upgrade) {
             return turn;
@@ -133,8 +145,15 @@ fn sweep(cache: &Path) -> std::io::Result<()> {
         let entry = entry?;
         let partial = entry.file_name().to_string_lossy().starts_with(PARTIAL);
         let written = entry.metadata().and_then(|data| data.modified());
-        let old = written.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age >= PARTIAL_AGE));
-        if partial && old && let Err(error) = std::fs::remove_dir_all(entry.path()) {
+        let old = written.is_ok_and(|at| {
+            SystemTime::now()
+                .duration_since(at)
+                .is_ok_and(|age| age >= PARTIAL_AGE)
+        });
+        if partial
+            && old
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
             tracing::warn!(folder = %entry.path().display(), %error, "a leftover folder cannot be deleted");
         }
     }

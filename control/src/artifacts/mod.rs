@@ -54,7 +54,9 @@ pub use digest::{Digest, DigestError};
 pub use error::ArtifactError;
 pub use import::{Import, Progress, Source};
 pub use manifest::{File, Manifest};
-pub use path::{MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, PathError, PathSet, check as check_path};
+pub use path::{
+    MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, PathError, PathSet, check as check_path,
+};
 pub use settings::{ArtifactSettings, CollectionSettings, ImportSettings, UploadSettings};
 pub use upload::{NewUpload, PartAt};
 
@@ -99,7 +101,11 @@ impl Artifacts {
     /// # Errors
     /// [`ArtifactError::Invalid`] names the setting; [`ArtifactError::Io`] if a folder cannot be made. A remote
     /// store is not asked yet.
-    pub fn open(store: Store, settings: ArtifactSettings, data: &Path) -> Result<Self, ArtifactError> {
+    pub fn open(
+        store: Store,
+        settings: ArtifactSettings,
+        data: &Path,
+    ) -> Result<Self, ArtifactError> {
         let location = match Location::parse("artifacts.location", &settings.location)? {
             Location::Folder(folder) => Location::Folder(data.join(folder)),
             remote => remote,
@@ -238,7 +244,10 @@ fn stored_file(file: ArtifactFile) -> Result<File, ArtifactError> {
         problem,
     };
     Ok(File {
-        digest: file.blob.parse().map_err(|error: DigestError| damaged(error.to_string()))?,
+        digest: file
+            .blob
+            .parse()
+            .map_err(|error: DigestError| damaged(error.to_string()))?,
         bytes: u64::try_from(file.bytes).map_err(|error| damaged(error.to_string()))?,
         path: file.path,
     })

@@ -32,7 +32,11 @@ impl PathError {
 
 /// What came in, fit to be shown in a message or a log.
 pub(super) fn shown(path: &str) -> String {
-    let escaped: String = path.chars().take(200).flat_map(char::escape_debug).collect();
+    let escaped: String = path
+        .chars()
+        .take(200)
+        .flat_map(char::escape_debug)
+        .collect();
     if path.chars().count() > 200 {
         escaped + "…"
     } else {
@@ -46,7 +50,10 @@ pub(super) fn shown(path: &str) -> String {
 /// [`PathError`], also if they are not UTF-8.
 pub(super) fn check_bytes(path: &[u8]) -> Result<&str, PathError> {
     let Ok(text) = std::str::from_utf8(path) else {
-        return Err(PathError::new(&String::from_utf8_lossy(path), "is not UTF-8"));
+        return Err(PathError::new(
+            &String::from_utf8_lossy(path),
+            "is not UTF-8",
+        ));
     };
     check(text)?;
     Ok(text)
@@ -109,12 +116,17 @@ fn wrong_name(name: &str) -> Option<&'static str> {
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end();
     let stem = stem.to_ascii_uppercase();
-    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$")
-        || ["COM", "LPT"].iter().any(|port| {
-            stem.strip_prefix(port).is_some_and(|digit| {
-                matches!(digit, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
-            })
+    matches!(
+        stem.as_str(),
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"
+    ) || ["COM", "LPT"].iter().any(|port| {
+        stem.strip_prefix(port).is_some_and(|digit| {
+            matches!(
+                digit,
+                "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+            )
         })
+    })
 }
 
 /// The paths of one artifact: no two may be one file on a system that ignores case or composes
@@ -135,7 +147,10 @@ impl PathSet {
         let ends = path.match_indices('/').map(|(end, _)| end);
         for end in ends.collect::<Vec<_>>() {
             let folder = &path[..end];
-            let seen = self.seen.entry(fold(folder)).or_insert_with(|| (false, folder.to_owned()));
+            let seen = self
+                .seen
+                .entry(fold(folder))
+                .or_insert_with(|| (false, folder.to_owned()));
             if seen.0 {
                 let problem = format!("has the file \"{}\" as a folder", shown(&seen.1));
                 return Err(PathError::new(path, problem));
@@ -156,7 +171,10 @@ impl PathSet {
 fn collision(path: &str, other: &str) -> PathError {
     PathError::new(
         path,
-        format!("is the same as \"{}\" where case or composed characters do not count", shown(other)),
+        format!(
+            "is the same as \"{}\" where case or composed characters do not count",
+            shown(other)
+        ),
     )
 }
 

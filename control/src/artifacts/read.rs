@@ -18,7 +18,8 @@ impl Artifacts {
     pub async fn read(
         &self,
         digest: Digest,
-    ) -> Result<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + use<>, ArtifactError> {
+    ) -> Result<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + use<>, ArtifactError>
+    {
         let pieces = self.unchecked(digest).await?;
         let artifacts = self.clone();
         let checked = try_unfold((pieces, Sha256::new()), move |(mut pieces, mut hasher)| {
@@ -42,10 +43,12 @@ impl Artifacts {
     /// # Errors
     /// As [`read`](Self::read).
     pub async fn verify(&self, digest: Digest) -> Result<u64, ArtifactError> {
-        let pieces = std::pin::pin!(self.read(digest).await?);
-        pieces
-            .try_fold(0, async |bytes, piece| Ok(bytes + piece.len() as u64))
-            .await
+        let mut pieces = std::pin::pin!(self.read(digest).await?);
+        let mut bytes = 0;
+        while let Some(piece) = pieces.try_next().await? {
+            bytes += piece.len() as u64;
+        }
+        Ok(bytes)
     }
 
     async fn unchecked(&self, digest: Digest) -> Result<Pieces, ArtifactError> {
@@ -68,7 +71,9 @@ impl Artifacts {
     /// A second look tells damage in the store from damage on the way, which must not cost anybody the bytes.
     async fn not_itself(&self, digest: Digest) -> ArtifactError {
         match self.second_look(digest).await {
-            Ok(true) => ArtifactError::Interrupted(format!("{digest} was damaged on its way; it lies whole")),
+            Ok(true) => ArtifactError::Interrupted(format!(
+                "{digest} was damaged on its way; it lies whole"
+            )),
             Ok(false) => ArtifactError::Damaged(digest),
             Err(error) => error,
         }

@@ -56,7 +56,12 @@ impl Spool {
     }
 
     /// Writes a stream into a new file. Holds one batch of 1 MiB and one chunk of the stream at a time.
-    pub(super) async fn take<S>(&self, what: &str, source: S, limit: Limit) -> Result<Spooled, ArtifactError>
+    pub(super) async fn take<S>(
+        &self,
+        what: &str,
+        source: S,
+        limit: Limit,
+    ) -> Result<Spooled, ArtifactError>
     where
         S: Stream<Item = Result<Bytes, ArtifactError>>,
     {
@@ -73,7 +78,9 @@ impl Spool {
     }
 
     pub(super) fn file(&self) -> io::Result<NamedTempFile> {
-        tempfile::Builder::new().prefix(PREFIX).tempfile_in(&self.folder)
+        tempfile::Builder::new()
+            .prefix(PREFIX)
+            .tempfile_in(&self.folder)
     }
 
     /// Deletes what processes that were killed left behind: files that nobody wrote to for `age`.
@@ -85,7 +92,11 @@ impl Spool {
                 continue;
             }
             let written = entry.metadata().and_then(|data| data.modified());
-            let old = written.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|since| since >= age));
+            let old = written.is_ok_and(|at| {
+                SystemTime::now()
+                    .duration_since(at)
+                    .is_ok_and(|since| since >= age)
+            });
             // Another process may sweep too.
             if old && std::fs::remove_file(entry.path()).is_ok() {
                 swept += 1;

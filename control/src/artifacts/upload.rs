@@ -68,7 +68,9 @@ impl Shape {
             part_bytes: part_bytes
                 .filter(|&bytes| bytes > 0)
                 .ok_or_else(|| invalid("upload", "was made by another version; make a new one"))?,
-            whole: upload.expected_bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+            whole: upload
+                .expected_bytes
+                .and_then(|bytes| u64::try_from(bytes).ok()),
             max_parts,
         })
     }
@@ -79,15 +81,22 @@ impl Shape {
             PartAt::Number(number) => number,
             PartAt::Offset(offset) if offset % self.part_bytes == 0 => offset / self.part_bytes,
             PartAt::Offset(offset) => {
-                let problem = format!("{offset} should be a multiple of the part size, {}", self.part_bytes);
+                let problem = format!(
+                    "{offset} should be a multiple of the part size, {}",
+                    self.part_bytes
+                );
                 return Err(invalid("offset", problem));
             }
         };
-        let count = self.whole.map_or(self.max_parts, |whole| whole.div_ceil(self.part_bytes));
+        let count = self
+            .whole
+            .map_or(self.max_parts, |whole| whole.div_ceil(self.part_bytes));
         if number >= count {
             return Err(invalid("part", format!("{number} should be below {count}")));
         }
-        let left = self.whole.map_or(self.part_bytes, |whole| whole - number * self.part_bytes);
+        let left = self
+            .whole
+            .map_or(self.part_bytes, |whole| whole - number * self.part_bytes);
         Ok((number, left.min(self.part_bytes)))
     }
 
@@ -117,16 +126,25 @@ impl Shape {
 impl Artifacts {
     /// # Errors
     /// [`ArtifactError::Path`], [`ArtifactError::TooLarge`], [`ArtifactError::Invalid`] for a part size out of bounds.
-    pub async fn create_upload(&self, actor: &Actor, new: NewUpload) -> Result<Stored<Upload>, ArtifactError> {
+    pub async fn create_upload(
+        &self,
+        actor: &Actor,
+        new: NewUpload,
+    ) -> Result<Stored<Upload>, ArtifactError> {
         let limits = &self.0.settings.upload;
         check_path(&new.path)?;
         let part_bytes = new.part_bytes.unwrap_or(limits.part_bytes);
         if part_bytes == 0 || part_bytes > limits.max_part_bytes {
-            let problem = format!("{part_bytes} should be 1 to {} (upload.max_part_bytes)", limits.max_part_bytes);
+            let problem = format!(
+                "{part_bytes} should be 1 to {} (upload.max_part_bytes)",
+                limits.max_part_bytes
+            );
             return Err(invalid("part_bytes", problem));
         }
         let whole = Limit {
-            bytes: limits.max_bytes.min(part_bytes.saturating_mul(limits.max_parts)),
+            bytes: limits
+                .max_bytes
+                .min(part_bytes.saturating_mul(limits.max_parts)),
             setting: "upload.max_bytes, and upload.max_parts of this size",
         };
         if new.bytes.is_some_and(|bytes| bytes > whole.bytes) {
@@ -159,7 +177,9 @@ impl Artifacts {
     }
 
     fn upload_end(&self) -> Timestamp {
-        Timestamp::now().after(std::time::Duration::from_secs(self.0.settings.upload.expires_s))
+        Timestamp::now().after(std::time::Duration::from_secs(
+            self.0.settings.upload.expires_s,
+        ))
     }
 
     /// Takes one part. `digest` is what the sender says that its bytes have.
@@ -215,29 +235,41 @@ impl Artifacts {
     /// # Errors
     /// [`ArtifactError::Incomplete`] leaves the upload open. [`ArtifactError::OtherDigest`] and [`ArtifactError::OtherSize`]
     /// end it.
-    pub async fn complete_upload(&self, actor: &Actor, upload: UploadId) -> Result<Stored<Upload>, ArtifactError> {
+    pub async fn complete_upload(
+        &self,
+        actor: &Actor,
+        upload: UploadId,
+    ) -> Result<Stored<Upload>, ArtifactError> {
         let record = self.0.store.get::<Upload>(upload).await?;
         match record.state {
             UploadState::Completed => return Ok(record),
             UploadState::Open => self.close(actor, &record).await?,
             // Somebody is at it, or was and died: joining twice makes the same blob.
             UploadState::Completing => {}
-            _ => return Err(ArtifactError::NotOpen { state: record.state.to_string() }),
+            _ => {
+                return Err(ArtifactError::NotOpen {
+                    state: record.state.to_string(),
+                });
+            }
         }
         let parts = self.0.store.upload_parts(upload).await?;
         match self.join(&record, &parts).await {
             Ok(joined) => {
                 let file = (joined.digest.to_string(), signed(joined.bytes)?);
                 self.keep(joined).await?;
-                self.end_upload(actor, upload, UploadEvent::Verify, Some(file)).await?;
+                self.end_upload(actor, upload, UploadEvent::Verify, Some(file))
+                    .await?;
             }
             Err(error @ (ArtifactError::OtherDigest { .. } | ArtifactError::OtherSize { .. })) => {
-                self.end_upload(actor, upload, UploadEvent::Refuse, None).await?;
+                self.end_upload(actor, upload, UploadEvent::Refuse, None)
+                    .await?;
                 self.discard_parts(upload).await?;
                 return Err(error);
             }
             // Somebody else may have finished, and taken the parts away.
-            Err(error) if self.0.store.get::<Upload>(upload).await?.state != UploadState::Completed => {
+            Err(error)
+                if self.0.store.get::<Upload>(upload).await?.state != UploadState::Completed =>
+            {
                 return Err(error);
             }
             Err(_) => {}
@@ -267,21 +299,36 @@ impl Artifacts {
         Ok(tx.commit().await?)
     }
 
-    async fn join(&self, record: &Stored<Upload>, parts: &[UploadPart]) -> Result<Spooled, ArtifactError> {
-        let pieces = futures_util::stream::iter(parts)
-            .then(|part| async move {
-                let path = part_path(record.id, part);
-                let found = self.0.blobs.read(&path).await?;
-                found.ok_or_else(|| ArtifactError::Interrupted(format!("part {} is gone", part.part)))
+    async fn join(
+        &self,
+        record: &Stored<Upload>,
+        parts: &[UploadPart],
+    ) -> Result<Spooled, ArtifactError> {
+        let (artifacts, upload) = (self.clone(), record.id);
+        let pieces = futures_util::stream::iter(parts.to_vec())
+            .then(move |part| {
+                let artifacts = artifacts.clone();
+                async move {
+                    let found = artifacts.0.blobs.read(&part_path(upload, &part)).await?;
+                    found.ok_or_else(|| {
+                        ArtifactError::Interrupted(format!("part {} is gone", part.part))
+                    })
+                }
             })
-            .try_flatten();
+            .try_flatten()
+            .boxed();
         let limit = Limit {
             bytes: self.0.settings.upload.max_bytes,
             setting: "upload.max_bytes",
         };
         let joined = self.0.spool.take(&record.path, pieces, limit).await?;
-        let digest = record.expected_digest.as_deref().map(str::parse).transpose();
-        let digest = digest.map_err(|error: super::DigestError| invalid("digest", error.to_string()))?;
+        let digest = record
+            .expected_digest
+            .as_deref()
+            .map(str::parse)
+            .transpose();
+        let digest =
+            digest.map_err(|error: super::DigestError| invalid("digest", error.to_string()))?;
         let bytes = record.expected_bytes.map(i64::unsigned_abs);
         agrees(&record.path, &joined, digest, bytes)?;
         Ok(joined)
@@ -291,7 +338,11 @@ impl Artifacts {
     ///
     /// # Errors
     /// [`StoreError::IllegalTransition`] if it is over already.
-    pub async fn abort_upload(&self, actor: &Actor, upload: UploadId) -> Result<Stored<Upload>, ArtifactError> {
+    pub async fn abort_upload(
+        &self,
+        actor: &Actor,
+        upload: UploadId,
+    ) -> Result<Stored<Upload>, ArtifactError> {
         let aborted = self
             .0
             .store
@@ -313,20 +364,28 @@ impl Artifacts {
         if let Some((digest, _)) = &blob
             && !tx.keep_blob(digest).await?
         {
-            return Err(ArtifactError::Collected { path: digest.clone() });
+            return Err(ArtifactError::Collected {
+                path: digest.clone(),
+            });
         }
         let edit = |upload: &mut Upload| {
             if let Some((digest, bytes)) = blob {
                 (upload.blob, upload.received_bytes) = (Some(digest), bytes);
             }
         };
-        match tx.transition::<Upload>(actor, upload, None, event, edit).await {
+        match tx
+            .transition::<Upload>(actor, upload, None, event, edit)
+            .await
+        {
             Ok(_) => Ok(tx.commit().await?),
             Err(StoreError::Stale { .. } | StoreError::IllegalTransition(_)) => {
                 drop(tx);
                 match (self.0.store.get::<Upload>(upload).await?.state, event) {
-                    (UploadState::Completed, UploadEvent::Verify) | (UploadState::Refused, UploadEvent::Refuse) => Ok(()),
-                    (state, _) => Err(ArtifactError::NotOpen { state: state.to_string() }),
+                    (UploadState::Completed, UploadEvent::Verify)
+                    | (UploadState::Refused, UploadEvent::Refuse) => Ok(()),
+                    (state, _) => Err(ArtifactError::NotOpen {
+                        state: state.to_string(),
+                    }),
                 }
             }
             Err(error) => Err(error.into()),
@@ -349,11 +408,18 @@ impl Artifacts {
             let upload = self.0.store.get::<Upload>(id).await?;
             paths.add(&upload.path)?;
             if upload.department != new.department {
-                return Err(invalid("uploads", format!("{id} belongs to another department")));
+                return Err(invalid(
+                    "uploads",
+                    format!("{id} belongs to another department"),
+                ));
             }
             let digest = upload.blob.as_deref().and_then(|blob| blob.parse().ok());
-            let digest: Digest =
-                digest.ok_or_else(|| invalid("uploads", format!("{id} is {}; it should be completed", upload.state)))?;
+            let digest: Digest = digest.ok_or_else(|| {
+                invalid(
+                    "uploads",
+                    format!("{id} is {}; it should be completed", upload.state),
+                )
+            })?;
             files.push(File {
                 path: upload.path.clone(),
                 digest,
@@ -373,7 +439,12 @@ fn open(upload: &Stored<Upload>) -> Result<(), ArtifactError> {
     })
 }
 
-fn agrees(what: &str, spooled: &Spooled, digest: Option<Digest>, bytes: Option<u64>) -> Result<(), ArtifactError> {
+fn agrees(
+    what: &str,
+    spooled: &Spooled,
+    digest: Option<Digest>,
+    bytes: Option<u64>,
+) -> Result<(), ArtifactError> {
     if let Some(expected) = bytes.filter(|&bytes| bytes != spooled.bytes) {
         return Err(ArtifactError::OtherSize {
             what: what.to_owned(),

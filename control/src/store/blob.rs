@@ -78,7 +78,9 @@ impl Tx {
     /// One statement on one blob's row, with the transaction's instant as `$1` and the digest as `$2`.
     async fn on_blob(&mut self, sql: &'static str, digest: &str) -> Result<bool, StoreError> {
         let values = arguments([self.now().to_value(), digest.to_owned().to_value()])?;
-        let done = sqlx::query_with(sql, values).execute(self.connection()).await?;
+        let done = sqlx::query_with(sql, values)
+            .execute(self.connection())
+            .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -87,12 +89,19 @@ impl Tx {
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn withdraw_blob(&mut self, digest: &str, before: Timestamp) -> Result<bool, StoreError> {
+    pub async fn withdraw_blob(
+        &mut self,
+        digest: &str,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
         if !self.lock_condemned(digest, before).await? {
             return Ok(false);
         }
-        self.on_blob("UPDATE blobs SET stored_at = NULL WHERE digest = $2 AND condemned_at <= $1", digest)
-            .await
+        self.on_blob(
+            "UPDATE blobs SET stored_at = NULL WHERE digest = $2 AND condemned_at <= $1",
+            digest,
+        )
+        .await
     }
 
     /// Deletes the row of a blob that was withdrawn and not brought back since. True: the caller holds the
@@ -100,7 +109,11 @@ impl Tx {
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn delete_blob(&mut self, digest: &str, before: Timestamp) -> Result<bool, StoreError> {
+    pub async fn delete_blob(
+        &mut self,
+        digest: &str,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
         if !self.lock_condemned(digest, before).await? {
             return Ok(false);
         }
@@ -115,7 +128,11 @@ impl Tx {
 
     /// The lock first and the look second: PostgreSQL shows a statement what was committed before it began, so that
     /// looking while waiting for the lock would not see a use that the holder of the lock had just added.
-    async fn lock_condemned(&mut self, digest: &str, before: Timestamp) -> Result<bool, StoreError> {
+    async fn lock_condemned(
+        &mut self,
+        digest: &str,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
         let locked = sqlx::query_with(
             "UPDATE blobs SET condemned_at = condemned_at WHERE digest = $1 AND condemned_at <= $2",
             arguments([digest.to_owned().to_value(), before.to_value()])?,

@@ -50,7 +50,12 @@ pub(super) enum Piece {
 pub(super) type Pieces = Receiver<Result<Piece, ArtifactError>>;
 
 /// Takes an archive apart; it stops when the receiver is dropped. `limit` is what may come out of it.
-pub(super) fn unpack(form: Form, archive: Spooled, limit: Limit, settings: &ImportSettings) -> Pieces {
+pub(super) fn unpack(
+    form: Form,
+    archive: Spooled,
+    limit: Limit,
+    settings: &ImportSettings,
+) -> Pieces {
     let (sender, receiver) = channel(PIECES);
     let by_ratio = Limit {
         bytes: archive.bytes.saturating_mul(settings.max_ratio).max(ALWAYS),
@@ -58,13 +63,18 @@ pub(super) fn unpack(form: Form, archive: Spooled, limit: Limit, settings: &Impo
     };
     let mut out = Output {
         sender,
-        limit: if by_ratio.bytes < limit.bytes { by_ratio } else { limit },
+        limit: if by_ratio.bytes < limit.bytes {
+            by_ratio
+        } else {
+            limit
+        },
         left: by_ratio.bytes.min(limit.bytes),
         entries: settings.max_files.saturating_mul(ENTRIES_A_FILE),
         max_files: settings.max_files,
     };
     tokio::task::spawn_blocking(move || {
-        let done = take_apart(form, &archive, &mut out).and_then(|()| out.send(Piece::EndOfArchive));
+        let done =
+            take_apart(form, &archive, &mut out).and_then(|()| out.send(Piece::EndOfArchive));
         if let Err(error) = done {
             // Nobody listens any more if the import was cancelled.
             let _ = out.sender.blocking_send(Err(error));
@@ -122,12 +132,19 @@ impl Output {
                 self.left = left;
                 Ok(())
             }
-            None => Err(self.limit.exceeded(&format!("entry \"{}\"", super::super::path::shown(entry)))),
+            None => Err(self
+                .limit
+                .exceeded(&format!("entry \"{}\"", super::super::path::shown(entry)))),
         }
     }
 
     /// Sends one file. `announced` is its size by the archive's word, `None` to go by what comes.
-    pub(super) fn file(&mut self, path: &str, mut bytes: impl Read, announced: Option<u64>) -> Result<(), ArtifactError> {
+    pub(super) fn file(
+        &mut self,
+        path: &str,
+        mut bytes: impl Read,
+        announced: Option<u64>,
+    ) -> Result<(), ArtifactError> {
         // Refused by its word, before it costs anything.
         if announced.is_some_and(|bytes| bytes > self.left) {
             return self.spend(announced.unwrap_or_default(), path);
@@ -146,7 +163,10 @@ impl Output {
             self.send(Piece::Bytes(piece.into()))?;
         }
         if let Some(announced) = announced.filter(|&announced| announced != came) {
-            return Err(ArtifactError::entry(path, format!("has {came} bytes, its header says {announced}")));
+            return Err(ArtifactError::entry(
+                path,
+                format!("has {came} bytes, its header says {announced}"),
+            ));
         }
         self.send(Piece::EndOfFile)
     }

@@ -81,7 +81,15 @@ impl Artifacts {
         }
         let files = intake.files;
         let source = Some(import.from.to_string());
-        self.register(actor, NewArtifact { source, ..import.artifact }, files).await
+        self.register(
+            actor,
+            NewArtifact {
+                source,
+                ..import.artifact
+            },
+            files,
+        )
+        .await
     }
 }
 
@@ -137,7 +145,11 @@ impl Intake<'_> {
             bytes += piece.len() as u64;
             self.report(path, bytes);
         });
-        self.artifacts.0.spool.take(path, watched, self.limit()).await
+        self.artifacts
+            .0
+            .spool
+            .take(path, watched, self.limit())
+            .await
     }
 
     fn report(&self, path: &str, bytes: u64) {
@@ -150,7 +162,12 @@ impl Intake<'_> {
     }
 
     /// Takes a single file, or what is in it if it is an archive and that is wanted.
-    async fn single<S>(&mut self, import: &Import, name: &str, source: S) -> Result<(), ArtifactError>
+    async fn single<S>(
+        &mut self,
+        import: &Import,
+        name: &str,
+        source: S,
+    ) -> Result<(), ArtifactError>
     where
         S: Stream<Item = Result<Bytes, ArtifactError>> + Send,
     {
@@ -167,7 +184,12 @@ impl Intake<'_> {
     }
 
     async fn unpack(&mut self, form: Form, archive: Spooled) -> Result<(), ArtifactError> {
-        let mut pieces = archive::unpack(form, archive, self.limit(), &self.artifacts.settings().import);
+        let mut pieces = archive::unpack(
+            form,
+            archive,
+            self.limit(),
+            &self.artifacts.settings().import,
+        );
         loop {
             match pieces.recv().await {
                 Some(Ok(Piece::File(path))) => {
@@ -196,7 +218,8 @@ impl Intake<'_> {
         match found {
             walk::Found::File(file) => {
                 self.of_bytes = Some(file.bytes);
-                self.single(import, &file.path, read_file(file.open()?)).await
+                self.single(import, &file.path, read_file(file.open()?))
+                    .await
             }
             walk::Found::Folder(files) => {
                 self.of_bytes = Some(files.iter().map(|file| file.bytes).sum());
@@ -217,7 +240,10 @@ impl Intake<'_> {
         let answer = client.get(url.clone()).send().await.map_err(failed)?;
         let answer = answer.error_for_status().map_err(failed)?;
         self.of_bytes = answer.content_length();
-        if self.of_bytes.is_some_and(|bytes| bytes > self.limit().bytes) {
+        if self
+            .of_bytes
+            .is_some_and(|bytes| bytes > self.limit().bytes)
+        {
             return Err(self.limit().exceeded(&place));
         }
         let name = source::file_name(url).or_else(|error| match import.file_name {
@@ -257,11 +283,17 @@ impl Intake<'_> {
             let source = object(&operator, path, bytes).await.map_err(failed)?;
             return self.single(import, name, source.map_err(failed)).await;
         }
-        let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let folder = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}/")
+        };
         let files = self.list(&operator, &folder, &place).await?;
         self.of_bytes = Some(files.iter().map(|(_, bytes)| bytes).sum());
         for (path, bytes) in files {
-            let source = object(&operator, &format!("{folder}{path}"), bytes).await.map_err(failed)?;
+            let source = object(&operator, &format!("{folder}{path}"), bytes)
+                .await
+                .map_err(failed)?;
             self.take(&path, source.map_err(failed)).await?;
         }
         Ok(())
@@ -283,7 +315,11 @@ impl Intake<'_> {
         };
         let most = self.artifacts.settings().import.max_files;
         let mut files = Vec::new();
-        let mut entries = operator.lister_with(folder).recursive(true).await.map_err(failed)?;
+        let mut entries = operator
+            .lister_with(folder)
+            .recursive(true)
+            .await
+            .map_err(failed)?;
         while let Some(entry) = entries.try_next().await.map_err(failed)? {
             if entry.metadata().is_dir() {
                 continue;

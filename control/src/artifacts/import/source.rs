@@ -31,14 +31,19 @@ impl FromStr for Source {
             return Ok(Self(Place::Local(local.into())));
         }
         if text.starts_with("fs:") || !text.contains("://") {
-            return Err(wrong("a folder or file of the server should be an absolute path"));
+            return Err(wrong(
+                "a folder or file of the server should be an absolute path",
+            ));
         }
         if !text.starts_with("http://") && !text.starts_with("https://") {
             return Location::parse("from", text).map(|location| Self(Place::Remote(location)));
         }
-        let url = reqwest::Url::parse(text).map_err(|error| wrong(&format!("is no URL: {error}")))?;
+        let url =
+            reqwest::Url::parse(text).map_err(|error| wrong(&format!("is no URL: {error}")))?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("a URL with a password would be kept with the artifact; use one without"));
+            return Err(wrong(
+                "a URL with a password would be kept with the artifact; use one without",
+            ));
         }
         Ok(Self(Place::Url(url)))
     }

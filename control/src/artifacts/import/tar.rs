@@ -36,7 +36,10 @@ pub(super) fn unpack(mut archive: impl Read, out: &mut Output) -> Result<(), Art
         match header.entry_type() {
             EntryType::GNULongName => {
                 let name = extension(&mut archive, bytes, MAX_PATH_BYTES as u64 + 1, &shown)?;
-                let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+                let end = name
+                    .iter()
+                    .position(|&byte| byte == 0)
+                    .unwrap_or(name.len());
                 said.path = Some(name[..end].to_vec());
                 continue;
             }
@@ -50,7 +53,10 @@ pub(super) fn unpack(mut archive: impl Read, out: &mut Output) -> Result<(), Art
                 let mut for_all = Said::default();
                 for_all.read(&records, &shown)?;
                 if for_all.path.is_some() || for_all.bytes.is_some() {
-                    return Err(ArtifactError::entry(&shown, "gives one name or size to all entries"));
+                    return Err(ArtifactError::entry(
+                        &shown,
+                        "gives one name or size to all entries",
+                    ));
                 }
                 continue;
             }
@@ -74,9 +80,11 @@ pub(super) fn unpack(mut archive: impl Read, out: &mut Output) -> Result<(), Art
 fn next_header(archive: &mut impl Read) -> Result<Option<Header>, ArtifactError> {
     let mut header = Header::new_old();
     let broken = |problem: String| ArtifactError::entry("the archive", problem);
-    archive
-        .read_exact(header.as_mut_bytes())
-        .map_err(|error| broken(format!("ends without the mark of its end, or is damaged: {error}")))?;
+    archive.read_exact(header.as_mut_bytes()).map_err(|error| {
+        broken(format!(
+            "ends without the mark of its end, or is damaged: {error}"
+        ))
+    })?;
     if header.as_bytes().iter().all(|&byte| byte == 0) {
         return Ok(None);
     }
@@ -86,7 +94,9 @@ fn next_header(archive: &mut impl Read) -> Result<Option<Header>, ArtifactError>
     });
     match header.cksum() {
         Ok(said) if said == sum.sum::<u32>() => Ok(Some(header)),
-        _ => Err(broken("is no tar archive, or a header of it is damaged".into())),
+        _ => Err(broken(
+            "is no tar archive, or a header of it is damaged".into(),
+        )),
     }
 }
 
@@ -99,7 +109,8 @@ fn path_of<'a>(header: &'a Header, said: &mut Said) -> Cow<'a, [u8]> {
 
 impl Said {
     fn read(&mut self, records: &[u8], shown: &str) -> Result<(), ArtifactError> {
-        let malformed = || ArtifactError::entry(shown, "has an extended header that cannot be read");
+        let malformed =
+            || ArtifactError::entry(shown, "has an extended header that cannot be read");
         for record in PaxExtensions::new(records) {
             let record = record.map_err(|_| malformed())?;
             match record.key_bytes() {
@@ -138,7 +149,12 @@ fn without_dot(mut path: &[u8]) -> &[u8] {
     path
 }
 
-fn extension(archive: &mut impl Read, bytes: u64, most: u64, shown: &str) -> Result<Vec<u8>, ArtifactError> {
+fn extension(
+    archive: &mut impl Read,
+    bytes: u64,
+    most: u64,
+    shown: &str,
+) -> Result<Vec<u8>, ArtifactError> {
     if bytes > most {
         let problem = format!("has an extended header of {bytes} bytes; {most} are taken at most");
         return Err(ArtifactError::entry(shown, problem));
@@ -153,7 +169,12 @@ fn extension(archive: &mut impl Read, bytes: u64, most: u64, shown: &str) -> Res
     Ok(content)
 }
 
-fn skip(archive: &mut impl Read, bytes: u64, shown: &str, out: &mut Output) -> Result<(), ArtifactError> {
+fn skip(
+    archive: &mut impl Read,
+    bytes: u64,
+    shown: &str,
+    out: &mut Output,
+) -> Result<(), ArtifactError> {
     out.spend(bytes, shown)?;
     pass(archive, bytes, shown)?;
     pad(archive, bytes, shown)

@@ -28,8 +28,13 @@ impl LocalFile {
 /// Finds what is at `path`. Links to files are followed as long as they stay in the allowed folders, which is how
 /// caches of model hubs look; links to folders are refused.
 pub(super) fn walk(path: &Path, allowed: &[PathBuf], most: u64) -> Result<Found, ArtifactError> {
-    let place = path.canonicalize().map_err(|error| unreadable(path, &error))?;
-    let allowed: Vec<PathBuf> = allowed.iter().filter_map(|folder| folder.canonicalize().ok()).collect();
+    let place = path
+        .canonicalize()
+        .map_err(|error| unreadable(path, &error))?;
+    let allowed: Vec<PathBuf> = allowed
+        .iter()
+        .filter_map(|folder| folder.canonicalize().ok())
+        .collect();
     let walk = Walk { allowed, most };
     walk.admit(&place, path)?;
     let data = fs::metadata(&place).map_err(|error| unreadable(path, &error))?;
@@ -38,7 +43,10 @@ pub(super) fn walk(path: &Path, allowed: &[PathBuf], most: u64) -> Result<Found,
         walk.folder(&place, "", &mut files)?;
         return Ok(Found::Folder(files));
     }
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     check(name)?;
     Ok(Found::File(regular(&data, place, name.to_owned())?))
 }
@@ -59,14 +67,23 @@ impl Walk {
         )))
     }
 
-    fn folder(&self, folder: &Path, prefix: &str, files: &mut Vec<LocalFile>) -> Result<(), ArtifactError> {
+    fn folder(
+        &self,
+        folder: &Path,
+        prefix: &str,
+        files: &mut Vec<LocalFile>,
+    ) -> Result<(), ArtifactError> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 return Err(PathError::new(&name.to_string_lossy(), "is not UTF-8").into());
             };
-            let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+            let path = if prefix.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{prefix}/{name}")
+            };
             check(&path)?;
             if files.len() as u64 >= self.most {
                 return Err(ArtifactError::TooLarge {
@@ -88,11 +105,16 @@ impl Walk {
     }
 
     fn follow(&self, link: &Path, path: String) -> Result<LocalFile, ArtifactError> {
-        let place = link.canonicalize().map_err(|error| unreadable(link, &error))?;
+        let place = link
+            .canonicalize()
+            .map_err(|error| unreadable(link, &error))?;
         self.admit(&place, link)?;
         let data = fs::metadata(&place)?;
         if data.is_dir() {
-            return Err(ArtifactError::entry(&path, "is a link to a folder; links to files only are followed"));
+            return Err(ArtifactError::entry(
+                &path,
+                "is a link to a folder; links to files only are followed",
+            ));
         }
         regular(&data, place, path)
     }
@@ -100,7 +122,10 @@ impl Walk {
 
 fn regular(data: &fs::Metadata, place: PathBuf, path: String) -> Result<LocalFile, ArtifactError> {
     if !data.is_file() {
-        return Err(ArtifactError::entry(&path, "is neither a file nor a folder"));
+        return Err(ArtifactError::entry(
+            &path,
+            "is neither a file nor a folder",
+        ));
     }
     Ok(LocalFile {
         bytes: data.len(),

@@ -28,7 +28,10 @@ pub(super) fn unpack(mut file: impl Read + Seek, out: &mut Output) -> Result<(),
     }
     let mut archive = ZipArchive::new(file).map_err(|error| unreadable("the archive", &error))?;
     if archive.has_duplicate_names() {
-        return Err(ArtifactError::entry("the archive", "has two entries of the same name"));
+        return Err(ArtifactError::entry(
+            "the archive",
+            "has two entries of the same name",
+        ));
     }
     for index in 0..archive.len() {
         out.entry()?;
@@ -43,8 +46,18 @@ pub(super) fn unpack(mut file: impl Read + Seek, out: &mut Output) -> Result<(),
         // The upper bits of a Unix mode say what it is; archives from elsewhere have none.
         match entry.unix_mode().map_or(0, |mode| mode & 0o170_000) {
             0 | 0o100_000 | 0o040_000 => {}
-            0o120_000 => return Err(ArtifactError::entry(&display, "is a symbolic link; only files and folders are taken")),
-            _ => return Err(ArtifactError::entry(&display, "is a device or a pipe; only files and folders are taken")),
+            0o120_000 => {
+                return Err(ArtifactError::entry(
+                    &display,
+                    "is a symbolic link; only files and folders are taken",
+                ));
+            }
+            _ => {
+                return Err(ArtifactError::entry(
+                    &display,
+                    "is a device or a pipe; only files and folders are taken",
+                ));
+            }
         }
         if name.ends_with(b"/") {
             continue;
@@ -70,10 +83,16 @@ fn announced_entries(file: &mut (impl Read + Seek)) -> Result<Option<u64>, Artif
     file.seek(SeekFrom::Start(tail_at))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
-    let Some(end) = tail.windows(END_MARK.len()).rposition(|bytes| bytes == END_MARK) else {
+    let Some(end) = tail
+        .windows(END_MARK.len())
+        .rposition(|bytes| bytes == END_MARK)
+    else {
         return Ok(None);
     };
-    let Some(entries) = tail.get(end + 10..end + 12).and_then(|bytes| bytes.try_into().ok()) else {
+    let Some(entries) = tail
+        .get(end + 10..end + 12)
+        .and_then(|bytes| bytes.try_into().ok())
+    else {
         return Ok(None);
     };
     let entries = u16::from_le_bytes(entries);
