@@ -7,6 +7,8 @@ set -euo pipefail
 . "$ROOT/scripts/toolchain.sh"
 # shellcheck source=scripts/postgres.sh
 . "$ROOT/scripts/postgres.sh"
+# shellcheck source=scripts/s3.sh
+. "$ROOT/scripts/s3.sh"
 
 step() { printf '\n==> %s\n' "$*"; }
 
@@ -79,10 +81,11 @@ use_prometheus() {
 	export PATH=$folder/usr/bin:$PATH
 }
 
-# Whatever runs beside, and the database server, end with this script.
+# Whatever runs beside, and the servers for the tests, end with this script.
 leave() {
 	stop_beside
 	stop_postgres
+	stop_s3
 }
 
 cd "$ROOT"
@@ -105,6 +108,7 @@ step "Rust tests"
 # Waits for the one that runs beside; they want the inference library, not the Python environment.
 scripts/setup.sh
 start_postgres
+start_s3
 rust_tests
 step "Waiting for the Python environment"
 wait_beside
