@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use opendal::{ErrorKind, Operator};
 
@@ -15,6 +16,8 @@ use super::spool::{Spooled, blocking, read_file};
 /// One piece of a multipart upload to an object store; two are on their way at a time.
 const PIECE: usize = 8 << 20;
 const PIECES_AT_ONCE: usize = 2;
+
+pub(super) type Pieces = BoxStream<'static, Result<Bytes, ArtifactError>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Blobs {
@@ -126,21 +129,14 @@ impl Blobs {
     }
 
     /// The bytes at `path`, unverified. `None` if there are none.
-    pub(super) async fn read(
-        &self,
-        path: &str,
-    ) -> Result<
-        Option<impl Stream<Item = Result<Bytes, ArtifactError>> + Send + use<>>,
-        ArtifactError,
-    > {
+    pub(super) async fn read(&self, path: &str) -> Result<Option<Pieces>, ArtifactError> {
         let size = match self.operator.stat(path).await {
             Ok(found) => found.content_length(),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let reader = self.operator.reader(path).await?;
-        let stream = reader.into_bytes_stream(0..size).await?;
-        Ok(Some(stream.map_err(ArtifactError::from)))
+        let pieces = read_object(&self.operator, path, size).await?;
+        Ok(Some(pieces.map_err(ArtifactError::from).boxed()))
     }
 
     /// Deletes what is at `path`, if anything is.
@@ -184,6 +180,21 @@ impl Blobs {
         }
         Ok(())
     }
+}
+
+/// The bytes of a file whose size is known. One that shrinks meanwhile is an error of the operator's.
+pub(super) async fn read_object(
+    operator: &Operator,
+    path: &str,
+    bytes: u64,
+) -> Result<BoxStream<'static, Result<Bytes, opendal::Error>>, opendal::Error> {
+    // There is no way to ask HTTP for a range of no bytes.
+    if bytes == 0 {
+        return Ok(futures_util::stream::empty().boxed());
+    }
+    let reader = operator.reader(path).await?;
+    let stream = reader.into_stream(0..bytes).await?;
+    Ok(stream.map_ok(|piece| piece.to_bytes()).boxed())
 }
 
 /// Moves a file to its place so that a power cut leaves it there whole or not at all.

@@ -56,7 +56,7 @@ impl Artifacts {
         // Those condemned by an earlier sweep before those of this one: with a grace period of zero too, each
         // blob is seen by two sweeps.
         let deleted_blobs = self.delete_condemned(grace).await?;
-        let condemned_blobs = store.condemn_blobs(grace).await?;
+        let condemned_blobs = self.condemn_unused(grace).await?;
         let spooled_files = self.0.spool.sweep(SPOOL_AGE)?;
         Ok(Collected {
             expired_uploads,
@@ -133,6 +133,22 @@ impl Artifacts {
             tx.commit().await?;
         }
         Ok(put_away)
+    }
+
+    async fn condemn_unused(&self, before: Timestamp) -> Result<u64, ArtifactError> {
+        let (mut condemned, mut last) = (0, String::new());
+        loop {
+            let batch = self.0.store.unused_blobs(before, &last, BATCH).await?;
+            let Some(end) = batch.last() else {
+                return Ok(condemned);
+            };
+            last.clone_from(end);
+            for name in batch {
+                let mut tx = self.0.store.begin().await?;
+                condemned += u64::from(tx.condemn_blob(&name, before).await?);
+                tx.commit().await?;
+            }
+        }
     }
 
     async fn delete_condemned(&self, before: Timestamp) -> Result<u64, ArtifactError> {

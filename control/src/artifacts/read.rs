@@ -1,14 +1,12 @@
 //! Reading with a check: the digest is taken on the way, and the end is an error if it is another one.
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, try_unfold};
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::try_unfold;
+use futures_util::{Stream, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 
-use super::blobs::blob_path;
+use super::blobs::{Pieces, blob_path};
 use super::{ArtifactError, Artifacts, Digest};
-
-type Pieces = BoxStream<'static, Result<Bytes, ArtifactError>>;
 
 impl Artifacts {
     /// The bytes with a digest. Only after the stream's end without an error were they the right ones.
@@ -53,7 +51,7 @@ impl Artifacts {
 
     async fn unchecked(&self, digest: Digest) -> Result<Pieces, ArtifactError> {
         match self.0.blobs.read(&blob_path(&digest)).await? {
-            Some(pieces) => Ok(pieces.boxed()),
+            Some(pieces) => Ok(pieces),
             None => {
                 self.lost(digest).await?;
                 Err(ArtifactError::Missing(digest))

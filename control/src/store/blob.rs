@@ -84,6 +84,30 @@ impl Tx {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Condemns a blob that nobody touched since `before`. One at a time: a statement that locked many rows could wait
+    /// in a circle with a registration that locks some of them.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn condemn_blob(
+        &mut self,
+        digest: &str,
+        before: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let values = arguments([
+            self.now().to_value(),
+            digest.to_owned().to_value(),
+            before.to_value(),
+        ])?;
+        let done = sqlx::query_with(
+            "UPDATE blobs SET condemned_at = $1 WHERE digest = $2 AND condemned_at IS NULL AND touched_at <= $3",
+            values,
+        )
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Takes a condemned blob out of use, if it was condemned before `before` and is still unused. Nobody
     /// counts on its bytes after that, so that they may go.
     ///
@@ -188,22 +212,30 @@ impl Tx {
 }
 
 impl Store {
-    /// Condemns blobs that nothing needs and nobody touched since `before`. How many.
+    /// Blobs that nothing needs and nobody touched since `before`, after `after` by digest, `limit` at most.
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn condemn_blobs(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
+    pub async fn unused_blobs(
+        &self,
+        before: Timestamp,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
         let sql = format!(
-            "UPDATE blobs SET condemned_at = $1 WHERE condemned_at IS NULL AND touched_at <= $2 AND {UNUSED}"
+            "SELECT digest FROM blobs WHERE condemned_at IS NULL AND touched_at <= $1 AND digest > $2 AND {UNUSED} \
+             ORDER BY digest LIMIT $3"
         );
-        let values = arguments([tx.now().to_value(), before.to_value()])?;
+        let values = arguments([
+            before.to_value(),
+            after.to_owned().to_value(),
+            limit.to_value(),
+        ])?;
         // Safe: the condition is a constant of the program.
-        let done = sqlx::query_with(sqlx::AssertSqlSafe(sql), values)
-            .execute(tx.connection())
+        let rows = sqlx::query_with(sqlx::AssertSqlSafe(sql), values)
+            .fetch_all(&mut *self.reader().await?)
             .await?;
-        tx.commit().await?;
-        Ok(done.rows_affected())
+        rows.iter().map(|row| read(row, "digest")).collect()
     }
 
     /// Blobs that were condemned before `before`, after `after` by digest, `limit` at most.

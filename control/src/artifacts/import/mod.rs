@@ -14,7 +14,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::stream::try_unfold;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, TryStreamExt as _};
 use opendal::ErrorKind;
 
 pub use source::Source;
@@ -22,6 +22,7 @@ pub use source::Source;
 use archive::{Form, Piece};
 use source::Place;
 
+use super::blobs::read_object;
 use super::location::Location;
 use super::path::{PathSet, check};
 use super::spool::{Limit, Spooled, read_file};
@@ -234,6 +235,10 @@ impl Intake<'_> {
     async fn url(&mut self, import: &Import, url: &reqwest::Url) -> Result<(), ArtifactError> {
         let guard = &self.artifacts.0.guard;
         guard.check_url(url)?;
+        let name = source::file_name(url).or_else(|error| match import.file_name {
+            Some(_) => Ok(String::new()),
+            None => Err(error),
+        })?;
         let client = guard.client(&self.artifacts.settings().import)?;
         let place = import.from.to_string();
         let failed = |error: reqwest::Error| source::request_failed(&place, &error);
@@ -246,10 +251,6 @@ impl Intake<'_> {
         {
             return Err(self.limit().exceeded(&place));
         }
-        let name = source::file_name(url).or_else(|error| match import.file_name {
-            Some(_) => Ok(String::new()),
-            None => Err(error),
-        })?;
         let bytes = answer.bytes_stream().map_err(failed);
         self.single(import, &name, bytes).await
     }
@@ -280,7 +281,7 @@ impl Intake<'_> {
         if let Some(bytes) = single {
             self.of_bytes = Some(bytes);
             let name = path.rsplit('/').next().unwrap_or(path);
-            let source = object(&operator, path, bytes).await.map_err(failed)?;
+            let source = read_object(&operator, path, bytes).await.map_err(failed)?;
             return self.single(import, name, source.map_err(failed)).await;
         }
         let folder = if path.is_empty() {
@@ -291,7 +292,7 @@ impl Intake<'_> {
         let files = self.list(&operator, &folder, &place).await?;
         self.of_bytes = Some(files.iter().map(|(_, bytes)| bytes).sum());
         for (path, bytes) in files {
-            let source = object(&operator, &format!("{folder}{path}"), bytes)
+            let source = read_object(&operator, &format!("{folder}{path}"), bytes)
                 .await
                 .map_err(failed)?;
             self.take(&path, source.map_err(failed)).await?;
@@ -343,17 +344,6 @@ impl Intake<'_> {
         }
         Ok(files)
     }
-}
-
-/// The bytes of a remote file. One that shrinks or grows meanwhile is an error of the client's.
-async fn object(
-    operator: &opendal::Operator,
-    path: &str,
-    bytes: u64,
-) -> Result<impl Stream<Item = Result<Bytes, opendal::Error>> + Send + use<>, opendal::Error> {
-    let reader = operator.reader(path).await?;
-    let stream = reader.into_stream(0..bytes).await?;
-    Ok(stream.map(|piece| piece.map(|piece| piece.to_bytes())))
 }
 
 fn stopped() -> ArtifactError {

@@ -35,8 +35,8 @@ async fn child() {
     for worker in 0..3u64 {
         let (store, artifacts, who) = (store.clone(), artifacts.clone(), who.clone());
         tokio::spawn(async move {
-            for round in worker.. {
-                let _ = bring(&store, &artifacts, &who, round).await;
+            for round in 0.. {
+                let _ = bring(&store, &artifacts, &who, (worker, round)).await;
             }
         });
     }
@@ -51,7 +51,7 @@ async fn bring(
     store: &Store,
     artifacts: &Artifacts,
     who: &Somebody,
-    round: u64,
+    (worker, round): (u64, u64),
 ) -> Result<(), ArtifactError> {
     let content = noise(round % 5, 60_000);
     let new = NewUpload {
@@ -77,7 +77,7 @@ async fn bring(
     artifacts.complete_upload(&who.actor, upload).await?;
     println!("completed {upload}");
     let note = artifacts
-        .put("note", pieces(&round.to_le_bytes(), 8))
+        .put("note", pieces(format!("{worker} {round}").as_bytes(), 8))
         .await?;
     let whole = File {
         path: "weights".into(),
