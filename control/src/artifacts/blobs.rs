@@ -141,7 +141,7 @@ impl Blobs {
 
     /// Deletes what is at `path`, if anything is.
     pub(super) async fn delete(&self, path: &str) -> Result<(), ArtifactError> {
-        Ok(self.operator.delete(path).await?)
+        unless_gone(self.operator.delete(path).await)
     }
 
     /// Deletes all below a folder, if there is one.
@@ -153,32 +153,46 @@ impl Blobs {
             Err(error) => return Err(error.into()),
         };
         let mut folders = vec![folder.to_owned()];
-        while let Some(entry) = entries.try_next().await? {
+        loop {
+            let entry = match entries.try_next().await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => return Err(error.into()),
+            };
             match entry.metadata().is_dir() {
                 true => folders.push(entry.path().to_owned()),
-                false => self.operator.delete(entry.path()).await?,
+                false => self.delete(entry.path()).await?,
             }
         }
         folders.sort_unstable();
         folders.dedup();
         for folder in folders.iter().rev() {
-            self.operator.delete(folder).await?;
+            self.delete(folder).await?;
         }
         Ok(())
     }
 
-    /// Takes damaged bytes out of their place, and keeps them for whoever wants to know what happened.
+    /// Takes damaged bytes out of their place, and keeps them for whoever wants to know what happened. Of several
+    /// who find the damage at once, one does it.
     pub(super) async fn put_aside(&self, digest: &Digest) -> Result<(), ArtifactError> {
         let (from, to) = (blob_path(digest), format!("quarantine/{}", digest.hex()));
         let able = self.operator.info().capability();
         if able.rename {
-            self.operator.delete(&to).await?;
-            self.operator.rename(&from, &to).await?;
+            self.delete(&to).await?;
+            unless_gone(self.operator.rename(&from, &to).await)
         } else {
-            self.operator.copy(&from, &to).await?;
-            self.operator.delete(&from).await?;
+            unless_gone(self.operator.copy(&from, &to).await.map(drop))?;
+            self.delete(&from).await
         }
-        Ok(())
+    }
+}
+
+/// What somebody else took away at this moment is away, as was wanted. Not every store says so by itself.
+fn unless_gone(done: Result<(), opendal::Error>) -> Result<(), ArtifactError> {
+    match done {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

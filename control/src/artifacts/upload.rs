@@ -260,19 +260,16 @@ impl Artifacts {
                 self.end_upload(actor, upload, UploadEvent::Verify, Some(file))
                     .await?;
             }
+            // Somebody else finished, and took the parts away; without them the size and the digest are others too.
+            Err(_) if self.0.store.get::<Upload>(upload).await?.state == UploadState::Completed => {
+            }
             Err(error @ (ArtifactError::OtherDigest { .. } | ArtifactError::OtherSize { .. })) => {
                 self.end_upload(actor, upload, UploadEvent::Refuse, None)
                     .await?;
                 self.discard_parts(upload).await?;
                 return Err(error);
             }
-            // Somebody else may have finished, and taken the parts away.
-            Err(error)
-                if self.0.store.get::<Upload>(upload).await?.state != UploadState::Completed =>
-            {
-                return Err(error);
-            }
-            Err(_) => {}
+            Err(error) => return Err(error),
         }
         self.discard_parts(upload).await?;
         Ok(self.0.store.get::<Upload>(upload).await?)

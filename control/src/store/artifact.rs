@@ -66,8 +66,12 @@ impl Tx {
             .artifact_by_digest(artifact.department, artifact.kind, &artifact.digest)
             .await?
         {
-            self.lock_artifact(same.id).await?;
-            return Ok(same);
+            match self.lock_artifact(same.id).await {
+                Ok(()) => return Ok(same),
+                // Deleted since it was read: it is made anew.
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut blobs: Vec<&str> = files.iter().map(|file| file.blob.as_str()).collect();
         blobs.push(&artifact.digest);

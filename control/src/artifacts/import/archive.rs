@@ -2,7 +2,7 @@
 //! here, so no name in an archive is ever a path of this machine.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -49,13 +49,15 @@ pub(super) enum Piece {
 
 pub(super) type Pieces = Receiver<Result<Piece, ArtifactError>>;
 
-/// Takes an archive apart; it stops when the receiver is dropped. `limit` is what may come out of it.
+/// Takes an archive apart; it stops when the receiver is dropped. `limit` is what may come out of it. The archive
+/// stays the caller's, whose end it does not outlive: the thread may notice that end later.
 pub(super) fn unpack(
     form: Form,
-    archive: Spooled,
+    archive: &Spooled,
     limit: Limit,
     settings: &ImportSettings,
-) -> Pieces {
+) -> io::Result<Pieces> {
+    let file = archive.file.reopen()?;
     let (sender, receiver) = channel(PIECES);
     let by_ratio = Limit {
         bytes: archive.bytes.saturating_mul(settings.max_ratio).max(ALWAYS),
@@ -73,21 +75,20 @@ pub(super) fn unpack(
         max_files: settings.max_files,
     };
     tokio::task::spawn_blocking(move || {
-        let done =
-            take_apart(form, &archive, &mut out).and_then(|()| out.send(Piece::EndOfArchive));
+        let done = take_apart(form, file, &mut out).and_then(|()| out.send(Piece::EndOfArchive));
         if let Err(error) = done {
             // Nobody listens any more if the import was cancelled.
             let _ = out.sender.blocking_send(Err(error));
         }
     });
-    receiver
+    Ok(receiver)
 }
 
 /// Headers that a file may come with: its folders, its long name, its extended attributes.
 const ENTRIES_A_FILE: u64 = 4;
 
-fn take_apart(form: Form, archive: &Spooled, out: &mut Output) -> Result<(), ArtifactError> {
-    let file = BufReader::with_capacity(PIECE, archive.file.reopen()?);
+fn take_apart(form: Form, file: File, out: &mut Output) -> Result<(), ArtifactError> {
+    let file = BufReader::with_capacity(PIECE, file);
     match form {
         Form::Tar => super::tar::unpack(file, out),
         Form::TarGz => super::tar::unpack(BufReader::with_capacity(PIECE, gunzip(file)), out),

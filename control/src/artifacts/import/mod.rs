@@ -187,10 +187,10 @@ impl Intake<'_> {
     async fn unpack(&mut self, form: Form, archive: Spooled) -> Result<(), ArtifactError> {
         let mut pieces = archive::unpack(
             form,
-            archive,
+            &archive,
             self.limit(),
             &self.artifacts.settings().import,
-        );
+        )?;
         loop {
             match pieces.recv().await {
                 Some(Ok(Piece::File(path))) => {
@@ -244,6 +244,13 @@ impl Intake<'_> {
         let failed = |error: reqwest::Error| source::request_failed(&place, &error);
         let answer = client.get(url.clone()).send().await.map_err(failed)?;
         let answer = answer.error_for_status().map_err(failed)?;
+        // A redirect to what is no HTTP at all is not followed, and its own body is not what was asked for.
+        if !answer.status().is_success() {
+            return Err(ArtifactError::Source {
+                place,
+                problem: format!("answers {}", answer.status()),
+            });
+        }
         self.of_bytes = answer.content_length();
         if self
             .of_bytes

@@ -105,9 +105,12 @@ fn announced_entries(file: &mut (impl Read + Seek)) -> Result<Option<u64>, Artif
     let Some(end64_at) = number(&tail[end - LOCATOR64..], 8) else {
         return Ok(None);
     };
-    file.seek(SeekFrom::Start(end64_at))?;
     let mut end64 = [0; 56];
-    if file.read_exact(&mut end64).is_err() || !end64.starts_with(END64_MARK) {
+    // The archive says where, and may lie.
+    let read = file
+        .seek(SeekFrom::Start(end64_at))
+        .and_then(|_| file.read_exact(&mut end64));
+    if read.is_err() || !end64.starts_with(END64_MARK) {
         return Ok(Some(entries.into()));
     }
     Ok(number(&end64, 32))

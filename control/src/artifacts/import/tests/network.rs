@@ -81,6 +81,7 @@ async fn a_url_is_imported_through_redirects_and_says_why_not() {
             "/metadata" => redirect("http://169.254.169.254/latest/meta-data".into()),
             "/inside" => redirect(format!("http://localhost:{}/model.onnx", at.port())),
             "/file" => redirect("file:///etc/passwd".into()),
+            "/ftp" => redirect("ftp://127.0.0.1/model.onnx".into()),
             "/big" => ok(noise(1, 2_000_001)),
             _ => Answer {
                 status: 404,
@@ -110,7 +111,8 @@ async fn a_url_is_imported_through_redirects_and_says_why_not() {
         ("/loop", "more than 5 redirects (import.max_redirects)"),
         ("/metadata", "169.254.169.254 is a private address"),
         ("/inside", "localhost is a private address"),
-        ("/file", "a redirect leads away from http and https"),
+        ("/file", "answers 307"),
+        ("/ftp", "a redirect leads away from http and https"),
         ("/big", "over the limit of 2000000 (import.max_bytes)"),
         ("/", "the URL ends in no name"),
         ("/..%2fx", "has . or .. in it"),
