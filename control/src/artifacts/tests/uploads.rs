@@ -145,13 +145,7 @@ async fn parts_come_in_any_order_and_more_than_once() {
 #[tokio::test]
 async fn what_was_not_announced_is_refused() {
     on_both(async |fresh: Arc<Fresh>| {
-        let bench = Bench::new(&fresh.store, |settings| {
-            settings.upload.max_bytes = 1_000_000;
-            settings.upload.max_part_bytes = 100_000;
-            settings.upload.max_parts = 20;
-            settings.upload.max_open = 4;
-        })
-        .await;
+        let bench = Bench::new(&fresh.store, |_| ()).await;
         let actor = &bench.who.actor;
         let upload = begin(&bench, Some(1500), Some(Digest::of(b"other")), 1000).await;
         let places = [
@@ -223,7 +217,21 @@ async fn what_was_not_announced_is_refused() {
             .unwrap_err();
         assert!(matches!(error, ArtifactError::NotOpen { state } if state == "refused"));
         assert!(bench.lying("uploads").is_empty() && bench.lying("blobs").is_empty());
+    })
+    .await;
+}
 
+#[tokio::test]
+async fn uploads_over_a_limit_are_refused_before_they_begin() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let bench = Bench::new(&fresh.store, |settings| {
+            settings.upload.max_bytes = 1_000_000;
+            settings.upload.max_part_bytes = 100_000;
+            settings.upload.max_parts = 20;
+            settings.upload.max_open = 4;
+        })
+        .await;
+        let actor = &bench.who.actor;
         for (bytes, part_bytes, expected) in [
             (Some(1_000_001), 100_000, "over the limit of 1000000"),
             (Some(21), 1, "over the limit of 20"),
