@@ -9,6 +9,7 @@ use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
 use crate::auth::Account;
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
+use crate::limits::quota::Purse;
 use crate::router::Deployment;
 
 /// Who asks: the holder of an API key.
@@ -24,9 +25,30 @@ pub struct Principal {
     pub models: Option<Arc<[Box<str>]>>,
     /// What it may do in the control plane, in that one's words.
     pub role: Option<Arc<str>>,
+    /// Whose it is in a control plane's records; `None` for a key of the file.
+    pub owner: Option<Arc<Owner>>,
+}
+
+/// Whose a key is, by the ids of a control plane's records.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// The key's own id.
+    pub key: Box<str>,
+    /// The person's, or the program's.
+    pub principal: Box<str>,
+    /// The department's.
+    pub department: Box<str>,
+    /// May ask revisions that are loaded for trial.
+    pub operator: bool,
 }
 
 impl Principal {
+    /// Whether the key may ask a revision that is loaded for trial.
+    #[must_use]
+    pub fn may_try(&self) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.operator)
+    }
+
     /// Whether the key may use a model.
     #[must_use]
     pub fn may_use(&self, model: &str) -> bool {
@@ -159,9 +181,18 @@ impl Outcome {
         _ = self.account.set(account);
     }
 
-    /// The limits that apply, when there is a key.
-    pub(crate) fn limiter(&self) -> Option<&RateLimiter> {
-        self.account.get().map(|account| &account.limiter)
+    /// The limits that apply; `anonymous` where there is no key.
+    pub(crate) fn purse<'a>(&'a self, anonymous: &'a RateLimiter) -> Purse<'a> {
+        match self.account.get() {
+            Some(account) => Purse {
+                key: &account.limiter,
+                quotas: &account.quotas,
+            },
+            None => Purse {
+                key: anonymous,
+                quotas: &[],
+            },
+        }
     }
 
     /// Notes tokens that were taken by estimate.
@@ -174,11 +205,8 @@ impl Outcome {
         let reserved = self.reserved.swap(0, Relaxed);
         if reserved > 0 {
             let usage = self.usage();
-            self.limiter().unwrap_or(anonymous).settle(
-                now,
-                reserved - 1,
-                (usage.prompt + usage.completion) as u64,
-            );
+            let used = (usage.prompt + usage.completion) as u64;
+            self.purse(anonymous).settle(now, reserved - 1, used);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
 use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
@@ -13,7 +14,7 @@ use crate::limits::admission::Admission;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
 use crate::metrics::observer::{Observer, Sink, Style};
-use crate::router::{Deployment, RouteError, RouteTable};
+use crate::router::{Deployment, Parts, RouteError, RouteTable, Source};
 use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -24,11 +25,21 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     observer: Observer,
     keys: Keys,
+    /// What routes and keys are put together from.
+    parts: Mutex<Published>,
     /// Limits of requests without a key (authentication off).
     anonymous: RateLimiter,
     admission: Admission,
     ready: AtomicBool,
     control: OnceLock<ControlService>,
+}
+
+/// The last word of each source.
+#[derive(Debug, Default)]
+struct Published {
+    routes: Parts,
+    file_keys: Vec<KeyEntry>,
+    control_keys: Vec<KeyEntry>,
 }
 
 /// A gateway could not be made.
@@ -81,7 +92,7 @@ impl Gateway {
         log: Option<(Style, Sink)>,
     ) -> Result<Arc<Self>, StartError> {
         let limits = rate_limits(&config.limits);
-        let keys = Keys::new(entries, limits)?;
+        let keys = Keys::new(entries.clone(), limits)?;
         if config.auth.required && keys.is_empty() {
             return Err(StartError::NoKeys);
         }
@@ -93,6 +104,10 @@ impl Gateway {
             metrics,
             observer,
             keys,
+            parts: Mutex::new(Published {
+                file_keys: entries,
+                ..Published::default()
+            }),
             anonymous: RateLimiter::new(limits, Instant::now()),
             admission: Admission::new(config.limits.max_in_flight),
             config,
@@ -109,12 +124,30 @@ impl Gateway {
     pub fn reload_keys(&self, auth: &AuthConfig) -> Result<usize, StartError> {
         let variable = std::env::var("SLUICE_API_KEYS").ok();
         let entries = key_entries(auth, variable.as_deref())?;
-        if self.config.auth.required && entries.is_empty() {
+        let mut parts = self.parts.lock();
+        if self.config.auth.required && entries.is_empty() && parts.control_keys.is_empty() {
             return Err(StartError::NoKeys);
         }
-        self.keys
-            .replace(entries, rate_limits(&self.config.limits))?;
-        Ok(self.keys.len())
+        let count = entries.len();
+        self.replace_keys([&entries, &parts.control_keys])?;
+        parts.file_keys = entries;
+        Ok(count)
+    }
+
+    /// Replaces the keys that a control plane knows; those of the file stay.
+    ///
+    /// # Errors
+    /// One of them is a key of the file, too; the old ones stay.
+    pub fn publish_keys(&self, entries: Vec<KeyEntry>) -> Result<(), KeysError> {
+        let mut parts = self.parts.lock();
+        self.replace_keys([&parts.file_keys, &entries])?;
+        parts.control_keys = entries;
+        Ok(())
+    }
+
+    fn replace_keys(&self, parts: [&Vec<KeyEntry>; 2]) -> Result<(), KeysError> {
+        let all = parts.into_iter().flatten().cloned().collect();
+        self.keys.replace(all, rate_limits(&self.config.limits))
     }
 
     /// The current routes. Hold the guard for one request, not longer.
@@ -123,10 +156,34 @@ impl Gateway {
         self.routes.load()
     }
 
-    /// Replaces the routes; requests in flight keep the target they have.
+    /// Replaces the routes of the configuration file; requests in flight keep the
+    /// target they have.
     pub fn publish(&self, routes: RouteTable) {
+        let deployments = routes.deployments().to_vec();
+        // A table has no name twice, and the other sources' parts were checked before.
+        if let Err(error) = self.publish_from(Source::File, deployments) {
+            tracing::error!(%error, "the routes stay as they are");
+        }
+    }
+
+    /// Replaces the routes of one source, at once: a request finds all of the old
+    /// ones or all of the new ones, and keeps what it found.
+    ///
+    /// # Errors
+    /// Two deployments have the same name; the old ones stay.
+    pub fn publish_from(
+        &self,
+        source: Source,
+        deployments: Vec<Arc<Deployment>>,
+    ) -> Result<(), RouteError> {
+        // Checked by itself first: a source must not spoil the others' parts.
+        RouteTable::new(deployments.clone())?;
+        let mut parts = self.parts.lock();
+        parts.routes.replace(source, deployments);
+        let routes = parts.routes.table()?;
         self.metrics.retire(&routes);
         self.routes.store(Arc::new(routes));
+        Ok(())
     }
 
     /// Finds the deployment for a request, checks that its key may use it and
@@ -141,10 +198,11 @@ impl Gateway {
     ) -> Result<Arc<Deployment>, RouteError> {
         let routes = self.routes.load();
         let deployment = routes.find(model).ok_or(RouteError::NotFound)?;
-        if let Some(principal) = &context.principal
-            && !principal.may_use(model)
-        {
-            return Err(RouteError::Forbidden);
+        if let Some(principal) = &context.principal {
+            let hidden = deployment.standing.hidden;
+            if !principal.may_use(model) || hidden && !principal.may_try() {
+                return Err(RouteError::Forbidden);
+            }
         }
         context.outcome.set_deployment(deployment);
         Ok(Arc::clone(deployment))

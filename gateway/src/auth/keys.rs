@@ -7,10 +7,12 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use sluice_engine::request::Priority;
 
+use crate::context::Owner;
 use crate::limits::RateLimits;
+use crate::limits::quota::Quota;
 
 /// One key as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KeyEntry {
     /// Whose it is; unique.
     pub name: String,
@@ -24,6 +26,10 @@ pub struct KeyEntry {
     pub role: Option<Arc<str>>,
     /// Its own limits; what is `None` follows `[limits]`. 0 in the file is unlimited.
     pub limits: RateLimits,
+    /// Whose it is in a control plane's records.
+    pub owner: Option<Arc<Owner>>,
+    /// What it shares with other keys.
+    pub quotas: Vec<Arc<Quota>>,
 }
 
 /// What is wrong with the keys.
@@ -125,6 +131,8 @@ pub fn from_environment(value: &str) -> Result<Vec<KeyEntry>, KeysError> {
                 models: None,
                 role: None,
                 limits: RateLimits::default(),
+                owner: None,
+                quotas: Vec::new(),
             }),
             _ => Err(KeysError::Environment(index + 1)),
         })
@@ -158,6 +166,8 @@ impl FileKey {
                 requests: self.requests_per_minute,
                 tokens: self.tokens_per_minute,
             },
+            owner: None,
+            quotas: Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
 use crate::context::Principal;
+use crate::limits::quota::Quota;
 use crate::limits::{RateLimiter, RateLimits};
 pub use keys::{KeyEntry, KeysError};
 
@@ -27,6 +28,8 @@ pub struct Account {
     pub principal: Arc<Principal>,
     /// What it may still ask.
     pub limiter: RateLimiter,
+    /// What it shares with others: its person's keys, its department.
+    pub quotas: Box<[Arc<Quota>]>,
     digest: [u8; 32],
 }
 
@@ -71,7 +74,8 @@ impl Keys {
         let mut accounts: HashMap<u64, Arc<Account>> = HashMap::with_capacity(entries.len());
         let mut names = std::collections::HashSet::new();
         for entry in entries {
-            if !names.insert(entry.name.clone()) {
+            // Keys of a control plane go by their owner's name, and one person has several.
+            if entry.owner.is_none() && !names.insert(entry.name.clone()) {
                 return Err(KeysError::Duplicate(entry.name));
             }
             let prefix = prefix(&entry.digest);
@@ -134,8 +138,10 @@ impl Account {
                 priority: entry.priority,
                 models: entry.models,
                 role: entry.role,
+                owner: entry.owner,
             }),
             limiter,
+            quotas: entry.quotas.into(),
             digest: entry.digest,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod gcra;
+pub mod quota;
 #[cfg(test)]
 mod tests;
 
@@ -40,8 +41,8 @@ struct Bucket {
 /// What the `x-ratelimit-*` headers say of one bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
-    /// Units a minute.
-    pub limit: u32,
+    /// Units a minute, or a month.
+    pub limit: u64,
     /// Units left.
     pub remaining: u64,
     /// Until it is full again.
@@ -138,6 +139,14 @@ impl RateLimiter {
         })
     }
 
+    /// Undoes a [`RateLimiter::take`] whose request was refused elsewhere.
+    pub(crate) fn give_back(&self, now: Instant, tokens: u64) {
+        if let Some(bucket) = &self.requests {
+            bucket.settle(self.nanos(now), 1, 0);
+        }
+        self.settle(now, tokens, 0);
+    }
+
     /// Replaces an estimate by what was used.
     pub fn settle(&self, now: Instant, reserved: u64, used: u64) {
         if let Some(bucket) = &self.tokens {
@@ -184,7 +193,7 @@ impl Bucket {
     fn level(&self, now: u64) -> Level {
         let arrival = self.arrival.load(Relaxed);
         Level {
-            limit: self.quota.per_minute,
+            limit: self.quota.per_minute.into(),
             remaining: self.quota.remaining(arrival, now),
             reset: Quota::reset(arrival, now),
         }

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -44,6 +44,13 @@ pub enum Style {
     Pretty,
 }
 
+/// Hears of every finished request, on the observer's thread: it may lock and
+/// allocate, and must not wait.
+pub trait UsageSink: std::fmt::Debug + Send + Sync {
+    /// One request is over.
+    fn record(&self, record: &Record);
+}
+
 /// Where the log goes.
 pub type Sink = Box<dyn Write + Send>;
 
@@ -56,6 +63,7 @@ pub struct Observer {
     queue: Sender<Box<Record>>,
     metrics: Arc<Metrics>,
     windows: Arc<Mutex<Windows>>,
+    usage: Arc<OnceLock<Arc<dyn UsageSink>>>,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -79,6 +87,7 @@ impl Observer {
     ) -> std::io::Result<Self> {
         let (queue, records) = crossbeam_channel::bounded(capacity);
         let windows = Arc::new(Mutex::new(Windows::new()));
+        let usage = Arc::new(OnceLock::new());
         let stop = Arc::new(AtomicBool::new(false));
         let writer = log
             .map(|(style, sink)| Writer::start(style, sink))
@@ -86,9 +95,10 @@ impl Observer {
         let thread = std::thread::Builder::new()
             .name("observer".to_owned())
             .spawn({
-                let (metrics, windows, stop) = (
+                let (metrics, windows, usage, stop) = (
                     Arc::clone(&metrics),
                     Arc::clone(&windows),
+                    Arc::clone(&usage),
                     Arc::clone(&stop),
                 );
                 move || {
@@ -96,6 +106,7 @@ impl Observer {
                         records,
                         metrics,
                         windows,
+                        usage,
                         writer,
                     };
                     while !stop.load(Relaxed) {
@@ -109,6 +120,7 @@ impl Observer {
             queue,
             metrics,
             windows,
+            usage,
             stop,
             thread: Mutex::new(Some(thread)),
         })
@@ -121,6 +133,11 @@ impl Observer {
         {
             self.metrics.dropped_records.increment(1);
         }
+    }
+
+    /// Tells `sink` of every request from now on. Once; a second sink is ignored.
+    pub fn tell(&self, sink: Arc<dyn UsageSink>) {
+        _ = self.usage.set(sink);
     }
 
     /// Reads the windows.
@@ -148,6 +165,7 @@ struct Drain {
     records: Receiver<Box<Record>>,
     metrics: Arc<Metrics>,
     windows: Arc<Mutex<Windows>>,
+    usage: Arc<OnceLock<Arc<dyn UsageSink>>>,
     writer: Option<Writer>,
 }
 
@@ -157,6 +175,9 @@ impl Drain {
         let mut count = 0;
         while let Ok(record) = self.records.try_recv() {
             self.note(&record);
+            if let Some(usage) = self.usage.get() {
+                usage.record(&record);
+            }
             if let Some(writer) = &self.writer {
                 access_log::format(&mut lines, &record, writer.style);
                 count += 1;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluice_engine::LoadError;
-use sluice_engine::backend::onnx::{OnnxOptions, Provider, init_runtime};
+use sluice_engine::backend::onnx::{self, Footprint, OnnxOptions, Provider, init_runtime};
 use sluice_engine::encoder::{Encoder, EncoderOptions};
 use sluice_engine::folder::{ModelFolder, ModelKind};
 use sluice_engine::generator::GeneratorOptions;
 use sluice_engine::language::{LanguageModel, LanguageOptions};
 use sluice_engine::tensor::{TensorModel, TensorOptions};
 
-use super::{Deployment, LocalModel, Target};
+use super::{Deployment, LocalModel, Standing, Target};
 use crate::Gateway;
 use crate::config::{DeploymentConfig, ProviderConfig};
 use crate::remote::{PoolError, RemotePool};
@@ -54,8 +54,20 @@ pub async fn deployment(
     gateway: &Gateway,
     config: &DeploymentConfig,
 ) -> Result<Arc<Deployment>, DeployError> {
+    deployment_as(gateway, config, Standing::default()).await
+}
+
+/// The same for a control plane, which has records about it.
+///
+/// # Errors
+/// [`DeployError`]
+pub async fn deployment_as(
+    gateway: &Gateway,
+    config: &DeploymentConfig,
+    standing: Standing,
+) -> Result<Arc<Deployment>, DeployError> {
     match &config.path {
-        None => remote(gateway, config).await,
+        None => remote(gateway, config, standing).await,
         Some(path) => {
             let (path, data) = (path.clone(), gateway.config().data.clone());
             let options = config.clone();
@@ -70,7 +82,8 @@ pub async fn deployment(
                 source,
             })?;
             let revision = config.revision.as_deref().unwrap_or(short(&digest));
-            Ok(make(gateway, &config.name, revision, Target::Local(model)))
+            let target = Target::Local(model);
+            Ok(make(gateway, &config.name, revision, target, standing))
         }
     }
 }
@@ -94,14 +107,76 @@ fn short(digest: &str) -> &str {
     &digest[..12.min(digest.len())]
 }
 
+/// What a model would take of the memory if it were loaded now. Reads the graph, not the weights.
+///
+/// # Errors
+/// As [`deployment`]; [`LoadError::DoesNotFit`] with the sum when `config.memory` is exceeded.
+pub async fn footprint(
+    gateway: &Gateway,
+    config: &DeploymentConfig,
+) -> Result<Footprint, DeployError> {
+    let Some(path) = config.path.clone() else {
+        return Ok(Footprint::default());
+    };
+    let (data, options) = (gateway.config().data.clone(), config.clone());
+    let measuring = tokio::task::spawn_blocking(move || {
+        init(&data)?;
+        match ModelFolder::open(&path)?.kind {
+            ModelKind::Generative(_) => {
+                onnx::footprint(&path, &options.name, &language_options(&options).onnx)
+            }
+            // Without K/V: what the graph's files weigh.
+            _ => Ok(Footprint {
+                weights: graph_bytes(&path)?,
+                ..Footprint::default()
+            }),
+        }
+    });
+    let measured = match measuring.await {
+        Ok(measured) => measured,
+        Err(panic) => Err(LoadError::Runtime(format!("measuring failed: {panic}"))),
+    };
+    measured.map_err(|source| DeployError::Load {
+        name: config.name.clone(),
+        source,
+    })
+}
+
+/// Bytes of the graphs at `path` and of the weights beside them.
+fn graph_bytes(path: &Path) -> Result<u64, LoadError> {
+    let unreadable = |error: std::io::Error| LoadError::Folder {
+        path: path.to_path_buf(),
+        reason: format!("cannot be read: {error}"),
+    };
+    if path.is_file() {
+        return Ok(path.metadata().map_err(unreadable)?.len());
+    }
+    let mut bytes = 0;
+    for folder in [path.to_path_buf(), path.join("onnx")] {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            if name.to_string_lossy().contains(".onnx") {
+                bytes += entry.metadata().map_err(unreadable)?.len();
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn init(data: &Path) -> Result<(), LoadError> {
+    let library = data.join("lib/libonnxruntime.so");
+    init_runtime(library.exists().then_some(&*library))?;
+    Ok(())
+}
+
 /// Loads a folder; also gives its digest.
 fn local(
     path: &Path,
     data: &Path,
     config: &DeploymentConfig,
 ) -> Result<(LocalModel, String), LoadError> {
-    let library = data.join("lib/libonnxruntime.so");
-    init_runtime(library.exists().then_some(&*library))?;
+    init(data)?;
     let folder = ModelFolder::open(path)?;
     let digest = folder.digest()?;
     let model = match &folder.kind {
@@ -113,8 +188,12 @@ fn local(
 }
 
 fn language(dir: &Path, config: &DeploymentConfig) -> Result<LanguageModel, LoadError> {
+    LanguageModel::load(&config.name, dir, language_options(config))
+}
+
+fn language_options(config: &DeploymentConfig) -> LanguageOptions {
     let defaults = LanguageOptions::default();
-    let options = LanguageOptions {
+    LanguageOptions {
         onnx: OnnxOptions {
             provider: provider(config.provider),
             threads: config.threads.unwrap_or(defaults.onnx.threads),
@@ -130,8 +209,7 @@ fn language(dir: &Path, config: &DeploymentConfig) -> Result<LanguageModel, Load
                 .unwrap_or(defaults.generator.prefill_chunk),
             ..defaults.generator
         },
-    };
-    LanguageModel::load(&config.name, dir, options)
+    }
 }
 
 fn encoder(dir: &Path, config: &DeploymentConfig) -> Result<Encoder, LoadError> {
@@ -169,6 +247,7 @@ fn provider(config: ProviderConfig) -> Provider {
 async fn remote(
     gateway: &Gateway,
     config: &DeploymentConfig,
+    standing: Standing,
 ) -> Result<Arc<Deployment>, DeployError> {
     let key = match &config.api_key_env {
         None => None,
@@ -189,12 +268,19 @@ async fn remote(
         source,
     })?;
     let revision = config.revision.as_deref().unwrap_or("remote");
-    Ok(make(gateway, &config.name, revision, Target::Remote(pool)))
+    let target = Target::Remote(pool);
+    Ok(make(gateway, &config.name, revision, target, standing))
 }
 
 /// A deployment that begins now.
 #[must_use]
-pub fn make(gateway: &Gateway, name: &str, revision: &str, target: Target) -> Arc<Deployment> {
+pub fn make(
+    gateway: &Gateway,
+    name: &str,
+    revision: &str,
+    target: Target,
+    standing: Standing,
+) -> Arc<Deployment> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -204,5 +290,6 @@ pub fn make(gateway: &Gateway, name: &str, revision: &str, target: Target) -> Ar
         target,
         created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         series: gateway.metrics().series(name, revision),
+        standing,
     })
 }

@@ -16,7 +16,7 @@ use crate::remote::RemotePool;
 #[derive(Debug, Default)]
 pub struct RouteTable {
     by_model: HashMap<Arc<str>, Arc<Deployment>>,
-    /// In the order of the configuration, for listings.
+    /// Those that are not hidden, in the order of the configuration, for listings.
     deployments: Vec<Arc<Deployment>>,
 }
 
@@ -35,6 +35,10 @@ impl RouteTable {
                 return Err(RouteError::Duplicate(Arc::clone(&deployment.name)));
             }
         }
+        let deployments = deployments
+            .into_iter()
+            .filter(|deployment| !deployment.standing.hidden)
+            .collect();
         Ok(Self {
             by_model,
             deployments,
@@ -47,7 +51,7 @@ impl RouteTable {
         self.by_model.get(model)
     }
 
-    /// All of them, in the order of the configuration.
+    /// All that are not hidden, in the order of the configuration.
     #[must_use]
     pub fn deployments(&self) -> &[Arc<Deployment>] {
         &self.deployments
@@ -67,6 +71,57 @@ pub struct Deployment {
     pub created: i64,
     /// Metric handles of this deployment and revision.
     pub series: Arc<Series>,
+    /// What a control plane knows it as.
+    pub standing: Standing,
+}
+
+/// What a control plane knows a deployment as. The data plane only passes it on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Ids of the deployment and of the model's version in its records; empty for
+    /// what only a configuration file knows.
+    pub deployment: Arc<str>,
+    /// As above.
+    pub version: Arc<str>,
+    /// Loaded for trial (`helpdesk@v2`): answers to its whole name and to operators
+    /// only, is listed nowhere and counts as nobody's use.
+    pub hidden: bool,
+}
+
+/// Whose word a part of the route table is. A source replaces its own part only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `[[deployment]]` in `sluice.toml`.
+    File,
+    /// What a control plane published; wins over the file where both use a name.
+    Control,
+    /// Revisions on trial.
+    Trial,
+}
+
+/// The parts that a route table is put together from.
+#[derive(Debug, Default)]
+pub(crate) struct Parts([Vec<Arc<Deployment>>; 3]);
+
+impl Parts {
+    pub(crate) fn replace(&mut self, source: Source, deployments: Vec<Arc<Deployment>>) {
+        self.0[source as usize] = deployments;
+    }
+
+    /// The whole table.
+    ///
+    /// # Errors
+    /// Two deployments of one source have the same name.
+    pub(crate) fn table(&self) -> Result<RouteTable, RouteError> {
+        let [file, control, trial] = &self.0;
+        let shadowed = |name: &str| control.iter().any(|other| *other.name == *name);
+        let all = file
+            .iter()
+            .filter(|deployment| !shadowed(&deployment.name))
+            .chain(control)
+            .chain(trial);
+        RouteTable::new(all.cloned().collect())
+    }
 }
 
 /// Where a deployment runs.

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use super::around::{Inner, Middleware};
 use super::{Access, Route};
 use crate::error::{ApiError, RateLimit};
-use crate::limits::{Exceeded, Level, RateLimiter, format_reset};
+use crate::limits::quota::{Purse, Refusal};
+use crate::limits::{Level, format_reset};
 use crate::metrics::Shed;
 use crate::{Body, Gateway, RequestContext};
 
@@ -30,26 +31,26 @@ impl Middleware for Limit {
             return rest.run(request).await;
         };
         let outcome = Arc::clone(&context.outcome);
-        let limiter = outcome.limiter().unwrap_or_else(|| gateway.anonymous());
-        if limiter.is_unlimited() {
+        let purse = outcome.purse(gateway.anonymous());
+        if purse.is_unlimited() {
             return rest.run(request).await;
         }
         let estimate = match access {
             Access::Control => 0,
             _ => estimate(request.headers()),
         };
-        if let Err(exceeded) = limiter.take(context.received, estimate) {
-            gateway.metrics().shed(match exceeded.what {
+        if let Err(refused) = purse.take(context.received, estimate) {
+            gateway.metrics().shed(match refused.what {
                 "tokens" => Shed::Tokens,
                 _ => Shed::Requests,
             });
-            let mut response = refusal(exceeded).into_response();
-            describe(limiter, response.headers_mut());
+            let mut response = refusal(&refused).into_response();
+            describe(purse, response.headers_mut());
             return response;
         }
         outcome.reserve(estimate);
         let mut response = rest.run(request).await;
-        describe(limiter, response.headers_mut());
+        describe(purse, response.headers_mut());
         response
     }
 }
@@ -63,21 +64,26 @@ fn estimate(headers: &HeaderMap) -> u64 {
         .map_or(256, |bytes| (bytes / 4).max(1))
 }
 
-fn refusal(exceeded: Exceeded) -> ApiError {
-    let (limit, unit) = match exceeded.what {
+fn refusal(refused: &Refusal) -> ApiError {
+    let (limit, unit) = match refused.what {
         "tokens" => (RateLimit::Tokens, "tokens"),
         _ => (RateLimit::Requests, "requests"),
     };
+    let whose = match &refused.quota {
+        Some(quota) => format!(" of the {quota}"),
+        None => String::new(),
+    };
     let message = format!(
-        "Rate limit reached: {} {unit} per minute. Please try again in {}.",
-        exceeded.limit,
-        format_reset(exceeded.retry_after)
+        "Rate limit reached: {} {unit} per {}{whose}. Please try again in {}.",
+        refused.limit,
+        refused.period,
+        format_reset(refused.retry_after)
     );
-    ApiError::rate_limited(limit, message, exceeded.retry_after)
+    ApiError::rate_limited(limit, message, refused.retry_after)
 }
 
-/// OpenAI's `x-ratelimit-*` headers.
-fn describe(limiter: &RateLimiter, headers: &mut HeaderMap) {
+/// OpenAI's `x-ratelimit-*` headers, about the limit that is nearest.
+fn describe(purse: Purse<'_>, headers: &mut HeaderMap) {
     const NAMES: [[HeaderName; 3]; 2] = [
         [
             HeaderName::from_static("x-ratelimit-limit-requests"),
@@ -90,8 +96,7 @@ fn describe(limiter: &RateLimiter, headers: &mut HeaderMap) {
             HeaderName::from_static("x-ratelimit-reset-tokens"),
         ],
     ];
-    for (level, [limit, remaining, reset]) in limiter.levels(Instant::now()).into_iter().zip(NAMES)
-    {
+    for (level, [limit, remaining, reset]) in purse.levels(Instant::now()).into_iter().zip(NAMES) {
         let Some(Level {
             limit: of,
             remaining: left,

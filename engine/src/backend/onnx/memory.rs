@@ -85,7 +85,8 @@ impl Demand {
 }
 
 /// Bytes for people, in binary units.
-pub(super) struct Bytes(pub(super) u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
 
 impl std::fmt::Display for Bytes {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -100,7 +101,8 @@ impl std::fmt::Display for Bytes {
 
 /// The default budget: a share of what the host or the control group has left;
 /// unlimited where neither can be read.
-pub(super) fn default_budget() -> u64 {
+#[must_use]
+pub fn default_budget() -> u64 {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
     let host = read("/proc/meminfo").and_then(|text| meminfo_available(&text));
     let number = |path: &str| read(path)?.trim().parse::<u64>().ok();

@@ -32,7 +32,8 @@ pub use tensor_data::{Datatype, TensorData, TensorSlice};
 use self::arena::{Arena, ArenaShape};
 use self::graph::{GraphError, Layout};
 use self::lm::OnnxLm;
-use self::memory::{Bytes, Demand, Size};
+pub use self::memory::{Bytes, default_budget};
+use self::memory::{Demand, Size};
 use self::probe::Probe;
 use super::{Backend, BackendFactory, Capabilities};
 use crate::error::{BackendError, LoadError};
@@ -99,6 +100,44 @@ pub fn language_model(
     }))
 }
 
+/// What a language model takes of the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Footprint {
+    /// Bytes of the weights.
+    pub weights: u64,
+    /// Bytes of K/V, all slots.
+    pub kv: u64,
+    /// Sequences that hold K/V at once; 0 for what holds none.
+    pub slots: u32,
+    /// Tokens that one slot holds.
+    pub capacity: u32,
+}
+
+impl Footprint {
+    /// Weights and K/V together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights.saturating_add(self.kv)
+    }
+}
+
+/// What [`language_model`] would take of the memory with these options, without
+/// reading the weights.
+///
+/// # Errors
+/// As [`language_model`].
+pub fn footprint(dir: &Path, name: &str, options: &OnnxOptions) -> Result<Footprint, LoadError> {
+    let load = Load::prepare(dir, name, options)?;
+    let shape = arena_shape(&load.layout, load.size);
+    let kv = shape.token_bytes() * shape.slots * shape.capacity;
+    Ok(Footprint {
+        weights: load.layout.weight_bytes,
+        kv: kv as u64,
+        slots: load.size.slots,
+        capacity: load.size.capacity,
+    })
+}
+
 fn graph_error(error: GraphError, name: &str, config: &GenAiConfig) -> LoadError {
     match error {
         GraphError::Unsupported(reason) => LoadError::Unsupported {
@@ -162,7 +201,7 @@ fn size(
         slots: options.slots,
         capacity: options.capacity,
     };
-    let budget = options.memory_budget.unwrap_or_else(memory::default_budget);
+    let budget = options.memory_budget.unwrap_or_else(default_budget);
     let size = demand.fit(budget).map_err(|sum| LoadError::DoesNotFit {
         model: name.to_owned(),
         sum,

@@ -162,6 +162,7 @@ fn a_key_bounds_the_tier() {
         priority: Priority::Normal,
         models: None,
         role: None,
+        owner: None,
     }));
     assert_eq!(high.priority(&context), Priority::Normal);
     let low = take(&json!({"service_tier": "flex"})).unwrap();

@@ -93,6 +93,7 @@ impl Rig {
             target: Target::Local(model),
             created: 1_700_000_000,
             series: self.gateway.metrics().series(name, "r1"),
+            standing: crate::router::Standing::default(),
         }));
         self.gateway.publish(RouteTable::new(deployments).unwrap());
     }

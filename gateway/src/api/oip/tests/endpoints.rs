@@ -26,6 +26,7 @@ fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
         target: Target::Local(LocalModel::Tensor(model)),
         created: 0,
         series: gateway.metrics().series(graph, "r1"),
+        standing: crate::router::Standing::default(),
     })
 }
 
@@ -450,6 +451,7 @@ async fn a_key_sees_its_models_only() {
             priority: sluice_engine::request::Priority::Normal,
             models: Some(Arc::from(["strings".into()])),
             role: None,
+            owner: None,
         }));
         let mut request = request(method, path, body);
         request.extensions_mut().insert(context);
