@@ -41,10 +41,15 @@
 pub mod api;
 pub mod artifacts;
 pub mod control;
+pub mod deploy;
 pub mod domain;
 pub mod evaluation;
 pub mod id;
 pub mod pipelines;
+pub mod publish;
+pub mod quota;
+pub mod serving;
 pub mod store;
 pub mod tasks;
 pub mod time;
+pub mod usage;

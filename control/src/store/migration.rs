@@ -23,6 +23,7 @@ steps! {
     5 "0005_evaluations.sql" "evaluations",
     6 "0006_deployments.sql" "deployments",
     7 "0007_accounting.sql" "accounting",
+    10 "0010_leases.sql" "leases",
 }
 
 fn migrator() -> Migrator {

@@ -1,8 +1,10 @@
 //! Limits. They are published to the gateway as a snapshot; nothing asks for them by request.
 
-use super::{Actor, Store, StoreError, Stored, mapped};
+use sqlx::AnyConnection;
+
+use super::{Actor, Store, StoreError, Stored, Tx, mapped};
 use crate::domain::record::Quota;
-use crate::id::QuotaId;
+use crate::id::{DepartmentId, PrincipalId, QuotaId};
 
 mapped! {
     Quota(QuotaId) in "quotas":
@@ -34,21 +36,50 @@ impl Store {
         self.create(actor, quota).await
     }
 
+    /// The quota of a department or a person.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn quota_of(
+        &self,
+        department: Option<DepartmentId>,
+        principal: Option<PrincipalId>,
+    ) -> Result<Option<Stored<Quota>>, StoreError> {
+        let quotas = self.all_quotas().await?;
+        Ok(quotas
+            .into_iter()
+            .find(|quota| quota.department == department && quota.principal == principal))
+    }
+
     /// Every quota, for the snapshot that the gateway enforces.
     ///
     /// # Errors
     /// Only the database's own.
     pub async fn all_quotas(&self) -> Result<Vec<Stored<Quota>>, StoreError> {
-        let sql = format!(
-            "SELECT {} FROM quotas WHERE deleted_at IS NULL ORDER BY id",
-            super::columns::<Quota>()
-        );
-        // Safe: the columns are constants of the program.
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        rows.iter().map(Stored::from_row).collect()
+        all(&mut *self.reader().await?).await
     }
+}
+
+impl Tx {
+    /// Every quota, as this transaction sees them.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn quotas(&mut self) -> Result<Vec<Stored<Quota>>, StoreError> {
+        all(self.connection()).await
+    }
+}
+
+async fn all(connection: &mut AnyConnection) -> Result<Vec<Stored<Quota>>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM quotas WHERE deleted_at IS NULL ORDER BY id",
+        super::columns::<Quota>()
+    );
+    // Safe: the columns are constants of the program.
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(Stored::from_row).collect()
 }
 
 impl Quota {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
@@ -15,7 +15,7 @@ use crate::id::{IdError, UsageId};
 use crate::time::Timestamp;
 
 /// One request, or a stretch of use. Names are ids, or empty where there is none.
-#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UsageEntry {
     pub id: UsageId,
     pub at: Timestamp,
@@ -32,7 +32,7 @@ pub struct UsageEntry {
 }
 
 /// What is summed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Amounts {
     pub requests: i64,
     pub input_tokens: i64,
@@ -122,7 +122,8 @@ impl Amounts {
         })
     }
 
-    fn plus(self, other: Self) -> Self {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             requests: self.requests.saturating_add(other.requests),
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),

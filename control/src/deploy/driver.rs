@@ -1,0 +1,445 @@
+//! Does what work orders ask for, one at a time: loading takes what memory and cores there are.
+//!
+//! Every round asks the database what is under way. An order's state says what comes next, so that a process that was
+//! killed anywhere goes on with what it finds:
+//!
+//! | state | what is done | and then |
+//! |---|---|---|
+//! | `approved` | – | `preparing` |
+//! | `preparing` | the steps of [`prepare`] | `promoting`; a step that fails ends it as `aborted` |
+//! | `promoting`, not live yet | the gate once more; live in one transaction | (still `promoting`) |
+//! | `promoting`, live | the route table is swapped | `promoted` |
+//! | `rolling_back` | nothing has moved | `rolled_back` |
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::dossier::check_again;
+use super::prepare::prepare;
+use super::replicas::{Blueprint, Replicas};
+use super::service::leave_live;
+use super::{DeployError, Settings};
+use crate::domain::model_version::{ModelVersionEvent, ModelVersionState};
+use crate::domain::record::{Deployment, ModelVersion, StepStatus, WorkOrder, WorkOrderStep};
+use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
+use crate::id::WorkOrderId;
+use crate::publish::Publisher;
+use crate::store::{Actor, Json, Lease, Store, StoreError, Stored, Tx};
+
+/// How the driver works. The defaults suit a service.
+#[derive(Debug, Clone)]
+pub struct DriverSettings {
+    /// How often the database is asked when nobody wakes the driver.
+    pub poll: Duration,
+    /// How long an order stays with a process that is not heard of. Longer than clocks of different machines differ.
+    pub lease: Duration,
+}
+
+impl Default for DriverSettings {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(1),
+            lease: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Drives the work orders of one serving process.
+#[derive(Debug)]
+pub struct Driver {
+    store: Store,
+    replicas: Arc<Replicas>,
+    publisher: Arc<Publisher>,
+    settings: DriverSettings,
+    /// Unlike any other process, this one after a restart included.
+    holder: String,
+}
+
+/// Why an order is not worked on further, for now or for good.
+#[derive(Debug)]
+pub(super) enum StopReason {
+    /// It cannot succeed.
+    Failed(String),
+    /// Somebody ended it, or another process has it.
+    Gone,
+    /// The database does not answer; the next round goes on.
+    Store(StoreError),
+}
+
+impl From<StoreError> for StopReason {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The state was changed under us.
+            StoreError::Stale { .. } | StoreError::IllegalTransition(_) => Self::Gone,
+            error if error.is_retryable() => Self::Store(error),
+            // It would be the same the next time, and hold up the orders behind it.
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<DeployError> for StopReason {
+    fn from(error: DeployError) -> Self {
+        match error {
+            DeployError::Store(error) => error.into(),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl Driver {
+    pub fn new(
+        store: Store,
+        replicas: Arc<Replicas>,
+        publisher: Arc<Publisher>,
+        settings: DriverSettings,
+    ) -> Self {
+        Self {
+            store,
+            replicas,
+            publisher,
+            settings,
+            holder: format!("driver {}", Uuid::now_v7().simple()),
+        }
+    }
+
+    /// Works until `stop` is over. An order in hand is left as a crash would leave it, but for its lease,
+    /// so that the next process goes on at once.
+    pub async fn run(&self, wake: &Notify, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        loop {
+            let woken = wake.notified();
+            tokio::pin!(woken);
+            // Registered before looking: what changes from here on wakes us.
+            woken.as_mut().enable();
+            tokio::select! {
+                result = self.round() => if let Err(error) = result {
+                    tracing::warn!(%error, "work orders wait for the database");
+                },
+                () = &mut stop => break,
+            }
+            tokio::select! {
+                () = woken => {}
+                () = tokio::time::sleep(self.settings.poll) => {}
+                () = &mut stop => break,
+            }
+        }
+        // They run out by themselves where the database does not answer.
+        if let Err(error) = self.store.give_leases_back(&self.holder).await {
+            tracing::warn!(%error, "leases were not given back");
+        }
+    }
+
+    /// Does what can be done now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn round(&self) -> Result<(), StoreError> {
+        for order in self.store.work_orders_under_way().await? {
+            let name = format!("work_order:{}", order.id);
+            let length = self.settings.lease;
+            let Some(lease) = self.store.take_lease(&name, &self.holder, length).await? else {
+                continue;
+            };
+            let outcome = self.drive(order.id, &lease).await;
+            self.settle(&order, &lease, outcome).await?;
+            self.store.give_lease_back(&lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(
+        &self,
+        order: &Stored<WorkOrder>,
+        lease: &Lease,
+        outcome: Result<(), StopReason>,
+    ) -> Result<(), StoreError> {
+        let key = order.id.to_string();
+        match outcome {
+            Ok(()) => self.replicas.unpin(&key),
+            Err(StopReason::Gone) => {
+                tracing::info!(work_order = key, "ended by somebody else");
+                self.replicas.unpin(&key);
+            }
+            // What was loaded stays: the next round needs it.
+            Err(StopReason::Store(error)) => return Err(error),
+            Err(StopReason::Failed(why)) => {
+                tracing::warn!(work_order = key, why, "cannot be carried out");
+                self.replicas.unpin(&key);
+                match self.fail(order.id, lease, why).await {
+                    Err(StopReason::Store(error)) => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+        self.publisher.tick().await;
+        Ok(())
+    }
+
+    async fn drive(&self, id: WorkOrderId, lease: &Lease) -> Result<(), StopReason> {
+        let steps = Steps {
+            driver: self,
+            order: id,
+            lease,
+        };
+        steps.close_interrupted().await?;
+        let blueprint = Blueprint::of(&self.store.revision_of(id).await?)?;
+        loop {
+            let order = self.store.get::<WorkOrder>(id).await?;
+            match order.state {
+                WorkOrderState::Approved => {
+                    self.step(id, lease, WorkOrderEvent::Prepare, |_| ())
+                        .await?;
+                }
+                WorkOrderState::Preparing => {
+                    prepare(&steps, &self.replicas, &blueprint).await?;
+                    self.step(id, lease, WorkOrderEvent::Promote, |_| ())
+                        .await?;
+                }
+                WorkOrderState::Promoting => {
+                    self.promote(&steps, &order, &blueprint).await?;
+                    self.step(id, lease, WorkOrderEvent::Finish, |_| ()).await?;
+                    tracing::info!(work_order = %id, revision = blueprint.revision, "promoted");
+                }
+                WorkOrderState::RollingBack => {
+                    let event = WorkOrderEvent::RollbackSucceed;
+                    self.step(id, lease, event, |_| ()).await?;
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    async fn promote(
+        &self,
+        steps: &Steps<'_>,
+        order: &Stored<WorkOrder>,
+        blueprint: &Blueprint,
+    ) -> Result<(), StopReason> {
+        let deployment = self.store.get::<Deployment>(order.deployment).await?;
+        let is_live = deployment.live_work_order == Some(order.id);
+        // Killed between preparing and the swap: what was loaded is gone.
+        if !is_live && self.replicas.get(&blueprint.key).is_none() {
+            prepare(steps, &self.replicas, blueprint).await?;
+        }
+        if !is_live {
+            let mut tx = self.begin(steps.lease).await?;
+            go_live(&mut tx, &self.actor(), order).await?;
+            tx.commit().await?;
+        }
+        steps
+            .run("switch", async {
+                let began = Instant::now();
+                self.publisher.tick().await;
+                let swap_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let detail = json!({
+                    "revision": blueprint.revision,
+                    "from": order.previous,
+                    "published_after_us": swap_us,
+                });
+                Ok(Done((), detail))
+            })
+            .await
+    }
+
+    /// Ends an order that cannot be carried out.
+    async fn fail(&self, id: WorkOrderId, lease: &Lease, why: String) -> Result<(), StopReason> {
+        let order = self.store.get::<WorkOrder>(id).await?;
+        let end = |it: &mut WorkOrder| it.ended_because = Some(why);
+        if order.state == WorkOrderState::Promoting {
+            self.step(id, lease, WorkOrderEvent::RollBack, end).await?;
+            let event = WorkOrderEvent::RollbackSucceed;
+            self.step(id, lease, event, |_| ()).await
+        } else {
+            self.step(id, lease, WorkOrderEvent::Abort, end).await
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        Actor::system("work orders")
+    }
+
+    /// A transaction of the lease's holder.
+    async fn begin(&self, lease: &Lease) -> Result<Tx, StopReason> {
+        let mut tx = self.store.begin().await?;
+        if tx.prolong(lease, self.settings.lease).await? {
+            Ok(tx)
+        } else {
+            Err(StopReason::Gone)
+        }
+    }
+
+    async fn step(
+        &self,
+        id: WorkOrderId,
+        lease: &Lease,
+        event: WorkOrderEvent,
+        edit: impl FnOnce(&mut WorkOrder) + Send,
+    ) -> Result<(), StopReason> {
+        let mut tx = self.begin(lease).await?;
+        tx.transition::<WorkOrder>(&self.actor(), id, None, event, edit)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+/// What the deployment serves, and which versions are live, in one transaction.
+async fn go_live(tx: &mut Tx, actor: &Actor, order: &Stored<WorkOrder>) -> Result<(), DeployError> {
+    tx.lock_deployment(order.deployment).await?;
+    let order = tx.get::<WorkOrder>(order.id).await?;
+    if order.state != WorkOrderState::Promoting {
+        let found = order.state.to_string();
+        return Err(StoreError::Stale {
+            kind: "work order",
+            id: format!("{} ({found})", order.id),
+            expected: order.version,
+            found: order.version,
+        }
+        .into());
+    }
+    let version = tx.get::<ModelVersion>(order.candidate).await?;
+    let settings = Settings::read(&order.snapshot)?;
+    check_again(tx, &order, &version, &settings).await?;
+    let before = tx.get::<Deployment>(order.deployment).await?;
+    tx.update::<Deployment>(actor, order.deployment, None, |it| {
+        it.live_version = Some(order.candidate);
+        it.live_digest = Some(order.candidate_digest.clone());
+        it.live_work_order = Some(order.id);
+    })
+    .await?;
+    if version.state == ModelVersionState::Approved {
+        tx.transition::<ModelVersion>(actor, version.id, None, ModelVersionEvent::GoLive, |_| ())
+            .await?;
+    }
+    if let Some(old) = before.live_version.filter(|old| *old != order.candidate) {
+        leave_live(tx, actor, old, order.deployment).await?;
+    }
+    Ok(())
+}
+
+/// What a step came to, and what is worth writing down about it.
+pub(super) struct Done<T>(pub(super) T, pub(super) Value);
+
+/// The steps of one order, each recorded when it begins and when it ends.
+pub(super) struct Steps<'a> {
+    driver: &'a Driver,
+    order: WorkOrderId,
+    lease: &'a Lease,
+}
+
+impl Steps<'_> {
+    /// Runs a step, and keeps the lease meanwhile. Given up when the order was ended or changed hands.
+    pub(super) async fn run<T>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<Done<T>, String>> + Send,
+    ) -> Result<T, StopReason> {
+        let began = Instant::now();
+        let row = self.open(name).await?;
+        let result = {
+            tokio::pin!(work);
+            let mut beat = tokio::time::interval(self.driver.settings.lease / 3);
+            beat.tick().await;
+            loop {
+                tokio::select! {
+                    result = &mut work => break result,
+                    _ = beat.tick() => if let Err(gone) = self.still_ours().await {
+                        // Refused where another process has it, whose row it is by now.
+                        _ = self.close(&row, StepStatus::Failed, json!({"error": "given up"})).await;
+                        return Err(gone);
+                    },
+                }
+            }
+        };
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (status, mut detail, result) = match result {
+            Ok(Done(value, detail)) => (StepStatus::Succeeded, detail, Ok(value)),
+            Err(why) => {
+                let detail = json!({"error": why});
+                (StepStatus::Failed, detail, Err(format!("{name}: {why}")))
+            }
+        };
+        detail["ms"] = ms.into();
+        self.close(&row, status, detail).await?;
+        result.map_err(StopReason::Failed)
+    }
+
+    /// Records that a step was not needed.
+    pub(super) async fn skip(&self, name: &str, why: &str) -> Result<(), StopReason> {
+        let row = self.open(name).await?;
+        self.close(&row, StepStatus::Skipped, json!({"because": why}))
+            .await
+    }
+
+    async fn open(&self, name: &str) -> Result<Stored<WorkOrderStep>, StopReason> {
+        let mut tx = self.driver.begin(self.lease).await?;
+        if tx.get::<WorkOrder>(self.order).await?.finished_at.is_some() {
+            return Err(StopReason::Gone);
+        }
+        let step = WorkOrderStep {
+            work_order: self.order,
+            name: name.to_owned(),
+            status: StepStatus::Running,
+            actor: self.lease.holder.clone(),
+            detail: Json(json!({})),
+            started_at: tx.now(),
+            finished_at: None,
+        };
+        let row = tx.create(&self.driver.actor(), step).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    async fn close(
+        &self,
+        row: &Stored<WorkOrderStep>,
+        status: StepStatus,
+        detail: Value,
+    ) -> Result<(), StopReason> {
+        let mut tx = self.driver.begin(self.lease).await?;
+        let now = tx.now();
+        tx.update::<WorkOrderStep>(&self.driver.actor(), row.id, None, |it| {
+            it.status = status;
+            it.detail = Json(detail);
+            it.finished_at = Some(now);
+        })
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A database that does not answer is no reason to give a step up: the work is done here.
+    async fn still_ours(&self) -> Result<(), StopReason> {
+        let look = async {
+            let mut tx = self.driver.begin(self.lease).await?;
+            let order = tx.get::<WorkOrder>(self.order).await?;
+            tx.commit().await?;
+            match order.finished_at {
+                Some(_) => Err(StopReason::Gone),
+                None => Ok(()),
+            }
+        };
+        match look.await {
+            Err(StopReason::Store(error)) => {
+                tracing::warn!(work_order = %self.order, %error, "the lease could not be prolonged");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Steps of a process that ended in the middle of them.
+    async fn close_interrupted(&self) -> Result<(), StopReason> {
+        let store = &self.driver.store;
+        for row in store.work_order_steps(self.order).await? {
+            if row.status == StepStatus::Running {
+                let detail = json!({"error": "the process that ran it ended", "holder": row.actor});
+                self.close(&row, StepStatus::Failed, detail).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,335 @@
+//! The models that this process holds for the control plane, and how much memory they take together.
+//!
+//! A replica is freed when nothing routes to it, no work order prepares it, and its last request has ended:
+//! requests hold what they were routed to, so the count of a replica's owners tells.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sluice_engine::backend::onnx::{Bytes, Footprint};
+use sluice_engine::folder::ModelFolder;
+use sluice_gateway::Gateway;
+use sluice_gateway::config::DeploymentConfig;
+use sluice_gateway::router::{Deployment as Routed, Standing, load};
+
+use super::Settings;
+use crate::id::ArtifactId;
+use crate::store::{LiveRevision, StoreError};
+
+/// Where models come from. Implemented by the artifact store.
+pub trait Artifacts: std::fmt::Debug + Send + Sync {
+    /// A folder with exactly the files that `digest` names, verified. What was fetched before must be found again
+    /// without the database.
+    fn materialise<'a>(
+        &'a self,
+        artifact: Option<ArtifactId>,
+        digest: &'a str,
+    ) -> BoxFuture<'a, Result<Materialised, String>>;
+}
+
+/// An artifact on the local disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Materialised {
+    pub folder: PathBuf,
+    pub bytes: u64,
+}
+
+/// A revision to be loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blueprint {
+    /// What it is held by: a work order's id, or the name of a revision on trial.
+    pub key: Arc<str>,
+    /// What requests give as their model.
+    pub name: String,
+    /// What `x-sluice-revision` says.
+    pub revision: String,
+    pub artifact: Option<ArtifactId>,
+    pub digest: String,
+    pub settings: Settings,
+    pub standing: Standing,
+}
+
+impl Blueprint {
+    /// # Errors
+    /// [`StoreError::Malformed`].
+    pub fn of(live: &LiveRevision) -> Result<Self, StoreError> {
+        let settings = Settings::read(&live.snapshot)?;
+        let order = live.work_order.to_string();
+        Ok(Self {
+            name: settings.endpoint.clone(),
+            revision: label(live.number, &order),
+            artifact: live.artifact,
+            digest: live.digest.clone(),
+            standing: Standing {
+                deployment: live.deployment.to_string().into(),
+                version: live.version.to_string().into(),
+                hidden: false,
+            },
+            settings,
+            key: order.into(),
+        })
+    }
+
+    /// # Errors
+    /// [`StoreError::Invalid`].
+    pub(super) fn config(&self, folder: &Path) -> Result<DeploymentConfig, StoreError> {
+        self.settings.config(&self.name, folder, &self.revision)
+    }
+}
+
+/// `v2-k3x9qa`: the version, and which work order's settings it is served by. The same version by other settings
+/// is another revision, with series of its own.
+fn label(number: i64, order: &str) -> String {
+    let tail = order.len().saturating_sub(6);
+    format!("v{number}-{}", &order[tail..])
+}
+
+/// Models in memory, by what they are held for.
+#[derive(Debug)]
+pub struct Replicas {
+    gateway: Arc<Gateway>,
+    artifacts: Arc<dyn Artifacts>,
+    budget: u64,
+    held: Mutex<HashMap<Arc<str>, Held>>,
+    /// By artifact digest: what this process fetched and verified.
+    copies: Mutex<HashMap<String, LocalCopy>>,
+}
+
+/// Where an artifact was found on this machine, to be loaded again without database and artifact store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LocalCopy {
+    pub(crate) folder: PathBuf,
+    /// The engine's digest of the folder when it was fetched and verified.
+    pub(crate) content: String,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// `None` while it is loaded.
+    deployment: Option<Arc<Routed>>,
+    name: String,
+    footprint: u64,
+    /// A work order or a trial is not finished with it.
+    pinned: bool,
+}
+
+impl Replicas {
+    /// `budget` bounds weights and K/V of all replicas together, in bytes.
+    pub fn new(gateway: Arc<Gateway>, artifacts: Arc<dyn Artifacts>, budget: u64) -> Arc<Self> {
+        Arc::new(Self {
+            gateway,
+            artifacts,
+            budget,
+            held: Mutex::default(),
+            copies: Mutex::default(),
+        })
+    }
+
+    /// The replica, once it is loaded.
+    pub fn get(&self, key: &str) -> Option<Arc<Routed>> {
+        self.held.lock().get(key)?.deployment.clone()
+    }
+
+    /// Bytes of all replicas, loaded or being loaded.
+    pub fn in_use(&self) -> u64 {
+        self.held.lock().values().map(|held| held.footprint).sum()
+    }
+
+    /// How many there are, loaded or being loaded.
+    pub fn count(&self) -> usize {
+        self.held.lock().len()
+    }
+
+    /// # Errors
+    /// Why the artifact cannot be had, in words.
+    pub(crate) async fn fetch(&self, blueprint: &Blueprint) -> Result<Materialised, String> {
+        let fetching = self
+            .artifacts
+            .materialise(blueprint.artifact, &blueprint.digest);
+        fetching.await
+    }
+
+    /// Reads what was fetched, and remembers what it found.
+    ///
+    /// # Errors
+    /// It is no model folder, or cannot be read.
+    pub(crate) async fn verify(&self, digest: &str, folder: &Path) -> Result<LocalCopy, String> {
+        let copy = LocalCopy {
+            content: content(folder).await?,
+            folder: folder.to_path_buf(),
+        };
+        self.copies.lock().insert(digest.to_owned(), copy.clone());
+        Ok(copy)
+    }
+
+    pub(crate) fn copy_of(&self, digest: &str) -> Option<LocalCopy> {
+        self.copies.lock().get(digest).cloned()
+    }
+
+    /// Sums the memory, loads, and holds it: pinned until [`Replicas::unpin`] if a work order or a trial asks. What is
+    /// there already is not loaded again.
+    ///
+    /// # Errors
+    /// Why not, in words, with the sum where it does not fit.
+    pub(crate) async fn load(
+        &self,
+        blueprint: &Blueprint,
+        folder: &Path,
+        pinned: bool,
+    ) -> Result<(Arc<Routed>, Footprint), String> {
+        let config = blueprint
+            .config(folder)
+            .map_err(|error| error.to_string())?;
+        let footprint = load::footprint(&self.gateway, &config)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut place = match self.reserve(blueprint, footprint, pinned)? {
+            Reserved::There(deployment) => return Ok((deployment, footprint)),
+            Reserved::Place(place) => place,
+        };
+        // As it was summed, whatever the machine has left by now.
+        let config = DeploymentConfig {
+            slots: Some(footprint.slots)
+                .filter(|slots| *slots > 0)
+                .or(config.slots),
+            context: Some(footprint.capacity)
+                .filter(|capacity| *capacity > 0)
+                .or(config.context),
+            memory: None,
+            ..config
+        };
+        let deployment = load::deployment_as(&self.gateway, &config, blueprint.standing.clone())
+            .await
+            .map_err(|error| error.to_string())?;
+        place.fill(Arc::clone(&deployment));
+        Ok((deployment, footprint))
+    }
+
+    fn reserve(
+        &self,
+        blueprint: &Blueprint,
+        footprint: Footprint,
+        pinned: bool,
+    ) -> Result<Reserved<'_>, String> {
+        let mut held = self.held.lock();
+        if let Some(there) = held.get_mut(&blueprint.key) {
+            there.pinned |= pinned;
+            return match &there.deployment {
+                Some(deployment) => Ok(Reserved::There(Arc::clone(deployment))),
+                None => Err(format!("{} is being loaded already", blueprint.name)),
+            };
+        }
+        let others: u64 = held.values().map(|held| held.footprint).sum();
+        if others.saturating_add(footprint.total()) > self.budget {
+            let mut sum: Vec<_> = held
+                .values()
+                .map(|held| format!("{} {}", held.name, Bytes(held.footprint)))
+                .collect();
+            sum.sort();
+            sum.push(format!(
+                "{} {} (weights {} + K/V {})",
+                blueprint.name,
+                Bytes(footprint.total()),
+                Bytes(footprint.weights),
+                Bytes(footprint.kv)
+            ));
+            return Err(format!(
+                "it does not fit: {} = {} > budget {} for all models of this process",
+                sum.join(" + "),
+                Bytes(others.saturating_add(footprint.total())),
+                Bytes(self.budget)
+            ));
+        }
+        let entry = Held {
+            deployment: None,
+            name: format!("{} {}", blueprint.name, blueprint.revision),
+            footprint: footprint.total(),
+            pinned,
+        };
+        held.insert(Arc::clone(&blueprint.key), entry);
+        Ok(Reserved::Place(Place {
+            replicas: self,
+            key: Arc::clone(&blueprint.key),
+            filled: false,
+        }))
+    }
+
+    /// Its work order is over, or its trial: it stays only while something routes to it.
+    pub(crate) fn unpin(&self, key: &str) {
+        if let Some(held) = self.held.lock().get_mut(key) {
+            held.pinned = false;
+        }
+    }
+
+    /// Frees what is neither pinned, nor in `routed`, nor used by a request any more. Returns how many wait for
+    /// their requests.
+    pub(crate) fn retire(&self, routed: &HashSet<Arc<str>>) -> usize {
+        let mut waiting = 0;
+        let mut freed = Vec::new();
+        let mut held = self.held.lock();
+        held.retain(|key, held| {
+            let Some(deployment) = &held.deployment else {
+                return true;
+            };
+            if held.pinned || routed.contains(key) {
+                return true;
+            }
+            if Arc::strong_count(deployment) > 1 {
+                waiting += 1;
+                return true;
+            }
+            freed.extend(held.deployment.take());
+            false
+        });
+        drop(held);
+        for deployment in freed {
+            tracing::info!(deployment = %deployment.name, revision = %deployment.revision, "unloaded");
+        }
+        waiting
+    }
+}
+
+enum Reserved<'a> {
+    There(Arc<Routed>),
+    Place(Place<'a>),
+}
+
+/// Memory that is counted before it is taken. Dropped unfilled (the load failed, or was given up), it is free again.
+struct Place<'a> {
+    replicas: &'a Replicas,
+    key: Arc<str>,
+    filled: bool,
+}
+
+impl Place<'_> {
+    fn fill(&mut self, deployment: Arc<Routed>) {
+        if let Some(held) = self.replicas.held.lock().get_mut(&self.key) {
+            held.deployment = Some(deployment);
+            self.filled = true;
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.replicas.held.lock().remove(&self.key);
+        }
+    }
+}
+
+/// The engine's digest of a model folder, `sha256:…`: what is compared when it is loaded again without
+/// the artifact store.
+pub(crate) async fn content(folder: &Path) -> Result<String, String> {
+    let folder = folder.to_path_buf();
+    let digest = move || ModelFolder::open(&folder)?.digest();
+    match tokio::task::spawn_blocking(digest).await {
+        Ok(Ok(digest)) => Ok(format!("sha256:{digest}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => Err(format!("reading it failed: {panic}")),
+    }
+}

@@ -1,0 +1,326 @@
+//! What people ask of deployments. Each call authorises, validates, commits, and wakes those who follow.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::dossier::{Dossier, approval, check_again, still_deployable};
+use super::{Caller, DeployError, Settings};
+use crate::domain::model_version::ModelVersionEvent;
+use crate::domain::record::{Deployment, ModelVersion, WorkOrder};
+use crate::domain::roles::Verb;
+use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
+use crate::id::{DeploymentId, ModelVersionId, WorkOrderId};
+use crate::quota;
+use crate::store::{Actor, Audit, Json, Store, StoreError, Stored, Tx};
+
+/// What a work order is about.
+#[derive(Debug, Clone)]
+pub struct NewWorkOrder {
+    pub deployment: DeploymentId,
+    /// The version to serve; the one that is live, to serve it by other settings.
+    pub candidate: ModelVersionId,
+    pub reason: String,
+}
+
+/// Deployments and their work orders. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Deployments {
+    store: Store,
+    wake: Arc<Notify>,
+}
+
+impl Deployments {
+    /// `wake` is notified after each commit that the driver or the publisher should hear of.
+    pub fn new(store: Store, wake: Arc<Notify>) -> Self {
+        Self { store, wake }
+    }
+
+    /// Whether a deployment's settings can work. To be asked before one is created or edited; the settings
+    /// take effect with the next work order.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], naming the field.
+    pub fn check(deployment: &Deployment) -> Result<(), StoreError> {
+        Settings::of(deployment).check()
+    }
+
+    /// Makes a work order, pending, with a snapshot of the deployment's settings.
+    ///
+    /// # Errors
+    /// [`DeployError::NotApproved`], [`StoreError::Conflict`] while another is unfinished, and what
+    /// [`Settings::check`] refuses.
+    pub async fn order(
+        &self,
+        caller: &Caller,
+        new: NewWorkOrder,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        let mut tx = self.store.begin().await?;
+        let deployment = tx.get::<Deployment>(new.deployment).await?;
+        caller.may(Verb::CreateWorkOrder, deployment.department)?;
+        let version = tx.get::<ModelVersion>(new.candidate).await?;
+        if version.model != deployment.model {
+            return Err(StoreError::invalid(
+                "candidate",
+                "is a version of another model than the deployment's",
+            )
+            .into());
+        }
+        let settings = Settings::of(&deployment);
+        settings.check()?;
+        let order = pending(caller, &deployment, &version, &settings, new.reason)?;
+        let order = tx.create(&caller.actor, order).await?;
+        tx.commit().await?;
+        Ok(order)
+    }
+
+    /// Lets a pending work order through the gate and the quotas. `override_reason` overrides what the
+    /// deployment's policy lets be overridden, and is written to the audit log with what it overrode.
+    ///
+    /// # Errors
+    /// [`DeployError::Gate`] and [`DeployError::Quota`], with everything that stands in the way.
+    pub async fn approve(
+        &self,
+        caller: &Caller,
+        id: WorkOrderId,
+        expected: Option<i64>,
+        override_reason: Option<String>,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        let mut tx = self.store.begin().await?;
+        let order = tx.get::<WorkOrder>(id).await?;
+        let deployment = tx.get::<Deployment>(order.deployment).await?;
+        caller.may(Verb::ApproveWorkOrder, deployment.department)?;
+        let version = tx.get::<ModelVersion>(order.candidate).await?;
+        still_deployable(&version, &order.candidate_digest)?;
+        let settings = Settings::read(&order.snapshot)?;
+        let dossier = Dossier::of(&mut tx, &version, &settings).await?;
+        let passed = dossier.check(&approval(
+            caller.actor.principal,
+            caller.role,
+            override_reason.clone(),
+        ))?;
+        quota::check_room(&mut tx, &deployment, &settings).await?;
+        let document = dossier.document(&passed);
+        if !passed.overridden.is_empty() {
+            let actor = with_reason(&caller.actor, override_reason.clone());
+            tx.audit(&Audit::of(&actor, "override_gate", id).detail(&document))
+                .await?;
+        }
+        let reason = override_reason.filter(|_| !passed.overridden.is_empty());
+        let approver = caller.actor.principal;
+        let order = tx
+            .transition::<WorkOrder>(
+                &caller.actor,
+                id,
+                expected,
+                WorkOrderEvent::Approve,
+                move |it| {
+                    it.approver = approver;
+                    it.evidence = Some(Json(document));
+                    it.override_reason = reason;
+                },
+            )
+            .await?;
+        self.commit(tx).await?;
+        Ok(order)
+    }
+
+    /// Ends a pending work order.
+    ///
+    /// # Errors
+    /// [`StoreError::IllegalTransition`] if it is not pending.
+    pub async fn reject(
+        &self,
+        caller: &Caller,
+        id: WorkOrderId,
+        expected: Option<i64>,
+        reason: &str,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        let verb = Verb::ApproveWorkOrder;
+        self.end(caller, verb, id, expected, WorkOrderEvent::Reject, reason)
+            .await
+    }
+
+    /// Ends a work order that has taken no traffic yet; what was loaded for it is freed.
+    ///
+    /// # Errors
+    /// [`StoreError::IllegalTransition`] once it takes traffic: it is rolled back then.
+    pub async fn abort(
+        &self,
+        caller: &Caller,
+        id: WorkOrderId,
+        expected: Option<i64>,
+        reason: &str,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        let verb = Verb::OperateRelease;
+        self.end(caller, verb, id, expected, WorkOrderEvent::Abort, reason)
+            .await
+    }
+
+    async fn end(
+        &self,
+        caller: &Caller,
+        verb: Verb,
+        id: WorkOrderId,
+        expected: Option<i64>,
+        event: WorkOrderEvent,
+        reason: &str,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        let mut tx = self.store.begin().await?;
+        let order = tx.get::<WorkOrder>(id).await?;
+        let deployment = tx.get::<Deployment>(order.deployment).await?;
+        caller.may(verb, deployment.department)?;
+        let actor = with_reason(&caller.actor, Some(reason.to_owned()));
+        let because = format!("{}: {reason}", caller.actor.name);
+        let order = tx
+            .transition::<WorkOrder>(&actor, id, expected, event, |it| {
+                it.ended_because = Some(because);
+            })
+            .await?;
+        self.commit(tx).await?;
+        Ok(order)
+    }
+
+    /// Back to the revision that was live before: a new work order with that one's version and settings, approved by
+    /// the approval that it had, if the gate still lets it through.
+    ///
+    /// # Errors
+    /// [`DeployError::NothingLive`], [`DeployError::NothingEarlier`], [`DeployError::Busy`], and the gate's.
+    pub async fn roll_back(
+        &self,
+        caller: &Caller,
+        id: DeploymentId,
+        reason: &str,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        let promoted = self.store.promoted_work_orders(id, HISTORY).await?;
+        let mut tx = self.store.begin().await?;
+        tx.lock_deployment(id).await?;
+        let deployment = tx.get::<Deployment>(id).await?;
+        caller.may(Verb::OperateRelease, deployment.department)?;
+        let live = deployment.live_work_order.ok_or(DeployError::NothingLive)?;
+        let mut earlier = promoted.iter().skip_while(|order| order.id != live);
+        let live = earlier.next().ok_or(DeployError::NothingEarlier)?;
+        // Not one with the same content: going back to it would change nothing.
+        let target = earlier
+            .find(|order| order.candidate != live.candidate || order.snapshot != live.snapshot)
+            .ok_or(DeployError::NothingEarlier)?;
+        let version = tx.get::<ModelVersion>(target.candidate).await?;
+        let settings = Settings::read(&target.snapshot)?;
+        check_again(&mut tx, target, &version, &settings).await?;
+        quota::check_room(&mut tx, &deployment, &settings).await?;
+        let mut order = pending(caller, &deployment, &version, &settings, reason.to_owned())?;
+        order.evidence.clone_from(&target.evidence);
+        order.override_reason.clone_from(&target.override_reason);
+        order.approver = target.approver;
+        let order = self.busy(&mut tx, &caller.actor, order).await?;
+        let actor = with_reason(&caller.actor, Some(format!("as approved in {}", target.id)));
+        let order = tx
+            .transition::<WorkOrder>(&actor, order.id, None, WorkOrderEvent::Approve, |_| ())
+            .await?;
+        self.commit(tx).await?;
+        Ok(order)
+    }
+
+    /// Creates an order, or says which one stands in its way.
+    async fn busy(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        order: WorkOrder,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        match self.store.active_work_order(order.deployment).await? {
+            Some(active) => Err(DeployError::Busy(active.id)),
+            None => Ok(tx.create(actor, order).await?),
+        }
+    }
+
+    /// Nothing is served any more; requests in flight end as they would have.
+    ///
+    /// # Errors
+    /// [`DeployError::NothingLive`], and [`DeployError::Busy`] while a work order is unfinished.
+    pub async fn stop(
+        &self,
+        caller: &Caller,
+        id: DeploymentId,
+        expected: Option<i64>,
+        reason: &str,
+    ) -> Result<Stored<Deployment>, DeployError> {
+        let active = self.store.active_work_order(id).await?;
+        let mut tx = self.store.begin().await?;
+        tx.lock_deployment(id).await?;
+        let deployment = tx.get::<Deployment>(id).await?;
+        caller.may(Verb::OperateRelease, deployment.department)?;
+        if let Some(active) = active {
+            return Err(DeployError::Busy(active.id));
+        }
+        let live = deployment.live_version.ok_or(DeployError::NothingLive)?;
+        let actor = with_reason(&caller.actor, Some(reason.to_owned()));
+        let stopped = tx
+            .update::<Deployment>(&actor, id, expected, |it| {
+                it.live_version = None;
+                it.live_digest = None;
+                it.live_work_order = None;
+            })
+            .await?;
+        leave_live(&mut tx, &actor, live, id).await?;
+        self.commit(tx).await?;
+        Ok(stopped)
+    }
+
+    async fn commit(&self, tx: Tx) -> Result<(), StoreError> {
+        tx.commit().await?;
+        self.wake.notify_waiters();
+        Ok(())
+    }
+}
+
+/// How far back a roll-back looks for a revision that differs.
+const HISTORY: u32 = 100;
+
+fn with_reason(actor: &Actor, reason: Option<String>) -> Actor {
+    Actor {
+        reason: reason.or_else(|| actor.reason.clone()),
+        ..actor.clone()
+    }
+}
+
+fn pending(
+    caller: &Caller,
+    deployment: &Stored<Deployment>,
+    version: &Stored<ModelVersion>,
+    settings: &Settings,
+    reason: String,
+) -> Result<WorkOrder, DeployError> {
+    let digest = version.digest.clone().unwrap_or_default();
+    still_deployable(version, &digest)?;
+    Ok(WorkOrder {
+        deployment: deployment.id,
+        candidate: version.id,
+        candidate_digest: digest,
+        previous: deployment.live_version,
+        author: caller.actor.principal,
+        approver: None,
+        state: WorkOrderState::Pending,
+        step: 0,
+        snapshot: settings.to_document(),
+        evidence: None,
+        override_reason: None,
+        reason,
+        ended_because: None,
+        finished_at: None,
+    })
+}
+
+/// A version that the deployment no longer serves: the last to do so takes it back to `approved`.
+pub(super) async fn leave_live(
+    tx: &mut Tx,
+    actor: &Actor,
+    version: ModelVersionId,
+    left_by: DeploymentId,
+) -> Result<(), StoreError> {
+    if tx.serving(version, left_by).await? == 0 {
+        tx.transition::<ModelVersion>(actor, version, None, ModelVersionEvent::LeaveLive, |_| ())
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What is published, as a value.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::record::{Department, Quota, Scope};
+use crate::domain::roles::{Role, Verb};
+use crate::id::{ApiKeyId, DepartmentId, PrincipalId, QuotaId};
+use crate::store::{KeyOwner, Listing, LiveRevision, MAX_LIMIT, Store, StoreError};
+use crate::time::Timestamp;
+
+/// All that the data plane needs to know of the records.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub revisions: Vec<LiveRevision>,
+    pub keys: Vec<PublishedKey>,
+    pub quotas: Vec<PublishedQuota>,
+}
+
+/// A key that is in force, and whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishedKey {
+    pub key: ApiKeyId,
+    pub principal: PrincipalId,
+    pub department: DepartmentId,
+    /// The principal's, as it stands in logs.
+    pub name: String,
+    /// Hexadecimal sha256 of the secret.
+    pub hash: String,
+    /// May ask models.
+    pub inference: bool,
+    /// May ask revisions on trial.
+    pub operator: bool,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A quota, and how refusals call it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishedQuota {
+    pub id: QuotaId,
+    pub name: String,
+    pub quota: Quota,
+}
+
+impl Snapshot {
+    /// As the database has it now.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn take(store: &Store) -> Result<Self, StoreError> {
+        let revisions = store.live_revisions().await?;
+        let mut keys: Vec<_> = store
+            .keys_in_force(Timestamp::now())
+            .await?
+            .into_iter()
+            .map(PublishedKey::from)
+            .collect();
+        keys.sort_by_key(|key| key.key);
+        let departments = departments(store).await?;
+        let quotas = store.all_quotas().await?;
+        let quotas = quotas
+            .into_iter()
+            .map(|stored| PublishedQuota {
+                id: stored.id,
+                name: name(&stored.record, &departments),
+                quota: stored.record,
+            })
+            .collect();
+        Ok(Self {
+            revisions,
+            keys,
+            quotas,
+        })
+    }
+}
+
+impl From<KeyOwner> for PublishedKey {
+    fn from(owner: KeyOwner) -> Self {
+        let role: Role = owner.principal.role;
+        Self {
+            key: owner.key.id,
+            principal: owner.principal.id,
+            department: owner.principal.department,
+            name: owner.principal.name.clone(),
+            hash: owner.key.hash.clone(),
+            inference: owner.key.scopes.0.contains(&Scope::Inference) && role.may(Verb::Infer),
+            operator: role.may(Verb::OperateRelease),
+            expires_at: owner.key.expires_at,
+        }
+    }
+}
+
+async fn departments(store: &Store) -> Result<Vec<(DepartmentId, String)>, StoreError> {
+    let mut all = Vec::new();
+    let mut cursor = None;
+    loop {
+        let listing = Listing::<Department>::new().limit(MAX_LIMIT).after(cursor);
+        let page = store.list(&listing).await?;
+        all.extend(page.items.iter().map(|it| (it.id, it.name.clone())));
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
+fn name(quota: &Quota, departments: &[(DepartmentId, String)]) -> String {
+    match (quota.department, quota.principal) {
+        (Some(id), _) => {
+            let found = departments.iter().find(|(known, _)| *known == id);
+            let name = found.map_or_else(|| id.to_string(), |(_, name)| name.clone());
+            format!("quota of department {name}")
+        }
+        (None, Some(_)) => "quota of your own".into(),
+        (None, None) => "quota".into(),
+    }
+}

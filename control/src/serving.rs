@@ -1,0 +1,161 @@
+//! What of the control plane runs inside a serving process, beside its API: models, publishing, work orders,
+//! and the ledger. It is started before there is a database, and never waited for by the data plane.
+//!
+//! ```no_run
+//! # use std::{path::Path, sync::Arc};
+//! # use sluice_control::{deploy::Artifacts, serving::{Serving, ServingSettings}, store::Store};
+//! # async fn example(
+//! #     gateway: Arc<sluice_gateway::Gateway>, artifacts: Arc<dyn Artifacts>, store: Store,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = Path::new("data/control");
+//! let serving = Serving::start(gateway.clone(), artifacts, folder, ServingSettings::default())?;
+//! serving.publisher().restore().await; // what was served before, without a database
+//! gateway.set_ready(true);
+//! serving.follow(store); // once it is open
+//! // … the gateway has drained:
+//! gateway.observer().finish();
+//! serving.stop().await;
+//! # Ok(()) }
+//! ```
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use sluice_engine::backend::onnx::default_budget;
+use sluice_gateway::Gateway;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::deploy::{Artifacts, Deployments, Driver, DriverSettings, Replicas};
+use crate::publish::{Publisher, SnapshotFile};
+use crate::quota::Quotas;
+use crate::store::Store;
+use crate::usage::{Ledger, LedgerSettings};
+
+/// `[control]`, as far as it is about serving.
+#[derive(Debug, Clone, Default)]
+pub struct ServingSettings {
+    /// Bytes for weights and K/V of all replicas that the control plane loads; `None` is 60 % of what the host or its
+    /// control group has available at the start.
+    pub memory_budget: Option<u64>,
+    pub driver: DriverSettings,
+    pub ledger: LedgerSettings,
+}
+
+/// The running parts. Dropped without [`Serving::stop`], they end as in a crash.
+#[derive(Debug)]
+pub struct Serving {
+    replicas: Arc<Replicas>,
+    publisher: Arc<Publisher>,
+    ledger: Arc<Ledger>,
+    settings: ServingSettings,
+    store: Arc<OnceLock<Store>>,
+    wake: Arc<Notify>,
+    stop: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Serving {
+    /// Starts the ledger, which needs no database to begin with. `folder` is the control plane's own.
+    ///
+    /// # Errors
+    /// The folder cannot be used.
+    pub fn start(
+        gateway: Arc<Gateway>,
+        artifacts: Arc<dyn Artifacts>,
+        folder: &Path,
+        settings: ServingSettings,
+    ) -> std::io::Result<Self> {
+        let budget = settings.memory_budget.unwrap_or_else(default_budget);
+        let ledger = Ledger::open(folder.join("usage"), settings.ledger.clone())?;
+        gateway.observer().tell(ledger.tally());
+        let replicas = Replicas::new(Arc::clone(&gateway), artifacts, budget);
+        let file = SnapshotFile::in_folder(folder);
+        let serving = Self {
+            publisher: Publisher::new(gateway, Arc::clone(&replicas), file),
+            replicas,
+            ledger,
+            settings,
+            store: Arc::default(),
+            wake: Arc::default(),
+            stop: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        };
+        let (ledger, store) = (Arc::clone(&serving.ledger), Arc::clone(&serving.store));
+        let stop = serving.stopped();
+        let run = async move { ledger.run(move || store.get().cloned(), stop).await };
+        serving.tasks.lock().spawn(run);
+        Ok(serving)
+    }
+
+    /// The database is open: from now on its records are followed, and work orders driven. Once; a second store is
+    /// ignored.
+    pub fn follow(&self, store: Store) {
+        if self.store.set(store.clone()).is_err() {
+            return;
+        }
+        self.publisher.follow(store.clone());
+        let driver = Driver::new(
+            store,
+            Arc::clone(&self.replicas),
+            Arc::clone(&self.publisher),
+            self.settings.driver.clone(),
+        );
+        let mut tasks = self.tasks.lock();
+        let (publisher, wake, stop) = (
+            Arc::clone(&self.publisher),
+            Arc::clone(&self.wake),
+            self.stopped(),
+        );
+        tasks.spawn(async move { publisher.run(&wake, stop).await });
+        let (wake, stop) = (Arc::clone(&self.wake), self.stopped());
+        tasks.spawn(async move { driver.run(&wake, stop).await });
+    }
+
+    /// What people ask of deployments; `None` until there is a database.
+    pub fn deployments(&self) -> Option<Deployments> {
+        let store = self.store.get()?.clone();
+        Some(Deployments::new(store, Arc::clone(&self.wake)))
+    }
+
+    /// Quotas; `None` until there is a database.
+    pub fn quotas(&self) -> Option<Quotas> {
+        let store = self.store.get()?.clone();
+        Some(Quotas::new(store, Arc::clone(&self.wake)))
+    }
+
+    /// To be notified after commits that the publisher or the driver should hear of at once: of keys, principals,
+    /// departments. Those that nobody tells of are seen within a second.
+    pub fn wake(&self) -> &Arc<Notify> {
+        &self.wake
+    }
+
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
+    }
+
+    pub fn replicas(&self) -> &Arc<Replicas> {
+        &self.replicas
+    }
+
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Ends all of it: leases are given back, and what was used is written and sent. To be called when the gateway has
+    /// drained and its observer has finished.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut stop = self.stop.subscribe();
+        async move {
+            // An error is a sender that is gone, and with it this struct.
+            _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Sums in memory since the last write.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use sluice_gateway::metrics::observer::{Record, UsageSink};
+use sluice_gateway::router::{Deployment, LocalModel, Target};
+use sluice_gateway::stack::Route;
+
+use crate::id::{Id as _, UsageId};
+use crate::store::{Amounts, UsageEntry};
+use crate::time::Timestamp;
+
+/// Whose use, of what, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Of {
+    department: String,
+    principal: String,
+    api_key: String,
+    deployment: String,
+    model_version: String,
+    status: u16,
+}
+
+/// Requests that ended since the last [`Tally::take`].
+#[derive(Debug)]
+pub struct Tally {
+    sums: Mutex<Sums>,
+    /// Sums at once.
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    by: HashMap<Of, Amounts>,
+    dropped: u64,
+}
+
+impl Tally {
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            sums: Mutex::default(),
+            capacity,
+        }
+    }
+
+    /// The sums as lines of the ledger, and how many requests found no room in them.
+    pub fn take(&self) -> (Vec<UsageEntry>, u64) {
+        let sums = std::mem::take(&mut *self.sums.lock());
+        let at = Timestamp::now();
+        let entries = sums
+            .by
+            .into_iter()
+            .map(|(of, amounts)| UsageEntry {
+                id: UsageId::new(),
+                at,
+                department: of.department,
+                principal: of.principal,
+                api_key: of.api_key,
+                deployment: of.deployment,
+                model_version: of.model_version,
+                request: String::new(),
+                status: of.status.into(),
+                amounts,
+            })
+            .collect();
+        (entries, sums.dropped)
+    }
+
+    fn add(&self, of: Of, amounts: Amounts) {
+        let mut sums = self.sums.lock();
+        if sums.by.len() >= self.capacity && !sums.by.contains_key(&of) {
+            sums.dropped += 1;
+            return;
+        }
+        let sum = sums.by.entry(of).or_default();
+        *sum = sum.plus(amounts);
+    }
+}
+
+impl UsageSink for Tally {
+    fn record(&self, record: &Record) {
+        let outcome = &record.context.outcome;
+        let Some(deployment) = outcome.deployment() else {
+            return;
+        };
+        if deployment.standing.hidden || record.completed.route == Route::Models {
+            return;
+        }
+        let principal = record.context.principal.as_deref();
+        let owner = principal.and_then(|principal| principal.owner.as_deref());
+        let of = Of {
+            department: owner
+                .map(|it| it.department.to_string())
+                .unwrap_or_default(),
+            principal: owner.map(|it| it.principal.to_string()).unwrap_or_default(),
+            api_key: match (owner, principal) {
+                (Some(owner), _) => owner.key.to_string(),
+                // A key of the file has no record, but an id all the same.
+                (None, Some(principal)) => principal.key_id.to_string(),
+                (None, None) => String::new(),
+            },
+            deployment: known_as(&deployment.standing.deployment, &deployment.name),
+            model_version: known_as(&deployment.standing.version, &deployment.revision),
+            status: record.completed.status,
+        };
+        let usage = outcome.usage();
+        let timings = outcome.timings();
+        let device = micros(timings.prefill + timings.decode);
+        let on_gpu = on_gpu(deployment);
+        let amounts = Amounts {
+            requests: 1,
+            input_tokens: count(usage.prompt),
+            output_tokens: count(usage.completion),
+            cpu_us: if on_gpu { 0 } else { device },
+            gpu_us: if on_gpu { device } else { 0 },
+            bytes: i64::try_from(record.bytes).unwrap_or(i64::MAX),
+            latency_us: micros(record.completed.total),
+            cost_micros: 0,
+        };
+        self.add(of, amounts);
+    }
+}
+
+/// By its record's id, or by its name where only the configuration file knows it.
+fn known_as(id: &str, name: &str) -> String {
+    if id.is_empty() { name } else { id }.to_owned()
+}
+
+fn on_gpu(deployment: &Deployment) -> bool {
+    match &deployment.target {
+        Target::Local(LocalModel::Language(model)) => {
+            model.generator.capabilities().provider != "cpu"
+        }
+        Target::Local(_) | Target::Remote(_) => false,
+    }
+}
+
+fn count(tokens: usize) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
