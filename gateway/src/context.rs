@@ -181,6 +181,13 @@ impl Outcome {
         _ = self.account.set(account);
     }
 
+    /// Who asks, once the key was found. The layers outside authentication have a
+    /// context without it.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.account.get().map(|account| &account.principal)
+    }
+
     /// The limits that apply; `anonymous` where there is no key.
     pub(crate) fn purse<'a>(&'a self, anonymous: &'a RateLimiter) -> Purse<'a> {
         match self.account.get() {

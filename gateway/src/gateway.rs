@@ -159,7 +159,7 @@ impl Gateway {
     /// Replaces the routes of the configuration file; requests in flight keep the
     /// target they have.
     pub fn publish(&self, routes: RouteTable) {
-        let deployments = routes.deployments().to_vec();
+        let deployments = routes.into_deployments();
         // A table has no name twice, and the other sources' parts were checked before.
         if let Err(error) = self.publish_from(Source::File, deployments) {
             tracing::error!(%error, "the routes stay as they are");

@@ -87,7 +87,7 @@ impl UsageSink for Tally {
         if deployment.standing.hidden || record.completed.route == Route::Models {
             return;
         }
-        let principal = record.context.principal.as_deref();
+        let principal = outcome.principal().map(std::convert::AsRef::as_ref);
         let owner = principal.and_then(|principal| principal.owner.as_deref());
         let of = Of {
             department: owner

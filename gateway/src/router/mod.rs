@@ -45,6 +45,11 @@ impl RouteTable {
         })
     }
 
+    /// Those that are not hidden, to be published.
+    pub(crate) fn into_deployments(self) -> Vec<Arc<Deployment>> {
+        self.deployments
+    }
+
     /// The deployment that serves `model`. O(1), no allocation.
     #[must_use]
     pub fn find(&self, model: &str) -> Option<&Arc<Deployment>> {

@@ -187,20 +187,16 @@ struct Line<'a> {
 
 /// Appends one line.
 pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
-    let RequestContext {
-        id,
-        principal,
-        outcome,
-        ..
-    } = &record.context;
+    let RequestContext { id, outcome, .. } = &record.context;
+    let principal = outcome.principal();
     let usage = outcome.usage();
     let queue = outcome.timings().queue;
     let time = timestamp(record.ended);
     let line = Line {
         time: &time,
         id,
-        principal: principal.as_ref().map(|principal| &*principal.name),
-        key: principal.as_ref().map(|principal| &*principal.key_id),
+        principal: principal.map(|principal| &*principal.name),
+        key: principal.map(|principal| &*principal.key_id),
         method: record.method.as_str(),
         route: record.completed.route.as_str(),
         deployment: outcome.deployment().map(|deployment| &*deployment.name),
