@@ -170,9 +170,8 @@ impl Driver {
             Err(StopReason::Failed(why)) => {
                 tracing::warn!(work_order = key, why, "cannot be carried out");
                 self.replicas.unpin(&key);
-                match self.fail(order.id, lease, why).await {
-                    Err(StopReason::Store(error)) => return Err(error),
-                    Ok(()) | Err(_) => {}
+                if let Err(StopReason::Store(error)) = self.fail(order.id, lease, why).await {
+                    return Err(error);
                 }
             }
         }

@@ -105,7 +105,8 @@ pub(crate) async fn on_both<F: Future<Output = ()>>(test: impl Fn(std::sync::Arc
 
 async fn on_one<F: Future<Output = ()>>(fresh: Fresh, test: &impl Fn(std::sync::Arc<Fresh>) -> F) {
     let shared = std::sync::Arc::new(fresh);
-    test(shared.clone()).await;
+    // Boxed: a test that holds a server and models is large.
+    Box::pin(test(shared.clone())).await;
     if let Some(fresh) = std::sync::Arc::into_inner(shared) {
         fresh.discard().await;
     }

@@ -102,14 +102,29 @@ async fn only_what_passed_goes_live_and_only_by_who_may() {
         assert_eq!(rejected.state, WorkOrderState::Rejected);
         let because = rejected.ended_because.clone().unwrap();
         assert!(because.ends_with(": it misreads tickets"), "{because}");
+        assert_eq!(rig.state(good).await, ModelVersionState::Approved);
+    })
+    .await;
+}
 
-        // A policy that names it lets an approver override it, with a reason, in the audit log.
+/// A policy that names it lets an approver override it, with a reason, in the audit log.
+#[tokio::test]
+async fn an_override_takes_a_policy_and_a_reason_and_is_in_the_audit_log() {
+    on_both(async |fresh: std::sync::Arc<Fresh>| {
+        let store = &fresh.store;
+        let rig = Rig::new(store).await;
+        let people = people(store).await;
+        let product = product(store, &people).await;
+        let at = deployment(store, &people, &product, "helpdesk", elsewhere()).await;
+        let bad = version(store, &people, &product, "sha256:bb", Verdict::Failed).await;
+        let (calls, approver) = (&rig.deployments, &people.approver);
+        let why = Some("the pilot needs it".to_owned());
         let relax = |it: &mut Deployment| it.gate_policy = Json(vec![Requirement::Verdict]);
         store
             .update::<Deployment>(&people.operator.actor, at.id, None, relax)
             .await
             .unwrap();
-        let order = calls.order(&people.developer, new(bad)).await.unwrap();
+        let order = rig.order(&people, &at, bad).await;
         let approved = calls
             .approve(approver, order.id, None, why.clone())
             .await
@@ -343,7 +358,8 @@ fn settings_are_refused_by_the_name_of_the_field() {
         (config.threads, config.memory, config.slots),
         (Some(2), Some(1 << 30), Some(4))
     );
-    let refusals: [(&dyn Fn(&mut Settings), &str); 7] = [
+    type Spoil<'a> = &'a dyn Fn(&mut Settings);
+    let refusals: [(Spoil<'_>, &str); 7] = [
         (&|it| it.replicas = 0, "replicas: is 0, should be 1 or more"),
         (
             &|it| it.endpoint = "a@b".into(),
