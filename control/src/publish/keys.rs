@@ -89,6 +89,8 @@ pub(super) fn entries(snapshot: &Snapshot, counters: &Counters, now: Timestamp) 
                 priority: Priority::Normal,
                 models: (!key.inference).then(|| Arc::from([])),
                 limits: RateLimits::default(),
+                // The API asks the store about these keys itself.
+                role: None,
                 owner: Some(Arc::new(Owner {
                     key: key.key.to_string().into(),
                     principal: key.principal.to_string().into(),
