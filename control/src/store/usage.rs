@@ -32,7 +32,9 @@ pub struct UsageEntry {
 }
 
 /// What is summed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 pub struct Amounts {
     pub requests: i64,
     pub input_tokens: i64,
