@@ -1,4 +1,5 @@
-//! The control plane of one process: the store once it can be reached, and who must hear of changes.
+//! The control plane of one process: what it works with once the database can be reached, and who must hear of
+//! changes.
 //!
 //! The data plane never waits for it: it is made without a database, and [`Control::connect`] goes on
 //! trying in the background while the API answers 503.
@@ -8,9 +9,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use crate::artifacts::Artifacts;
+use crate::deploy::Deployments;
+use crate::quota::Quotas;
 use crate::store::{DatabaseUrl, Store, StoreError, StoreSettings};
+use crate::tasks::{Queue, QueueSettings};
 
 /// What the API needs to know beside the store.
 #[derive(Debug, Clone)]
@@ -41,10 +46,31 @@ pub struct Control {
 
 #[derive(Debug)]
 struct Shared {
-    store: OnceLock<Store>,
+    open: OnceLock<Open>,
     settings: ControlSettings,
     changes: watch::Sender<u64>,
+    wake: Arc<Notify>,
     stopping: AtomicBool,
+}
+
+/// What there is once the database is.
+#[derive(Debug, Clone)]
+pub struct Open {
+    pub store: Store,
+    pub artifacts: Artifacts,
+    /// All parts of a process share it, so that whoever adds a task wakes the worker.
+    pub queue: Queue,
+}
+
+impl Open {
+    pub fn new(store: Store, artifacts: Artifacts) -> Self {
+        let queue = Queue::new(store.clone(), QueueSettings::default());
+        Self {
+            store,
+            artifacts,
+            queue,
+        }
+    }
 }
 
 /// Between two tries to open the database.
@@ -55,24 +81,31 @@ impl Control {
     pub fn new(settings: ControlSettings) -> Self {
         Self {
             shared: Arc::new(Shared {
-                store: OnceLock::new(),
+                open: OnceLock::new(),
                 settings,
                 changes: watch::Sender::new(0),
+                wake: Arc::default(),
                 stopping: AtomicBool::new(false),
             }),
         }
     }
 
-    /// On a store that is open.
-    pub fn with_store(store: Store, settings: ControlSettings) -> Self {
+    /// On a database that is open.
+    pub fn opened(open: Open, settings: ControlSettings) -> Self {
         let control = Self::new(settings);
         // The lock is new: nobody else can have set it.
-        let _ = control.shared.store.set(store);
+        let _ = control.shared.open.set(open);
         control
     }
 
-    /// Opens the database, trying again until it can be reached or the process stops.
-    pub async fn connect(&self, url: &DatabaseUrl, settings: &StoreSettings) {
+    /// Opens the database, trying again until it can be reached or the process stops. `artifacts` opens the content
+    /// store on it, which asks nobody: what it refuses is a setting.
+    pub async fn connect<E: std::fmt::Display>(
+        &self,
+        url: &DatabaseUrl,
+        settings: &StoreSettings,
+        artifacts: impl Fn(Store) -> Result<Artifacts, E>,
+    ) -> Option<&Open> {
         let mut said = String::new();
         while !self.is_stopping() {
             if let DatabaseUrl::Sqlite(path) = url
@@ -81,34 +114,71 @@ impl Control {
                 // Where that fails, opening says why.
                 let _ = std::fs::create_dir_all(folder);
             }
-            match Store::open(url, settings).await {
-                Ok(store) => {
+            let opened = match Store::open(url, settings).await {
+                Ok(store) => artifacts(store.clone())
+                    .map(|artifacts| Open::new(store, artifacts))
+                    .map_err(|error| format!("artifacts: {error}")),
+                Err(error) => Err(in_full(&error)),
+            };
+            match opened {
+                Ok(open) => {
                     tracing::info!(database = %url, "the control plane is ready");
-                    let _ = self.shared.store.set(store);
+                    let _ = self.shared.open.set(open);
                     self.changed();
-                    return;
+                    return self.open();
                 }
-                Err(error) => {
-                    // Once for each reason, not every two seconds.
-                    let reason = in_full(&error);
-                    if reason != said {
-                        tracing::error!(
-                            database = %url,
-                            error = reason,
-                            "the control plane has no database yet; models are served without it, and it tries again every {} s",
-                            RETRY.as_secs()
-                        );
-                        said = reason;
-                    }
+                // Once for each reason, not every two seconds.
+                Err(reason) if reason != said => {
+                    tracing::error!(
+                        database = %url,
+                        error = reason,
+                        "the control plane has no database yet; models are served without it, and it tries again every {} s",
+                        RETRY.as_secs()
+                    );
+                    said = reason;
                 }
+                Err(_) => {}
             }
             tokio::time::sleep(RETRY).await;
         }
+        None
     }
 
     /// `None` until the database was opened once.
+    pub fn open(&self) -> Option<&Open> {
+        self.shared.open.get()
+    }
+
+    /// Waits for the database to be opened; `None` if the process stops before.
+    pub async fn when_open(&self) -> Option<&Open> {
+        let mut changes = self.changes();
+        while self.open().is_none() && !self.is_stopping() {
+            // An error is the end of all clones, and `self` is one.
+            changes.changed().await.ok()?;
+        }
+        self.open()
+    }
+
+    /// As [`Control::open`].
     pub fn store(&self) -> Option<&Store> {
-        self.shared.store.get()
+        self.open().map(|open| &open.store)
+    }
+
+    /// What people ask of deployments; `None` until there is a database.
+    pub fn deployments(&self) -> Option<Deployments> {
+        let store = self.store()?.clone();
+        Some(Deployments::new(store, Arc::clone(&self.shared.wake)))
+    }
+
+    /// Quotas; `None` until there is a database.
+    pub fn quotas(&self) -> Option<Quotas> {
+        let store = self.store()?.clone();
+        Some(Quotas::new(store, Arc::clone(&self.shared.wake)))
+    }
+
+    /// Notified after each commit of this process: for the publisher and the driver of work orders.
+    pub fn wake(&self) -> &Arc<Notify> {
+        &self.shared.wake
     }
 
     pub fn settings(&self) -> &ControlSettings {
@@ -118,6 +188,7 @@ impl Control {
     /// Wakes those who follow the records, such as the publisher.
     pub fn changed(&self) {
         self.shared.changes.send_modify(|count| *count += 1);
+        self.shared.wake.notify_waiters();
     }
 
     /// Counts changes made in this process. Those of other processes are seen by polling.

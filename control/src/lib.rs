@@ -52,4 +52,6 @@ pub mod serving;
 pub mod store;
 pub mod tasks;
 pub mod time;
+pub mod upkeep;
 pub mod usage;
+pub mod work;

@@ -3,12 +3,14 @@
 //!
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
-//! # use sluice_control::{deploy::Artifacts, serving::{Serving, ServingSettings}, store::Store};
+//! # use sluice_control::{control::Control, deploy::Shelf, serving::{Serving, ServingSettings}, store::Store};
 //! # async fn example(
-//! #     gateway: Arc<sluice_gateway::Gateway>, artifacts: Arc<dyn Artifacts>, store: Store,
+//! #     gateway: Arc<sluice_gateway::Gateway>, control: Control, store: Store,
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let folder = Path::new("data/control");
-//! let serving = Serving::start(gateway.clone(), artifacts, folder, ServingSettings::default())?;
+//! let shelf = Arc::new(Shelf::new(control.clone(), folder.join("models")));
+//! let (wake, settings) = (control.wake().clone(), ServingSettings::default());
+//! let serving = Serving::start(gateway.clone(), shelf, wake, folder, settings)?;
 //! serving.publisher().restore().await; // what was served before, without a database
 //! gateway.set_ready(true);
 //! serving.follow(store); // once it is open
@@ -27,9 +29,8 @@ use sluice_gateway::Gateway;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::deploy::{Artifacts, Deployments, Driver, DriverSettings, Replicas};
+use crate::deploy::{Artifacts, Driver, DriverSettings, Replicas};
 use crate::publish::{Publisher, SnapshotFile};
-use crate::quota::Quotas;
 use crate::store::Store;
 use crate::usage::{Ledger, LedgerSettings};
 
@@ -57,13 +58,15 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts the ledger, which needs no database to begin with. `folder` is the control plane's own.
+    /// Starts the ledger, which needs no database to begin with. `wake` is notified of commits that the publisher and
+    /// the driver should hear of at once; others are seen within a second. `folder` is the control plane's own.
     ///
     /// # Errors
     /// The folder cannot be used.
     pub fn start(
         gateway: Arc<Gateway>,
         artifacts: Arc<dyn Artifacts>,
+        wake: Arc<Notify>,
         folder: &Path,
         settings: ServingSettings,
     ) -> std::io::Result<Self> {
@@ -78,7 +81,7 @@ impl Serving {
             ledger,
             settings,
             store: Arc::default(),
-            wake: Arc::default(),
+            wake,
             stop: watch::Sender::new(false),
             tasks: Mutex::default(),
         };
@@ -111,24 +114,6 @@ impl Serving {
         tasks.spawn(async move { publisher.run(&wake, stop).await });
         let (wake, stop) = (Arc::clone(&self.wake), self.stopped());
         tasks.spawn(async move { driver.run(&wake, stop).await });
-    }
-
-    /// What people ask of deployments; `None` until there is a database.
-    pub fn deployments(&self) -> Option<Deployments> {
-        let store = self.store.get()?.clone();
-        Some(Deployments::new(store, Arc::clone(&self.wake)))
-    }
-
-    /// Quotas; `None` until there is a database.
-    pub fn quotas(&self) -> Option<Quotas> {
-        let store = self.store.get()?.clone();
-        Some(Quotas::new(store, Arc::clone(&self.wake)))
-    }
-
-    /// To be notified after commits that the publisher or the driver should hear of at once: of keys, principals,
-    /// departments. Those that nobody tells of are seen within a second.
-    pub fn wake(&self) -> &Arc<Notify> {
-        &self.wake
     }
 
     pub fn publisher(&self) -> &Arc<Publisher> {

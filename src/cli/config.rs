@@ -7,6 +7,7 @@ use clap::Subcommand;
 use sluice_gateway::config::Config;
 
 use super::output::{self, Format};
+use super::plan::Plan;
 
 /// Check a configuration file.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,7 @@ impl ConfigVerb {
     pub(crate) fn run(self) -> Result<()> {
         let ConfigCommand::Check(check) = self.verb;
         let config = Config::load(&check.file)?;
+        Plan::of(&config)?;
         if check.output == Format::Json {
             return output::json(&config);
         }

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use sluice_control::store::{DatabaseUrl, Store, StoreSettings};
-use sluice_gateway::config::Config;
 
 use super::output;
-use super::serve::control::{database, store_settings};
+use super::plan::Plan;
 
 /// Which database: the configuration's, unless named.
 #[derive(Debug, clap::Args)]
@@ -30,16 +29,9 @@ struct Source {
 
 impl Source {
     fn resolve(&self) -> Result<(DatabaseUrl, StoreSettings)> {
-        let config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None if Path::new("sluice.toml").exists() => Config::load(Path::new("sluice.toml"))?,
-            None => Config::default().with_environment(|name| std::env::var(name).ok())?,
-        };
-        let url = match &self.database {
-            Some(url) => url.clone(),
-            None => database(&config)?,
-        };
-        Ok((url, store_settings(&config.control)))
+        let plan = Plan::read(self.config.as_deref())?;
+        let url = self.database.clone().unwrap_or(plan.url);
+        Ok((url, plan.store))
     }
 
     async fn connect(&self) -> Result<(DatabaseUrl, Store)> {

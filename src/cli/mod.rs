@@ -10,6 +10,7 @@ mod embed;
 mod events;
 mod models;
 mod output;
+mod plan;
 mod records;
 mod serve;
 mod top;

@@ -1,6 +1,6 @@
 //! `sluice serve`: load the models, listen, and stop without losing a request.
 
-pub(super) mod control;
+mod control;
 mod hints;
 mod lineup;
 
@@ -14,8 +14,10 @@ use sluice_gateway::config::{Config, DeploymentConfig};
 use sluice_gateway::server::{Server, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::control::Plane;
 use self::lineup::Lineup;
 use super::output;
+use super::plan::configuration;
 
 /// Serve models, local or in front of other servers.
 #[derive(Debug, clap::Args)]
@@ -38,7 +40,7 @@ pub(crate) struct Serve {
 }
 
 /// Read when no other file is named.
-const DEFAULT_FILE: &str = "sluice.toml";
+pub(super) const DEFAULT_FILE: &str = "sluice.toml";
 
 impl Serve {
     pub(crate) async fn run(self) -> Result<()> {
@@ -48,32 +50,42 @@ impl Serve {
         let gateway = Gateway::from_environment(config)?;
         // Bound before anything is loaded: a taken port should not cost a minute.
         let server = Server::bind(Arc::clone(&gateway)).await?;
-        let control = control::start(&gateway, &stop)?;
+        let mut plane = Plane::start(&gateway, &stop)?;
         let base = format!("{}://{}", server.scheme(), server.address());
         output::note(format!("Listening on {base}"));
         let serving = tokio::spawn(server.run(stop.clone()));
         let hangups = signal(SignalKind::hangup()).context("signal handlers")?;
         let mut lineup = Lineup::new(Arc::clone(&gateway));
+        let loading = async {
+            lineup.change(gateway.config()).await?;
+            if let Some(plane) = &plane {
+                plane.restore().await;
+            }
+            anyhow::Ok(())
+        };
         tokio::select! {
-            loaded = lineup.change(gateway.config()) => { loaded?; }
+            loaded = loading => loaded?,
             // Stopping while models load must not wait for them.
             () = stop.clone().wait() => std::process::exit(0),
         }
         gateway.set_ready(true);
+        if let Some(plane) = &mut plane {
+            plane.follow();
+        }
         output::note(format!("Ready on {base}"));
         if let Some(hints) = hints::things_to_try(&base, &gateway.routes()) {
             output::note(hints);
         }
-        if gateway.config().deployments.is_empty() {
+        if gateway.routes().deployments().is_empty() {
             output::note(format!(
-                "No model is named in the configuration; {base}/api/v1/docs says how to register one"
+                "No model is served yet: name one in the configuration, or deploy one ({base}/api/v1/docs)"
             ));
         }
         tokio::spawn(lineup.follow(hangups, move || self.configuration()));
         let drained = serving.await.context("the server's task")?;
         gateway.observer().finish();
-        if let Some(control) = control {
-            control.close().await;
+        if let Some(plane) = plane {
+            plane.close().await;
         }
         if drained.cut_off > 0 {
             output::note(format!(
@@ -85,11 +97,7 @@ impl Serve {
     }
 
     fn configuration(&self) -> Result<Config> {
-        let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None if Path::new(DEFAULT_FILE).exists() => Config::load(Path::new(DEFAULT_FILE))?,
-            None => Config::default().with_environment(|name| std::env::var(name).ok())?,
-        };
+        let mut config = configuration(self.config.as_deref())?;
         if let Some(listen) = self.listen {
             config.listen = listen;
         }

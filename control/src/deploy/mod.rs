@@ -29,12 +29,14 @@ mod prepare;
 pub(crate) mod replicas;
 mod service;
 mod settings;
+mod shelf;
 
 pub use driver::{Driver, DriverSettings};
 pub use error::DeployError;
 pub use replicas::{Artifacts, Blueprint, Materialised, Replicas};
 pub use service::{Deployments, NewWorkOrder};
 pub use settings::Settings;
+pub use shelf::Shelf;
 
 use crate::domain::roles::{Forbidden, Role, Verb, authorize};
 use crate::id::DepartmentId;

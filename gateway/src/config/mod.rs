@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ServerConfig,
-    UpstreamConfig,
+    TasksConfig, UpstreamConfig,
 };
 
 /// The whole configuration.

@@ -268,6 +268,43 @@ pub struct ControlConfig {
     /// How long the answer to a write with an `Idempotency-Key` is kept.
     #[serde(with = "human::duration")]
     pub idempotency_keep: Duration,
+    /// Weights and K/V of all models that work orders and evaluations load; absent is 60 % of the memory that
+    /// is there at the start.
+    #[serde(with = "human::optional_size")]
+    pub memory: Option<usize>,
+    pub tasks: TasksConfig,
+    /// Where content lies and what is taken; its words are the control plane's own.
+    pub artifacts: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `[control.tasks]`: what this process does of the long work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TasksConfig {
+    /// Tasks at once; 0 leaves conversions and imports to `sluice worker`, and runs no evaluations.
+    pub slots: usize,
+    /// Conversions at once, over all workers on the database.
+    pub conversions: u32,
+    /// Memory of one conversion with all its processes; it fails when it uses more.
+    #[serde(with = "human::optional_size")]
+    pub memory: Option<usize>,
+    /// Where conversion pipelines lie.
+    pub pipelines: PathBuf,
+    /// How long running tasks may go on when the process stops; others are given back.
+    #[serde(with = "human::duration")]
+    pub drain: Duration,
+}
+
+impl Default for TasksConfig {
+    fn default() -> Self {
+        Self {
+            slots: 2,
+            conversions: 1,
+            memory: None,
+            pipelines: PathBuf::from("pipelines"),
+            drain: Duration::from_secs(20),
+        }
+    }
 }
 
 impl Default for ControlConfig {
@@ -279,6 +316,9 @@ impl Default for ControlConfig {
             full_sync: false,
             max_body: 1 << 20,
             idempotency_keep: Duration::from_secs(24 * 3600),
+            memory: None,
+            tasks: TasksConfig::default(),
+            artifacts: serde_json::Map::new(),
         }
     }
 }

@@ -1,64 +1,118 @@
 //! The control plane inside `sluice serve`: started beside the models, never waited for.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use sluice_control::api;
-use sluice_control::control::{Control, ControlSettings};
-use sluice_control::store::{DatabaseUrl, StoreSettings};
+use sluice_control::control::{Control, ControlSettings, Open};
+use sluice_control::deploy::Shelf;
+use sluice_control::serving::{Serving, ServingSettings};
+use sluice_control::work::{self, WorkSettings};
+use sluice_control::{api, upkeep};
 use sluice_gateway::Gateway;
-use sluice_gateway::config::{Config, ControlConfig};
 use sluice_gateway::server::Stop;
+use tokio::task::JoinSet;
 
-/// Puts the API under `/api` and opens the database in the background. `None` where it is turned off.
-///
-/// # Errors
-/// `control.database` names no database.
-pub(super) fn start(gateway: &Arc<Gateway>, stop: &Stop) -> Result<Option<Control>> {
-    let config = gateway.config();
-    if !config.control.enabled {
-        return Ok(None);
+use crate::cli::plan::Plan;
+
+/// The control plane of this process.
+pub(super) struct Plane {
+    control: Control,
+    serving: Arc<Serving>,
+    work: WorkSettings,
+    stop: Stop,
+    running: JoinSet<()>,
+}
+
+impl Plane {
+    /// Puts the API under `/api` and opens the database in the background. `None` where it is turned off.
+    ///
+    /// # Errors
+    /// `[control]` says something wrong, or its folder cannot be used.
+    pub(super) fn start(gateway: &Arc<Gateway>, stop: &Stop) -> Result<Option<Self>> {
+        let config = gateway.config();
+        if !config.control.enabled {
+            return Ok(None);
+        }
+        let plan = Plan::of(config)?;
+        let control = Control::new(ControlSettings {
+            open: !config.auth.required,
+            max_body: config.control.max_body,
+            idempotency_keep: config.control.idempotency_keep,
+        });
+        gateway.set_control(api::service(&control));
+        let folder = config.data.join("control");
+        let serving = Serving::start(
+            Arc::clone(gateway),
+            Arc::new(Shelf::new(control.clone(), folder.join("models"))),
+            Arc::clone(control.wake()),
+            &folder,
+            ServingSettings {
+                memory_budget: config.control.memory.map(|bytes| bytes as u64),
+                ..ServingSettings::default()
+            },
+        )
+        .with_context(|| format!("data: {} cannot be used", folder.display()))?;
+        let work = plan.work.clone();
+        let mut running = JoinSet::new();
+        let opening = control.clone();
+        running.spawn(async move {
+            let artifacts = |store| plan.artifacts(store);
+            opening.connect(&plan.url, &plan.store, artifacts).await;
+        });
+        let (stopping, stopped) = (control.clone(), stop.clone());
+        running.spawn(async move {
+            stopped.wait().await;
+            stopping.stop();
+        });
+        Ok(Some(Self {
+            control,
+            serving: Arc::new(serving),
+            work,
+            stop: stop.clone(),
+            running,
+        }))
     }
-    let url = database(config)?;
-    let control = Control::new(ControlSettings {
-        open: !config.auth.required,
-        max_body: config.control.max_body,
-        idempotency_keep: config.control.idempotency_keep,
-    });
-    gateway.set_control(api::service(&control));
-    let settings = store_settings(&config.control);
-    let opening = control.clone();
-    tokio::spawn(async move { opening.connect(&url, &settings).await });
-    let (stopping, stop) = (control.clone(), stop.clone());
-    tokio::spawn(async move {
-        stop.wait().await;
-        stopping.stop();
-    });
-    Ok(Some(control))
-}
 
-/// The database that a configuration names.
-///
-/// # Errors
-/// It is none.
-pub(crate) fn database(config: &Config) -> Result<DatabaseUrl> {
-    match &config.control.database {
-        Some(text) => text
-            .parse()
-            .context("control.database of the configuration"),
-        None => Ok(default_database(&config.data)),
+    /// Serves what the control plane served last, without its database; returns when that is loaded.
+    pub(super) async fn restore(&self) {
+        self.serving.publisher().restore().await;
+    }
+
+    /// From now on, once there is a database, records are followed, work orders driven and tasks done.
+    pub(super) fn follow(&mut self) {
+        let (control, serving) = (self.control.clone(), Arc::clone(&self.serving));
+        let (settings, stop) = (self.work.clone(), self.stop.clone());
+        self.running.spawn(async move {
+            let Some(open) = control.when_open().await else {
+                return;
+            };
+            serving.follow(open.store.clone());
+            tokio::join!(
+                upkeep::run(open, stop.clone().wait()),
+                tasks(open, &settings, stop)
+            );
+        });
+    }
+
+    /// Ends all of it. The gateway has drained, and its observer has told of every request.
+    pub(super) async fn close(mut self) {
+        while self.running.join_next().await.is_some() {}
+        self.serving.stop().await;
+        self.control.close().await;
     }
 }
 
-fn default_database(data: &Path) -> DatabaseUrl {
-    DatabaseUrl::Sqlite(data.join("sluice.db"))
-}
-
-pub(crate) fn store_settings(config: &ControlConfig) -> StoreSettings {
-    StoreSettings {
-        connections: config.connections,
-        full_sync: config.full_sync,
-        ..StoreSettings::default()
+/// Does tasks until the process stops; those in hand may end then, within their time.
+async fn tasks(open: &Open, settings: &WorkSettings, stop: Stop) {
+    if settings.slots == 0 {
+        return;
+    }
+    match work::kinds(open, settings) {
+        Ok(kinds) => {
+            let worker = work::start(open, kinds, settings);
+            stop.wait().await;
+            worker.drain().await;
+        }
+        Err(error) => tracing::error!(%error, "control.tasks: this process takes no tasks"),
     }
 }

@@ -16,7 +16,8 @@ use sluice_gateway::auth::keys;
 use sluice_gateway::config::Config;
 use sluice_gateway::server::{Server, StopHandle};
 
-use crate::control::{Control, ControlSettings};
+use crate::artifacts::{ArtifactSettings, Artifacts};
+use crate::control::{Control, ControlSettings, Open};
 use crate::domain::record::{Department, Principal, Scope};
 use crate::domain::roles::Role;
 use crate::domain::secrecy::Secrecy;
@@ -29,6 +30,7 @@ pub(super) struct Rig {
     address: SocketAddr,
     http: Client<HttpConnector, Full<Bytes>>,
     stop: StopHandle,
+    _data: tempfile::TempDir,
 }
 
 #[derive(Clone)]
@@ -77,10 +79,11 @@ impl Rig {
             open,
             ..ControlSettings::default()
         };
-        gateway.set_control(crate::api::service(&Control::with_store(
-            store.clone(),
-            settings,
-        )));
+        let data = tempfile::tempdir().unwrap();
+        let artifacts = ArtifactSettings::default();
+        let artifacts = Artifacts::open(store.clone(), artifacts, data.path()).unwrap();
+        let open = Open::new(store.clone(), artifacts);
+        gateway.set_control(crate::api::service(&Control::opened(open, settings)));
         let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
         let address = server.address();
         let (stop, stopped) = StopHandle::new();
@@ -90,6 +93,7 @@ impl Rig {
             address,
             http: Client::builder(TokioExecutor::new()).build_http(),
             stop,
+            _data: data,
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::deploy::NewWorkOrder;
 use crate::deploy::tests::Rig;
 use crate::deploy::tests::rig::*;
+use crate::deploy::{Deployments, NewWorkOrder};
 use crate::serving::{Serving, ServingSettings};
 use crate::store::{Store, StoreSettings, UsageFilter};
 
@@ -163,9 +163,11 @@ async fn models_answer_while_the_database_is_stopped_and_follow_it_when_it_is_ba
     let rig = Rig::new(&store).await;
     let folder = tempfile::tempdir().unwrap();
     let artifacts = Arc::new(Folders::helpdesk().await);
+    let wake = Arc::default();
     let serving = Serving::start(
         Arc::clone(&rig.gateway),
         artifacts,
+        Arc::clone(&wake),
         folder.path(),
         ServingSettings::default(),
     )
@@ -179,7 +181,7 @@ async fn models_answer_while_the_database_is_stopped_and_follow_it_when_it_is_ba
         passed(&store, &people, &product, "v1").await,
         passed(&store, &people, &product, "v2").await,
     ];
-    let calls = serving.deployments().unwrap();
+    let calls = Deployments::new(store.clone(), wake);
     let deploy = async |candidate| {
         let new = NewWorkOrder {
             deployment: at.id,

@@ -1,0 +1,103 @@
+//! What a configuration says of the control plane, in the control plane's own types: read by every verb that
+//! opens the database.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sluice_control::artifacts::{ArtifactSettings, Artifacts};
+use sluice_control::control::Open;
+use sluice_control::store::{DatabaseUrl, Store, StoreSettings};
+use sluice_control::work::WorkSettings;
+use sluice_gateway::config::Config;
+
+/// The control plane of a configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) url: DatabaseUrl,
+    pub(crate) store: StoreSettings,
+    pub(crate) artifacts: ArtifactSettings,
+    pub(crate) work: WorkSettings,
+    data: PathBuf,
+}
+
+impl Plan {
+    /// # Errors
+    /// Names the field and what would be right.
+    pub(crate) fn of(config: &Config) -> Result<Self> {
+        let control = &config.control;
+        let url = match &control.database {
+            Some(text) => text
+                .parse()
+                .context("control.database of the configuration")?,
+            None => DatabaseUrl::Sqlite(config.data.join("sluice.db")),
+        };
+        let artifacts = serde_json::Value::Object(control.artifacts.clone());
+        let artifacts = serde_path_to_error::deserialize(artifacts)
+            .map_err(|error| match error.path().iter().next() {
+                Some(_) => anyhow::anyhow!("control.artifacts.{}: {}", error.path(), error.inner()),
+                None => anyhow::anyhow!("control.artifacts: {}", error.inner()),
+            })
+            .context("the configuration")?;
+        let tasks = &control.tasks;
+        Ok(Self {
+            url,
+            store: StoreSettings {
+                connections: control.connections,
+                full_sync: control.full_sync,
+                ..StoreSettings::default()
+            },
+            artifacts,
+            work: WorkSettings {
+                slots: tasks.slots,
+                conversions: Some(tasks.conversions).filter(|limit| *limit > 0),
+                memory: tasks.memory.map(|bytes| bytes as u64),
+                pipelines: tasks.pipelines.clone(),
+                data: config.data.clone(),
+                drain: tasks.drain,
+            },
+            data: config.data.clone(),
+        })
+    }
+
+    /// Of a named file, of ./sluice.toml where there is one, or of the environment.
+    ///
+    /// # Errors
+    /// The file cannot be read, or says something wrong.
+    pub(crate) fn read(file: Option<&Path>) -> Result<Self> {
+        Self::of(&configuration(file)?)
+    }
+
+    /// The content store on a database that is open.
+    ///
+    /// # Errors
+    /// The setting that is wrong.
+    pub(crate) fn artifacts(&self, store: Store) -> Result<Artifacts> {
+        Artifacts::open(store, self.artifacts.clone(), &self.data)
+            .context("control.artifacts of the configuration")
+    }
+
+    /// The database and the content store, once.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or a setting is wrong.
+    pub(crate) async fn open(&self) -> Result<Open> {
+        let store = Store::open(&self.url, &self.store)
+            .await
+            .with_context(|| format!("database {}", self.url))?;
+        let artifacts = self.artifacts(store.clone())?;
+        Ok(Open::new(store, artifacts))
+    }
+}
+
+/// The configuration that a verb works by.
+///
+/// # Errors
+/// The file cannot be read, or says something wrong.
+pub(crate) fn configuration(file: Option<&Path>) -> Result<Config> {
+    let default = Path::new(super::serve::DEFAULT_FILE);
+    Ok(match file {
+        Some(path) => Config::load(path)?,
+        None if default.exists() => Config::load(default)?,
+        None => Config::default().with_environment(|name| std::env::var(name).ok())?,
+    })
+}
