@@ -12,8 +12,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::artifacts::Artifacts;
-use crate::deploy::Deployments;
-use crate::quota::Quotas;
 use crate::store::{DatabaseUrl, Store, StoreError, StoreSettings};
 use crate::tasks::{Queue, QueueSettings};
 
@@ -162,18 +160,6 @@ impl Control {
     /// As [`Control::open`].
     pub fn store(&self) -> Option<&Store> {
         self.open().map(|open| &open.store)
-    }
-
-    /// What people ask of deployments; `None` until there is a database.
-    pub fn deployments(&self) -> Option<Deployments> {
-        let store = self.store()?.clone();
-        Some(Deployments::new(store, Arc::clone(&self.shared.wake)))
-    }
-
-    /// Quotas; `None` until there is a database.
-    pub fn quotas(&self) -> Option<Quotas> {
-        let store = self.store()?.clone();
-        Some(Quotas::new(store, Arc::clone(&self.shared.wake)))
     }
 
     /// Notified after each commit of this process: for the publisher and the driver of work orders.

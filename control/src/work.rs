@@ -20,7 +20,9 @@ pub struct WorkSettings {
     pub memory: Option<u64>,
     /// Where conversion pipelines lie.
     pub pipelines: PathBuf,
-    /// The data directory: Python environments, scratch folders and logs lie in it.
+    /// Where their Python environments are made.
+    pub environments: PathBuf,
+    /// The data directory: scratch folders and logs lie in it.
     pub data: PathBuf,
     /// How long running tasks may go on when the process stops.
     pub drain: Duration,
@@ -35,9 +37,8 @@ pub fn kinds(_open: &Open, settings: &WorkSettings) -> Result<Kinds, PipelineErr
         memory: settings.memory,
         ..Limits::default()
     };
-    let environments = settings.data.join("venv");
     let convert = Convert {
-        pipelines: Pipelines::new(&settings.pipelines, environments, limits)?,
+        pipelines: Pipelines::new(&settings.pipelines, &settings.environments, limits)?,
         keep: KeepInFolder(settings.data.join("conversions")),
     };
     Ok(match settings.conversions {

@@ -52,6 +52,10 @@ impl Plan {
                 conversions: Some(tasks.conversions).filter(|limit| *limit > 0),
                 memory: tasks.memory.map(|bytes| bytes as u64),
                 pipelines: tasks.pipelines.clone(),
+                environments: tasks
+                    .environments
+                    .clone()
+                    .unwrap_or_else(|| config.data.join("venv")),
                 data: config.data.clone(),
                 drain: tasks.drain,
             },

@@ -1,6 +1,7 @@
 //! What a handler is handed and what it hands back.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -11,6 +12,7 @@ use super::caller::Caller;
 use super::input;
 use super::problem::Problem;
 use crate::control::Control;
+use crate::deploy::{Caller as Deployer, Deployments};
 use crate::domain::roles::{Verb, authorize};
 use crate::id::DepartmentId;
 use crate::store::{Actor, DEFAULT_LIMIT, Page, Record, Store, Stored};
@@ -48,6 +50,20 @@ impl Desk {
     pub(super) fn actor(&self) -> Actor {
         Actor::person(self.caller.principal, self.caller.name.clone())
             .in_request(self.request.clone())
+    }
+
+    /// What is asked of deployments.
+    pub(super) fn deployments(&self) -> Deployments {
+        Deployments::new(self.store.clone(), Arc::clone(self.control.wake()))
+    }
+
+    /// The caller, as deployments know one.
+    pub(super) fn deployer(&self) -> Deployer {
+        Deployer {
+            actor: self.actor(),
+            role: self.caller.role,
+            department: Some(self.caller.department),
+        }
     }
 
     /// Whether the caller may do this to what belongs to `owner`.

@@ -5,6 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::deploy::DeployError;
 use crate::domain::roles::Forbidden;
 use crate::id::IdError;
 use crate::store::StoreError;
@@ -148,6 +149,35 @@ impl From<StoreError> for Problem {
                 // What the database said stays in the log: it may quote data.
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text)
             }
+        }
+    }
+}
+
+impl From<DeployError> for Problem {
+    fn from(error: DeployError) -> Self {
+        let text = error.to_string();
+        match error {
+            DeployError::Store(error) => error.into(),
+            DeployError::Forbidden(error) => error.into(),
+            DeployError::Gate(missing) => {
+                let detail = "the approval gate is closed; errors says what is missing";
+                let problem = Self::conflict("gate_closed", detail);
+                missing.iter().fold(problem, |problem, missing| {
+                    problem.and(missing.requirement().word(), missing.to_string())
+                })
+            }
+            DeployError::Quota(exceeded) => {
+                let detail = "a quota does not allow it; errors says which";
+                let problem = Self::conflict("quota_exceeded", detail);
+                exceeded.iter().fold(problem, |problem, exceeded| {
+                    problem.and(exceeded.what, exceeded.to_string())
+                })
+            }
+            DeployError::NotApproved(_) => Self::conflict("not_approved", text),
+            DeployError::DigestChanged { .. } => Self::conflict("digest_changed", text),
+            DeployError::Busy(_) => Self::conflict("busy", text),
+            DeployError::NothingLive => Self::conflict("nothing_live", text),
+            DeployError::NothingEarlier => Self::conflict("nothing_earlier", text),
         }
     }
 }

@@ -3,27 +3,34 @@
 use serde_json::{Value, json};
 
 use super::{DeployError, Settings};
-use crate::domain::gate::{self, Approval, Candidate, Evidence, Parity, Passed, Policy};
+use crate::domain::gate::{
+    self, Approval, Candidate, Evidence, Parity, Passed, Policy, Requirement,
+};
 use crate::domain::model_version::ModelVersionState;
 use crate::domain::record::{ConversionRun, Evaluation, EvaluationRun, ModelVersion, WorkOrder};
 use crate::domain::roles::Role;
-use crate::id::{DatasetVersionId, Id as _, PrincipalId};
+use crate::domain::secrecy::Secrecy;
+use crate::id::{DatasetVersionId, EvaluationRunId, Id as _, PrincipalId};
 use crate::store::{StoreError, Stored, Tx};
 
 /// A version with everything that speaks for or against it.
-pub(super) struct Dossier {
+pub(crate) struct Dossier {
     candidate: Candidate,
     evidence: Option<Evidence>,
     policy: Policy,
 }
 
 impl Dossier {
+    /// For what would serve it, if that is known already.
+    ///
     /// # Errors
     /// Only the database's own.
-    pub(super) async fn of(
+    pub(crate) async fn of(
         tx: &mut Tx,
         version: &Stored<ModelVersion>,
-        settings: &Settings,
+        evidence: Option<EvaluationRunId>,
+        clearance: Option<Secrecy>,
+        relaxable: &[Requirement],
     ) -> Result<Self, StoreError> {
         let conversion = match version.conversion_run {
             Some(id) => {
@@ -46,25 +53,24 @@ impl Dossier {
         let mut policy = Policy {
             test_set: DatasetVersionId::new(),
             policy_digest: String::new(),
-            clearance: Some(settings.clearance),
-            relaxable: settings.gate_policy.clone(),
+            clearance,
+            relaxable: relaxable.to_vec(),
         };
-        let mut evidence = None;
-        if let Some(id) = version.evidence {
-            let run = tx.get::<EvaluationRun>(id).await?;
-            // What the evaluation asks for now: thresholds that were raised since count.
-            let evaluation = tx.get::<Evaluation>(run.evaluation).await?;
-            policy.test_set = evaluation.test_set.unwrap_or(run.test_set);
-            policy.policy_digest.clone_from(&evaluation.policy_digest);
-            evidence = Some(Evidence {
-                run: id,
-                artifact_digest: run.artifact_digest.clone(),
-                test_set: run.test_set,
-                policy_digest: run.policy_digest.clone(),
-                verdict: run.verdict,
-                withdrawn: run.withdrawn_at.is_some(),
-            });
-        }
+        let evidence = match evidence {
+            Some(id) => {
+                let run = tx.get::<EvaluationRun>(id).await?;
+                policy.ask_as(tx, &run).await?;
+                Some(Evidence {
+                    run: id,
+                    artifact_digest: run.artifact_digest.clone(),
+                    test_set: run.test_set,
+                    policy_digest: run.policy_digest.clone(),
+                    verdict: run.verdict,
+                    withdrawn: run.withdrawn_at.is_some(),
+                })
+            }
+            None => None,
+        };
         Ok(Self {
             candidate,
             evidence,
@@ -72,15 +78,28 @@ impl Dossier {
         })
     }
 
+    /// For a work order.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub(super) async fn for_order(
+        tx: &mut Tx,
+        version: &Stored<ModelVersion>,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
+        let (clearance, policy) = (Some(settings.clearance), &settings.gate_policy);
+        Self::of(tx, version, version.evidence, clearance, policy).await
+    }
+
     /// # Errors
     /// [`DeployError::Gate`], with everything that is missing.
-    pub(super) fn check(&self, approval: &Approval) -> Result<Passed, DeployError> {
+    pub(crate) fn check(&self, approval: &Approval) -> Result<Passed, DeployError> {
         let evidence = self.evidence.as_ref();
         gate::check(&self.candidate, evidence, &self.policy, Some(approval))
             .map_err(DeployError::Gate)
     }
 
-    /// For the work order's record: what the gate saw.
+    /// For the record: what the gate saw.
     pub(super) fn document(&self, passed: &Passed) -> Value {
         let overridden: Vec<_> = passed.overridden.iter().map(ToString::to_string).collect();
         json!({
@@ -95,6 +114,23 @@ impl Dossier {
                 .collect::<Vec<_>>(),
             "overridden": overridden,
         })
+    }
+}
+
+impl Policy {
+    /// What the evaluation of a run asks for now: thresholds that were raised since count. One that was put away
+    /// asks for nothing, and nothing meets it.
+    async fn ask_as(&mut self, tx: &mut Tx, run: &EvaluationRun) -> Result<(), StoreError> {
+        self.test_set = run.test_set;
+        match tx.get::<Evaluation>(run.evaluation).await {
+            Ok(evaluation) => {
+                self.test_set = evaluation.test_set.unwrap_or(run.test_set);
+                self.policy_digest.clone_from(&evaluation.policy_digest);
+                Ok(())
+            }
+            Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -144,7 +180,7 @@ pub(super) async fn check_again(
     settings: &Settings,
 ) -> Result<(), DeployError> {
     still_deployable(version, &order.candidate_digest)?;
-    let dossier = Dossier::of(tx, version, settings).await?;
+    let dossier = Dossier::for_order(tx, version, settings).await?;
     // Who approved it had the right when he did.
     let approval = approval(
         order.approver,

@@ -31,6 +31,7 @@ mod service;
 mod settings;
 mod shelf;
 
+pub(crate) use dossier::Dossier;
 pub use driver::{Driver, DriverSettings};
 pub use error::DeployError;
 pub use replicas::{Artifacts, Blueprint, Materialised, Replicas};

@@ -93,7 +93,7 @@ impl Deployments {
         let version = tx.get::<ModelVersion>(order.candidate).await?;
         still_deployable(&version, &order.candidate_digest)?;
         let settings = Settings::read(&order.snapshot)?;
-        let dossier = Dossier::of(&mut tx, &version, &settings).await?;
+        let dossier = Dossier::for_order(&mut tx, &version, &settings).await?;
         let passed = dossier.check(&approval(
             caller.actor.principal,
             caller.role,

@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub entry: String,
     /// The lock file, in `folder`: every package with its version and hashes.
     pub requirements: String,
+    /// What its virtual environment is called. Pipelines with the same name and the same lock file share one.
+    pub environment: String,
     /// The oldest Python that it runs on.
     pub python: Version,
 }
@@ -59,6 +61,7 @@ struct File {
     entry: String,
     #[serde(default = "default_requirements")]
     requirements: String,
+    environment: Option<String>,
     python: Option<String>,
 }
 
@@ -142,12 +145,14 @@ impl Pipeline {
                     .chars()
                     .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         };
-        // The name becomes part of a path.
-        if !plain(&file.name) {
-            return Err(malformed(format!(
-                "name: \"{}\" should be letters, digits, - and _, at most 64",
-                file.name
-            )));
+        let environment = file.environment.unwrap_or_else(|| file.name.clone());
+        // They become parts of paths.
+        for (field, name) in [("name", &file.name), ("environment", &environment)] {
+            if !plain(name) {
+                return Err(malformed(format!(
+                    "{field}: \"{name}\" should be letters, digits, - and _, at most 64"
+                )));
+            }
         }
         for (field, name) in [("entry", &file.entry), ("requirements", &file.requirements)] {
             if !plain(name) || !folder.join(name).is_file() {
@@ -168,6 +173,7 @@ impl Pipeline {
             folder: folder.to_owned(),
             entry: file.entry,
             requirements: file.requirements,
+            environment,
             python,
         })
     }

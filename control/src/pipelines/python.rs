@@ -1,7 +1,7 @@
 //! The virtual environment of a pipeline: exactly what its lock file lists, made on first use.
 //!
-//! Layout and locking are those of `use_venv` in `scripts/lib.sh`: a folder `NAME-DIGEST` after the lock file's
-//! SHA-256, complete once it holds `.complete`, made under an exclusive lock on `.NAME.lock` beside it.
+//! Layout and locking are those of `use_venv` in `scripts/lib.sh`: a folder `ENVIRONMENT-DIGEST` after the lock file's
+//! SHA-256, complete once it holds `.complete`, made under an exclusive lock on `.ENVIRONMENT.lock` beside it.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -61,15 +61,19 @@ pub(super) async fn environment(
 ) -> Result<PathBuf, TaskFailure> {
     let lock_file = pipeline.folder.join(&pipeline.requirements);
     let digest = digest16(&tokio::fs::read(&lock_file).await?);
-    let venv = parent.join(format!("{}-{digest}", pipeline.name));
+    let venv = parent.join(format!("{}-{digest}", pipeline.environment));
     let python = venv.join("bin/python");
     if !works(context, &venv).await? {
         tokio::fs::create_dir_all(parent).await?;
-        let _locked = lock(context, &parent.join(format!(".{}.lock", pipeline.name))).await?;
+        let _locked = lock(
+            context,
+            &parent.join(format!(".{}.lock", pipeline.environment)),
+        )
+        .await?;
         // Somebody else may have made it while we waited.
         if !works(context, &venv).await? {
             make(context, pipeline, &venv, &lock_file).await?;
-            forget_unused(parent, &pipeline.name, &venv);
+            forget_unused(parent, &pipeline.environment, &venv);
         }
     }
     // Says that it is in use.

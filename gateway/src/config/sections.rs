@@ -290,6 +290,8 @@ pub struct TasksConfig {
     pub memory: Option<usize>,
     /// Where conversion pipelines lie.
     pub pipelines: PathBuf,
+    /// Where their Python environments are made, each when it is first needed; absent is `venv` in the data folder.
+    pub environments: Option<PathBuf>,
     /// How long running tasks may go on when the process stops; others are given back.
     #[serde(with = "human::duration")]
     pub drain: Duration,
@@ -302,6 +304,7 @@ impl Default for TasksConfig {
             conversions: 1,
             memory: None,
             pipelines: PathBuf::from("pipelines"),
+            environments: None,
             drain: Duration::from_secs(20),
         }
     }

@@ -23,6 +23,8 @@ pub(super) enum Writes {
     All,
     /// create and delete: keys.
     NoUpdate,
+    /// create: what has a life of its own then.
+    OnlyCreate,
     None,
     /// Not even `show`: there are only lists.
     OnlyList,
@@ -39,6 +41,8 @@ pub(super) struct Special {
     /// `{0}` and `{1}` stand for the parts of the argument before and after `@`.
     pub path: &'static str,
     pub columns: &'static [(&'static str, &'static str)],
+    /// Begins something that takes its time: `--wait` follows it.
+    pub begins: bool,
 }
 
 const VERSIONS: &[(&str, &str)] = &[
@@ -79,6 +83,7 @@ const fn list(
         method: "GET",
         path,
         columns,
+        begins: false,
     }
 }
 
@@ -95,6 +100,19 @@ const fn act(
         method: "POST",
         path,
         columns: ONE,
+        begins: false,
+    }
+}
+
+const fn begin(
+    verb: &'static str,
+    about: &'static str,
+    argument: &'static str,
+    path: &'static str,
+) -> Special {
+    Special {
+        begins: true,
+        ..act(verb, about, argument, path)
     }
 }
 
@@ -313,6 +331,7 @@ pub(super) static KINDS: &[Kind] = &[
                     ("OUTPUT", "output"),
                     ("EXPECTED", "expected"),
                 ],
+                begins: false,
             },
             act(
                 "withdraw",
@@ -353,14 +372,27 @@ pub(super) static KINDS: &[Kind] = &[
             ("LIVE", "live_version"),
             ("ID", "id"),
         ],
-        specials: &[],
-        examples: "  sluice deploy create helpdesk model=helpdesk replicas=1 cpu_millis=2000\n  sluice deploy update helpdesk replicas=2",
+        specials: &[
+            begin(
+                "rollback",
+                "Go back to the revision that was served before: reason=…",
+                "NAME",
+                "/deployments/{0}/rollback",
+            ),
+            act(
+                "stop",
+                "Serve nothing any more: reason=…",
+                "NAME",
+                "/deployments/{0}/stop",
+            ),
+        ],
+        examples: "  sluice deploy create helpdesk model=helpdesk cpu_millis=2000\n  sluice workorder create helpdesk version=v2 reason='better answers'\n  sluice deploy rollback helpdesk reason='wrong tickets' --wait",
     },
     Kind {
         noun: "workorder",
         about: "Work orders: each change of what a deployment serves",
         path: "/work_orders",
-        writes: Writes::None,
+        writes: Writes::OnlyCreate,
         columns: &[
             ("ID", "id"),
             ("DEPLOYMENT", "deployment"),
@@ -370,6 +402,24 @@ pub(super) static KINDS: &[Kind] = &[
             ("CREATED", "created_at"),
         ],
         specials: &[
+            begin(
+                "approve",
+                "Let it through the gate and the quotas, and carry it out: override_reason=…",
+                "ID",
+                "/work_orders/{0}/approve",
+            ),
+            act(
+                "reject",
+                "Refuse one that is pending: reason=…",
+                "ID",
+                "/work_orders/{0}/reject",
+            ),
+            act(
+                "abort",
+                "End one that has taken no traffic yet: reason=…",
+                "ID",
+                "/work_orders/{0}/abort",
+            ),
             Special {
                 verb: "steps",
                 about: "List what was done, step by step",
@@ -383,6 +433,7 @@ pub(super) static KINDS: &[Kind] = &[
                     ("STARTED", "started_at"),
                     ("FINISHED", "finished_at"),
                 ],
+                begins: false,
             },
             Special {
                 verb: "watch",
@@ -391,9 +442,10 @@ pub(super) static KINDS: &[Kind] = &[
                 method: "WATCH",
                 path: "/work_orders/{0}",
                 columns: ONE,
+                begins: false,
             },
         ],
-        examples: "  sluice workorder list deployment=helpdesk\n  sluice workorder watch wo_…",
+        examples: "  sluice workorder create helpdesk version=v2 reason='better answers'\n  sluice workorder approve wo_… --wait\n  sluice workorder list deployment=helpdesk\n  sluice workorder steps wo_…",
     },
     Kind {
         noun: "task",
@@ -410,7 +462,7 @@ pub(super) static KINDS: &[Kind] = &[
             ("CREATED", "created_at"),
         ],
         specials: &[
-            act("cancel", "Cancel a task", "ID", "/tasks/{0}/cancel"),
+            begin("cancel", "Cancel a task", "ID", "/tasks/{0}/cancel"),
             Special {
                 verb: "watch",
                 about: "Follow a task with its progress until it is over",
@@ -418,6 +470,7 @@ pub(super) static KINDS: &[Kind] = &[
                 method: "WATCH",
                 path: "/tasks/{0}",
                 columns: ONE,
+                begins: false,
             },
         ],
         examples: "  sluice task list state=running\n  sluice task watch tsk_…\n  sluice task cancel tsk_… --wait",
@@ -467,6 +520,7 @@ pub(super) static KINDS: &[Kind] = &[
                 ("INPUT", "input_tokens"),
                 ("OUTPUT", "output_tokens"),
             ],
+            begins: false,
         }],
         examples: "  sluice usage list by=day from=2026-01-01T00:00:00Z\n  sluice usage entries department=it",
     },

@@ -74,15 +74,18 @@ fn described(kind: &'static Kind) -> Command {
         command = command.subcommand(verb("show", about, kind).arg(name("NAME")));
     }
     let values = "FIELD=VALUE; the value is JSON or text, or @FILE";
-    if matches!(kind.writes, Writes::All | Writes::NoUpdate) {
+    if !matches!(kind.writes, Writes::None | Writes::OnlyList) {
         let create = verb("create", "Make one", kind)
             .arg(pairs(
                 "fields",
                 "[NAME] FIELD=VALUE …; the value is JSON or text, or @FILE",
             ))
             .arg(file());
+        command = command.subcommand(create);
+    }
+    if matches!(kind.writes, Writes::All | Writes::NoUpdate) {
         let delete = verb("delete", "Put one away", kind).arg(name("NAME"));
-        command = command.subcommand(create).subcommand(delete);
+        command = command.subcommand(delete);
     }
     if kind.writes == Writes::All {
         let update = verb("update", "Change fields of one; null clears a field", kind)
@@ -108,7 +111,7 @@ fn described(kind: &'static Kind) -> Command {
             "GET" => made.arg(pairs("filters", filters)).arg(limit()),
             _ => made.arg(pairs("fields", values)).arg(file()),
         };
-        if kind.noun == "task" && special.method == "POST" {
+        if special.begins {
             made = made.arg(
                 Arg::new("wait")
                     .long("wait")
@@ -283,6 +286,7 @@ impl Noun {
         if let Some(first) = arguments.first_mut().filter(|it| !it.contains('=')) {
             let field = match self.kind.noun {
                 "deploy" => "endpoint",
+                "workorder" => "deployment",
                 _ => "name",
             };
             // Quoted: a name that looks like a number is still one.
@@ -329,9 +333,11 @@ impl Noun {
                     .call(method, &format!("{API}{path}"), Some(&body), &[])
                     .await?;
                 let wait = self.typed.try_get_one::<bool>("wait").ok().flatten();
-                if wait == Some(&true) {
-                    let task = format!("{API}{}/{}", self.kind.path, fields::encoded(self.named()));
-                    return watch::until_over(client, &task, self.shape()).await;
+                if wait == Some(&true)
+                    && let Some(path) = watch::path_of(&answer)
+                {
+                    let path = format!("{API}{path}");
+                    return watch::until_over(client, &path, self.shape()).await;
                 }
                 self.print(&answer)
             }

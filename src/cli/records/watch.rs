@@ -19,6 +19,18 @@ const FAILED: &[&str] = &[
     "rollback_failed",
 ];
 
+/// Where to follow what a request began: a task, a work order, or the task of a run.
+pub(super) fn path_of(answer: &Value) -> Option<String> {
+    [&answer["task"], &answer["id"]]
+        .into_iter()
+        .filter_map(Value::as_str)
+        .find_map(|id| match id.split_once('_')?.0 {
+            "tsk" => Some(format!("/tasks/{id}")),
+            "wo" => Some(format!("/work_orders/{id}")),
+            _ => None,
+        })
+}
+
 /// Shows progress on standard error while it goes on, and the record on standard output at the end.
 ///
 /// # Errors

@@ -4,15 +4,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::evaluations::Reason;
 use super::models::home;
-use crate::api::call::Desk;
+use super::versions::said;
+use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
 use crate::api::input::{check_object, check_text};
 use crate::api::problem::Problem;
-use crate::api::registry::Registry;
+use crate::api::registry::{Registry, post};
 use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
+use crate::deploy::Deployments;
 use crate::domain::gate::Requirement;
-use crate::domain::record::{Department, Deployment, Model, Principal};
+use crate::domain::record::{Department, Deployment, Model, Principal, WorkOrder};
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
 use crate::store::{Json, Listing, Stored};
@@ -28,6 +31,43 @@ pub(crate) fn serve_all(api: &mut Registry) {
             delete: "Put a deployment away that serves nothing",
         },
     );
+    api.route(
+        post(
+            "/deployments/{id}/rollback",
+            Verb::OperateRelease,
+            "Go back to the revision that was served before",
+        ),
+        roll_back,
+    );
+    api.route(
+        post(
+            "/deployments/{id}/stop",
+            Verb::OperateRelease,
+            "Serve nothing any more; requests in flight end as they would have",
+        ),
+        stop,
+    );
+}
+
+async fn roll_back(
+    call: Call<NoQuery, Body<Reason>>,
+) -> Result<Answer<Stored<WorkOrder>>, Problem> {
+    let desk = &call.desk;
+    let id = desk.find::<Deployment>(call.segment("id")).await?.id;
+    let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
+    let order = calls.roll_back(&desk.deployer(), id, &reason).await?;
+    let place = format!("/work_orders/{}", order.id);
+    Ok(Answer::record(order).at(place))
+}
+
+async fn stop(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<Deployment>>, Problem> {
+    let desk = &call.desk;
+    let id = desk.find::<Deployment>(call.segment("id")).await?.id;
+    let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
+    let stopped = calls
+        .stop(&desk.deployer(), id, call.expected, &reason)
+        .await?;
+    Ok(Answer::record(stopped))
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -45,9 +85,9 @@ pub(crate) struct DeploymentFields {
     /// How secret the data behind a version may be that is served here.
     #[serde(default = "internal")]
     pub clearance: Secrecy,
-    /// Thousandths of a core, for each replica.
+    /// Thousandths of a core, for each replica; 0 leaves it to the engine.
     #[serde(default = "one_core")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub cpu_millis: i64,
     #[serde(default)]
     #[schemars(range(min = 0, max = 1024))]
@@ -59,7 +99,7 @@ pub(crate) struct DeploymentFields {
     #[serde(default)]
     pub zone: Option<String>,
     #[serde(default = "one")]
-    #[schemars(range(min = 0, max = 1024))]
+    #[schemars(range(min = 1, max = 1024))]
     pub replicas: i64,
     /// What `[[deployment]]` of sluice.toml knows: slots, context, threads, …
     #[serde(default = "object")]
@@ -93,7 +133,7 @@ filter!(DeploymentFilter {
     department: String,
 });
 
-/// What types cannot say about the numbers.
+/// What neither types nor the settings' own check say.
 fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     let printable = fields
         .endpoint
@@ -110,10 +150,10 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
         ));
     }
     let ranges = [
-        ("cpu_millis", fields.cpu_millis, 1, 1_000_000),
+        ("cpu_millis", fields.cpu_millis, 0, 1_000_000),
         ("gpus", fields.gpus, 0, 1024),
         ("memory_bytes", fields.memory_bytes, 0, i64::MAX),
-        ("replicas", fields.replicas, 0, 1024),
+        ("replicas", fields.replicas, 1, 1024),
     ];
     for (field, value, least, most) in ranges {
         if !(least..=most).contains(&value) {
@@ -125,14 +165,7 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     }
     check_object("engine_options", &fields.engine_options)?;
     check_object("strategy", &fields.strategy)?;
-    check_text("zone", fields.zone.as_deref().unwrap_or(""))?;
-    match fields.gate_policy.iter().find(|it| !it.can_be_relaxed()) {
-        Some(fixed) => Err(Problem::field(
-            "gate_policy",
-            format!("{fixed} holds for everyone and cannot be overridden"),
-        )),
-        None => Ok(()),
-    }
+    check_text("zone", fields.zone.as_deref().unwrap_or(""))
 }
 
 impl Resource for Deployment {
@@ -196,7 +229,7 @@ impl Resource for Deployment {
             (Some(current), None) => current.department,
             (_, named) => home(desk, named.as_deref()).await?,
         };
-        Ok(Self {
+        let deployment = Self {
             department,
             owner: owner.or_else(|| current.is_none().then_some(desk.caller.principal)),
             model: model.id,
@@ -213,7 +246,9 @@ impl Resource for Deployment {
             live_version: current.and_then(|it| it.live_version),
             live_digest: current.and_then(|it| it.live_digest.clone()),
             live_work_order: current.and_then(|it| it.live_work_order),
-        })
+        };
+        Deployments::check(&deployment)?;
+        Ok(deployment)
     }
 
     async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {

@@ -11,16 +11,17 @@ use crate::api::input::check_text;
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
 use crate::api::resource::filter;
-use crate::domain::gate::{self, Approval, Candidate, Evidence, Parity, Policy};
+use crate::deploy::Dossier;
+use crate::domain::gate::Approval;
 use crate::domain::model_version::{ModelVersionEvent as Event, ModelVersionState};
 use crate::domain::record::{
-    Access, Artifact, ConversionRun, Deployment, Evaluation, EvaluationRun, Model, ModelVersion,
-    Training, TrainingRun,
+    Access, Artifact, ConversionRun, Deployment, EvaluationRun, Model, ModelVersion, Training,
+    TrainingRun,
 };
 use crate::domain::roles::Verb;
 use crate::domain::run::RunStatus;
 use crate::id::{ConversionRunId, DatasetVersionId, Id, ModelVersionId, TrainingRunId};
-use crate::store::{Audit, Listing, Stored, Tx};
+use crate::store::{Audit, Listing, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     use Verb::{ApproveVersion, EditCatalogue, RequestApproval, View};
@@ -173,7 +174,7 @@ pub(super) async fn refer_model_version(
         .map_err(|_| missing())
 }
 
-async fn version_of(
+pub(super) async fn version_of(
     desk: &Desk,
     model: &Stored<Model>,
     text: &str,
@@ -231,7 +232,7 @@ async fn create(
     let version = ModelVersion {
         model: model.id,
         number: 0,
-        author: Some(desk.caller.principal),
+        author: desk.caller.author(),
         state: ModelVersionState::Draft,
         artifact: None,
         digest: None,
@@ -423,7 +424,7 @@ async fn request_approval(
     happen(&call, Event::RequestApproval, None).await
 }
 
-fn said(reason: &Reason) -> Result<String, Problem> {
+pub(super) fn said(reason: &Reason) -> Result<String, Problem> {
     check_text("reason", &reason.reason)?;
     if reason.reason.trim().is_empty() {
         return Err(Problem::field("reason", "should say why"));
@@ -491,15 +492,15 @@ async fn approve(
     }
     let mut tx = desk.store.begin().await?;
     let evidence = latest_run(desk, version.id).await?;
-    let passed = open_gate(
-        desk,
+    let dossier = Dossier::of(
         &mut tx,
         &version,
-        evidence.as_ref(),
-        deployment.as_deref(),
-        &approval,
+        evidence.as_ref().map(|run| run.id),
+        deployment.as_ref().map(|it| it.clearance),
+        deployment.as_ref().map_or(&[], |it| &it.gate_policy.0),
     )
     .await?;
+    let passed = dossier.check(&approval)?;
     let now = tx.now();
     let stored = tx
         .transition::<ModelVersion>(
@@ -535,68 +536,4 @@ async fn latest_run(
         .is_null("withdrawn_at")
         .limit(1);
     Ok(desk.store.list(&listing).await?.items.pop())
-}
-
-/// The gate over what the store knows, as a problem that names everything that is missing.
-async fn open_gate(
-    desk: &Desk,
-    tx: &mut Tx,
-    version: &Stored<ModelVersion>,
-    run: Option<&Stored<EvaluationRun>>,
-    deployment: Option<&Deployment>,
-    approval: &Approval,
-) -> Result<gate::Passed, Problem> {
-    let conversion = match version.conversion_run {
-        Some(id) => {
-            let run = desk.store.get::<ConversionRun>(id).await?;
-            Some(Parity {
-                run: id,
-                output_digest: run.output_digest.clone(),
-                passed: run.parity_passed,
-            })
-        }
-        None => None,
-    };
-    let candidate = Candidate {
-        digest: version.digest.clone(),
-        author: version.author,
-        conversion,
-        datasets: tx.lineage_datasets(version.id).await?,
-    };
-    let evidence = run.map(|run| Evidence {
-        run: run.id,
-        artifact_digest: run.artifact_digest.clone(),
-        test_set: run.test_set,
-        policy_digest: run.policy_digest.clone(),
-        verdict: run.verdict,
-        withdrawn: run.withdrawn_at.is_some(),
-    });
-    // What the evaluation asks for now; a run under an older policy does not meet it.
-    let (test_set, policy_digest) = match run {
-        Some(run) => match desk.store.get::<Evaluation>(run.evaluation).await {
-            Ok(evaluation) => (
-                evaluation.test_set.unwrap_or(run.test_set),
-                evaluation.policy_digest.clone(),
-            ),
-            Err(_) => (run.test_set, String::new()),
-        },
-        None => (DatasetVersionId::new(), String::new()),
-    };
-    let policy = Policy {
-        test_set,
-        policy_digest,
-        clearance: deployment.map(|it| it.clearance),
-        relaxable: deployment
-            .map(|it| it.gate_policy.0.clone())
-            .unwrap_or_default(),
-    };
-    gate::check(&candidate, evidence.as_ref(), &policy, Some(approval)).map_err(|missing| {
-        let problem = Problem::conflict(
-            "gate_closed",
-            "the version may not be approved; errors says what is missing",
-        );
-        missing.iter().fold(problem, |problem, missing| {
-            problem.and(missing.requirement().word(), missing.to_string())
-        })
-    })
 }

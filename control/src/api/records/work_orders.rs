@@ -5,19 +5,57 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::call::{Answer, Call, Desk, Items, NoBody, NoQuery};
+use super::datasets::number_of;
+use super::evaluations::Reason;
+use super::versions::{refer_model_version, said, version_of};
+use crate::api::call::{Answer, Body, Call, Desk, Items, NoBody, NoQuery};
 use crate::api::caller::Caller;
 use crate::api::events::{self, Batch, Event, Seen};
+use crate::api::input::check_text;
 use crate::api::problem::Problem;
-use crate::api::registry::{Registry, get};
+use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, filter, serve_reads};
-use crate::domain::record::{Deployment, WorkOrder, WorkOrderStep};
+use crate::deploy::NewWorkOrder;
+use crate::domain::record::{Deployment, Model, WorkOrder, WorkOrderStep};
 use crate::domain::roles::Verb;
 use crate::domain::work_order::WorkOrderState;
+use crate::id::ModelVersionId;
 use crate::store::{Column as _, Listing, MAX_LIMIT, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve_reads::<WorkOrder>(api, "List work orders", "Show a work order");
+    api.route(
+        post(
+            WorkOrder::COLLECTION,
+            Verb::CreateWorkOrder,
+            "Ask for a version to be served by a deployment",
+        ),
+        order,
+    );
+    api.route(
+        post(
+            "/work_orders/{id}/approve",
+            Verb::ApproveWorkOrder,
+            "Let a work order through the gate and the quotas; it is carried out then",
+        ),
+        approve,
+    );
+    api.route(
+        post(
+            "/work_orders/{id}/reject",
+            Verb::ApproveWorkOrder,
+            "Refuse a work order that is pending",
+        ),
+        reject,
+    );
+    api.route(
+        post(
+            "/work_orders/{id}/abort",
+            Verb::OperateRelease,
+            "End a work order that has taken no traffic yet",
+        ),
+        abort,
+    );
     api.route(
         get(
             "/work_orders/{id}/steps",
@@ -86,6 +124,98 @@ impl Resource for WorkOrder {
             .cloned()
             .ok_or_else(|| Problem::bad_request("a work order is made for a deployment"))
     }
+}
+
+/// What is to be served, and why.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OrderFields {
+    /// Id or endpoint.
+    deployment: String,
+    /// A version of the deployment's model, as v2, model@v2 or by its id. The one that is live is served by the
+    /// deployment's settings of now.
+    version: String,
+    #[serde(default)]
+    reason: String,
+}
+
+async fn order(
+    call: Call<NoQuery, Body<OrderFields>>,
+) -> Result<Answer<Stored<WorkOrder>>, Problem> {
+    let (desk, fields) = (&call.desk, &call.body.0);
+    check_text("reason", &fields.reason)?;
+    let deployment = desk
+        .refer::<Deployment>("deployment", &fields.deployment)
+        .await?;
+    let candidate = version_for(desk, &deployment, &fields.version).await?;
+    let new = NewWorkOrder {
+        deployment: deployment.id,
+        candidate,
+        reason: fields.reason.clone(),
+    };
+    let stored = desk.deployments().order(&desk.deployer(), new).await?;
+    let place = format!("/work_orders/{}", stored.id);
+    Ok(Answer::record(stored).at(place))
+}
+
+/// `v2` is one of the deployment's model.
+async fn version_for(
+    desk: &Desk,
+    deployment: &Deployment,
+    text: &str,
+) -> Result<ModelVersionId, Problem> {
+    if number_of(text).is_none() {
+        return Ok(refer_model_version(desk, "version", text).await?.id);
+    }
+    let model = desk.store.get::<Model>(deployment.model).await?;
+    let found = version_of(desk, &model, text).await;
+    found.map(|version| version.id).map_err(|_| {
+        let name = &model.name;
+        Problem::field("version", format!("the model {name} has no version {text}"))
+    })
+}
+
+/// How a work order is approved.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApproveOrderFields {
+    /// Overrides what the deployment's policy lets be overridden, and is written to the audit log.
+    #[serde(default)]
+    override_reason: Option<String>,
+}
+
+async fn approve(
+    call: Call<NoQuery, Body<ApproveOrderFields>>,
+) -> Result<Answer<Stored<WorkOrder>>, Problem> {
+    let desk = &call.desk;
+    let id = desk.find::<WorkOrder>(call.segment("id")).await?.id;
+    let reason = call.body.0.override_reason.clone();
+    check_text("override_reason", reason.as_deref().unwrap_or(""))?;
+    let calls = desk.deployments();
+    let approved = calls
+        .approve(&desk.deployer(), id, call.expected, reason)
+        .await?;
+    Ok(Answer::record(approved))
+}
+
+async fn reject(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<WorkOrder>>, Problem> {
+    let desk = &call.desk;
+    let id = desk.find::<WorkOrder>(call.segment("id")).await?.id;
+    let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
+    let rejected = calls
+        .reject(&desk.deployer(), id, call.expected, &reason)
+        .await?;
+    Ok(Answer::record(rejected))
+}
+
+async fn abort(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<WorkOrder>>, Problem> {
+    let desk = &call.desk;
+    let id = desk.find::<WorkOrder>(call.segment("id")).await?.id;
+    let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
+    let aborted = calls
+        .abort(&desk.deployer(), id, call.expected, &reason)
+        .await?;
+    Ok(Answer::record(aborted))
 }
 
 async fn steps(call: Call) -> Result<Answer<Items<Stored<WorkOrderStep>>>, Problem> {

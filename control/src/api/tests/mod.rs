@@ -7,3 +7,4 @@ mod rig;
 mod rights;
 mod secrecy;
 mod versions;
+mod work_orders;

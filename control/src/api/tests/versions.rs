@@ -16,7 +16,7 @@ use crate::store::rig::{Fresh, on_both, system};
 
 const DIGEST: &str = "sha256:00000000000000000000000000000000000000000000000000000000000000aa";
 
-async fn model_with_test_set(rig: &Rig, dev: &Person) -> Value {
+pub(super) async fn model_with_test_set(rig: &Rig, dev: &Person) -> Value {
     rig.post(&dev.key, "/models", json!({ "name": "m" }))
         .await
         .expect(201);
@@ -40,7 +40,7 @@ async fn model_with_test_set(rig: &Rig, dev: &Person) -> Value {
 }
 
 /// What an evaluation task writes.
-async fn evaluated(rig: &Rig, evaluation: &Value, version: &Value, verdict: Verdict) {
+pub(super) async fn evaluated(rig: &Rig, evaluation: &Value, version: &Value, verdict: Verdict) {
     let id = version["id"].as_str().unwrap().parse().unwrap();
     let mut tx = rig.store.begin().await.unwrap();
     let evaluate = ModelVersionEvent::Evaluate;
