@@ -146,12 +146,12 @@ impl ApiClient {
         Ok(self.send(request).await?.into_body())
     }
 
-    /// `GET path`, whose answer comes as server-sent events.
+    /// `GET path`, which tells of a record by server-sent events.
     pub(crate) async fn follow(&self, path: &str) -> Result<Events> {
         let request = self.request("GET", path).body(Full::default())?;
         Ok(Events {
             body: self.send(request).await?.into_body(),
-            parser: EventParser::default(),
+            parser: EventParser::of_records(),
         })
     }
 

@@ -251,6 +251,7 @@ impl Noun {
             };
             join(query.trim_start_matches('?'));
             if pages
+                && path != "/pipelines"
                 && !path.ends_with("/files")
                 && !path.ends_with("/references")
                 && !path.ends_with("/steps")
