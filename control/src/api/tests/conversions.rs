@@ -161,6 +161,15 @@ async fn a_conversion_leaves_its_evidence_in_the_run() {
             assert!(held["items"].to_string().contains(run["id"].as_str().unwrap()), "{held}");
         }
 
+        // A version of it needs no more than its name.
+        let of_run = json!({ "conversion_run": run["id"] });
+        rig.post(&dev.key, "/models/m/versions", of_run).await.expect(201);
+        let version = rig.post(&dev.key, "/models/m/versions/1/register", json!({})).await;
+        assert_eq!(version.expect(200)["digest"], run["output_digest"]);
+        rig.post(&dev.key, "/models/m/versions", json!({})).await.expect(201);
+        let without = rig.post(&dev.key, "/models/m/versions/2/register", json!({})).await;
+        assert_eq!(without.expect(422)["errors"][0]["field"], "artifact");
+
         // Numbers that are too bad stay where they can be read.
         let body = json!({ "pipeline": "copy", "source": source, "params": { "error": 0.3 } });
         let run = works.run(body).await;
