@@ -79,7 +79,12 @@ impl Convert {
         params: &ConvertParams,
         ran: &Ran,
     ) -> Result<Made, TaskFailure> {
-        let folder = output_folder(ran)?;
+        let folder = output_folder(ran).ok_or_else(|| {
+            TaskFailure::lasting(
+                "no_result",
+                "result.json: folder should name a folder of the output, such as \"model\"",
+            )
+        })?;
         let owner = context.owner().await?;
         let new = NewArtifact {
             department: owner.department,
@@ -103,21 +108,15 @@ impl Convert {
 }
 
 /// Where the pipeline says that its model is: below its output, and nowhere else.
-fn output_folder(ran: &Ran) -> Result<PathBuf, TaskFailure> {
+fn output_folder(ran: &Ran) -> Option<PathBuf> {
     let named = ran.result["folder"].as_str().map(Path::new);
-    let folder = named
+    named
         .filter(|path| {
             path.components()
                 .all(|part| matches!(part, Component::Normal(_)))
         })
         .map(|path| ran.folder.join(path))
-        .filter(|path| path.is_dir());
-    folder.ok_or_else(|| {
-        TaskFailure::lasting(
-            "no_result",
-            "result.json: folder should name a folder of the output, such as \"model\"",
-        )
-    })
+        .filter(|path| path.is_dir())
 }
 
 /// What a conversion's task leaves in its run: the evidence that the gate asks for.

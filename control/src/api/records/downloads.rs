@@ -169,7 +169,7 @@ fn window(
             let Some(piece) = window.pieces.try_next().await? else {
                 break;
             };
-            let piece = window.cut(piece);
+            let piece = window.cut(&piece);
             if piece.is_empty() {
                 continue;
             }
@@ -186,7 +186,7 @@ fn window(
 
 impl<S> Window<S> {
     /// What of the next piece lies in the window.
-    fn cut(&mut self, piece: Bytes) -> Bytes {
+    fn cut(&mut self, piece: &Bytes) -> Bytes {
         let length = piece.len() as u64;
         let from = self.skip.min(length);
         let to = length.min(from.saturating_add(self.left));

@@ -140,7 +140,7 @@ async fn a_file_is_sent_in_parts_and_read_back_whole_or_in_ranges() {
                     &[],
                 )
                 .await;
-            assert_eq!((status.as_u16(), &read[..] == bytes), (200, true), "{path}");
+            assert_eq!((status.as_u16(), read[..] == bytes), (200, true), "{path}");
             assert_eq!(headers["repr-digest"], Digest::of(&bytes).structured());
             assert_eq!(headers["content-length"], bytes.len().to_string());
             assert_eq!(headers["x-content-type-options"], "nosniff");
@@ -156,7 +156,7 @@ async fn a_file_is_sent_in_parts_and_read_back_whole_or_in_ranges() {
                 .send_bytes(&dev.key, "GET", &path, Bytes::new(), &[("range", range)])
                 .await;
             assert_eq!(
-                (status.as_u16(), &read[..] == &bytes[from..to]),
+                (status.as_u16(), read[..] == bytes[from..to]),
                 (206, true),
                 "{range}"
             );
