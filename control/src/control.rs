@@ -4,6 +4,7 @@
 //! The data plane never waits for it: it is made without a database, and [`Control::connect`] goes on
 //! trying in the background while the API answers 503.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,6 +25,8 @@ pub struct ControlSettings {
     pub max_body: usize,
     /// How long the answer to a write with an `Idempotency-Key` is kept.
     pub idempotency_keep: Duration,
+    /// Where conversion pipelines lie, for telling callers of them before a worker runs one.
+    pub pipelines: Option<PathBuf>,
 }
 
 impl Default for ControlSettings {
@@ -32,6 +35,7 @@ impl Default for ControlSettings {
             open: false,
             max_body: 1 << 20,
             idempotency_keep: Duration::from_secs(24 * 3600),
+            pipelines: None,
         }
     }
 }

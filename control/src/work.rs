@@ -1,13 +1,20 @@
 //! The long work of a process: which kinds of task it takes, and the worker that does them.
 
+mod collect;
+mod import;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use collect::{CollectGarbage, CollectParams};
+pub use import::{ImportArtifact, ImportParams, Made};
+
+use crate::artifacts::ArtifactError;
 use crate::control::Open;
-use crate::pipelines::{Convert, KeepInFolder, PipelineError, Pipelines};
+use crate::pipelines::{Convert, PipelineError, Pipelines};
 use crate::tasks::executor::{Limits, LocalExecutor};
-use crate::tasks::{Kinds, Worker, WorkerSettings};
+use crate::tasks::{Kinds, TaskFailure, Worker, WorkerSettings};
 
 /// How much of it, and where.
 #[derive(Debug, Clone)]
@@ -32,18 +39,21 @@ pub struct WorkSettings {
 ///
 /// # Errors
 /// The folder of pipelines cannot be read.
-pub fn kinds(_open: &Open, settings: &WorkSettings) -> Result<Kinds, PipelineError> {
+pub fn kinds(open: &Open, settings: &WorkSettings) -> Result<Kinds, PipelineError> {
     let limits = Limits {
         memory: settings.memory,
         ..Limits::default()
     };
     let convert = Convert {
         pipelines: Pipelines::new(&settings.pipelines, &settings.environments, limits)?,
-        keep: KeepInFolder(settings.data.join("conversions")),
+        artifacts: open.artifacts.clone(),
     };
+    let kinds = Kinds::new()
+        .with(ImportArtifact(open.artifacts.clone()))
+        .with_limit(CollectGarbage(open.artifacts.clone()), 1);
     Ok(match settings.conversions {
-        Some(limit) => Kinds::new().with_limit(convert, limit),
-        None => Kinds::new().with(convert),
+        Some(limit) => kinds.with_limit(convert, limit),
+        None => kinds.with(convert),
     })
 }
 
@@ -55,4 +65,28 @@ pub fn start(open: &Open, kinds: Kinds, settings: &WorkSettings) -> Worker {
         ..WorkerSettings::new(settings.data.join("tasks"))
     };
     Worker::start(open.queue.clone(), kinds, Arc::new(LocalExecutor), worker)
+}
+
+/// What a task says when content was not taken or given.
+pub(crate) fn failed(error: ArtifactError) -> TaskFailure {
+    let may_pass = error.is_retryable();
+    let text = error.to_string();
+    let code = match error {
+        ArtifactError::Store(error) => return error.into(),
+        ArtifactError::Path(_) | ArtifactError::Entry { .. } | ArtifactError::Empty => {
+            "bad_content"
+        }
+        ArtifactError::TooLarge { .. } => "too_large",
+        ArtifactError::Invalid { .. } => "bad_params",
+        ArtifactError::Forbidden(_) => "forbidden",
+        ArtifactError::Source { .. } => "bad_source",
+        ArtifactError::NoSpace => "no_space",
+        ArtifactError::Damaged(_) | ArtifactError::Missing(_) => "damaged",
+        _ => "content",
+    };
+    if may_pass {
+        TaskFailure::passing(code, text)
+    } else {
+        TaskFailure::lasting(code, text)
+    }
 }

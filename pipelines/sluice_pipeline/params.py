@@ -5,7 +5,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,8 @@ class Param:
     help: str
     check: Callable[[Any], Any]
     default: Any = REQUIRED
+    # What `check` takes, as a JSON Schema, for those who ask before a run. `x-content`: a file or folder.
+    schema: Mapping[str, Any] = field(default_factory=dict)
     # What a flag's text becomes before `check`: numbers and JSON are spelled as in a file.
     from_flag: Callable[[str], Any] = str
     is_switch: bool = False
@@ -42,7 +44,7 @@ def text(name: str, help: str, default: Any = REQUIRED) -> Param:
             raise Wrong("a text that is not empty")
         return value
 
-    return Param(name, help, check, default)
+    return Param(name, help, check, default, {"type": "string"})
 
 
 def folder(name: str, help: str, default: Any = REQUIRED) -> Param:
@@ -51,7 +53,7 @@ def folder(name: str, help: str, default: Any = REQUIRED) -> Param:
             raise Wrong("a folder that exists")
         return Path(value).resolve()
 
-    return Param(name, help, check, default)
+    return Param(name, help, check, default, {"type": "string", "x-content": "folder"})
 
 
 def path(name: str, help: str, default: Any = REQUIRED) -> Param:
@@ -60,7 +62,7 @@ def path(name: str, help: str, default: Any = REQUIRED) -> Param:
             raise Wrong("a file or folder that exists")
         return Path(value).resolve()
 
-    return Param(name, help, check, default)
+    return Param(name, help, check, default, {"type": "string", "x-content": "path"})
 
 
 def choice(name: str, help: str, choices: Sequence[str], default: Any = REQUIRED) -> Param:
@@ -69,7 +71,7 @@ def choice(name: str, help: str, choices: Sequence[str], default: Any = REQUIRED
             raise Wrong("one of " + ", ".join(choices))
         return value
 
-    return Param(name, f"{help}: {', '.join(choices)}", check, default)
+    return Param(name, f"{help}: {', '.join(choices)}", check, default, {"enum": list(choices)})
 
 
 def flag(name: str, help: str) -> Param:
@@ -78,7 +80,7 @@ def flag(name: str, help: str) -> Param:
             raise Wrong("true or false")
         return value
 
-    return Param(name, help, check, False, is_switch=True)
+    return Param(name, help, check, False, {"type": "boolean"}, is_switch=True)
 
 
 def integer(name: str, help: str, least: int, most: int, default: Any = REQUIRED) -> Param:
@@ -87,7 +89,8 @@ def integer(name: str, help: str, least: int, most: int, default: Any = REQUIRED
             raise Wrong(f"a whole number from {least} to {most}")
         return value
 
-    return Param(name, help, check, default, _json_or_text)
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return Param(name, help, check, default, schema, _json_or_text)
 
 
 def number(name: str, help: str, least: float, most: float, default: Any = REQUIRED) -> Param:
@@ -97,12 +100,13 @@ def number(name: str, help: str, least: float, most: float, default: Any = REQUI
             raise Wrong(f"a number from {least:g} to {most:g}")
         return float(value)
 
-    return Param(name, help, check, default, _json_or_text)
+    schema = {"type": "number", "minimum": least, "maximum": most}
+    return Param(name, help, check, default, schema, _json_or_text)
 
 
 def structure(name: str, help: str, check: Callable[[Any], Any], default: Any = REQUIRED) -> Param:
     """A list or object; `check` raises `Wrong` where it is not as expected. As a flag: JSON."""
-    return Param(name, help, check, default, _json_or_text)
+    return Param(name, help, check, default, {}, _json_or_text)
 
 
 def _json_or_text(value: str) -> Any:
@@ -143,6 +147,20 @@ def _unknown(name: str, known: Mapping[str, Param]) -> dict[str, str]:
     close = difflib.get_close_matches(str(name), known, n=1)
     instead = f"did you mean `{close[0]}`?" if close else "known are " + ", ".join(f"`{other}`" for other in known)
     return {"param": str(name), "message": f"`{name}` is no parameter of this pipeline; {instead}"}
+
+
+def described(params: Sequence[Param]) -> dict[str, Any]:
+    """All parameters as the JSON Schema of one object."""
+    properties = {}
+    for param in params:
+        default = {} if param.default in (REQUIRED, None) else {"default": param.default}
+        properties[param.name] = {"description": param.help, **param.schema, **default}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [param.name for param in params if param.default is REQUIRED],
+        "additionalProperties": False,
+    }
 
 
 def add_flags(parser: argparse.ArgumentParser, params: Sequence[Param]) -> None:

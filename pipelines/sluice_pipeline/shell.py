@@ -28,6 +28,7 @@ from sluice_pipeline.report import FILE as PARITY
 
 MODEL, RESULT, ERROR = "model", "result.json", "error.json"
 UNFINISHED = ".unfinished"
+DESCRIBE = "--describe"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ class _Stopped(BaseException):
 
 def run(pipeline: Pipeline) -> int:
     """The whole of a pipeline's `main`; returns the exit status."""
+    if sys.argv[1:] == [DESCRIBE]:
+        print(json.dumps(parameters.described(pipeline.params), indent=1, ensure_ascii=False))
+        return 0
     arguments = _arguments(pipeline)
     output = arguments.output.resolve()
     made = not output.exists()

@@ -243,7 +243,7 @@ class TestEveryPipeline:
         import tomllib
 
         about = tomllib.loads((folder / "pipeline.toml").read_text())
-        assert set(about) == {"name", "summary", "entry", "requirements", "python"}
+        assert set(about) - {"environment"} == {"name", "summary", "framework", "entry", "requirements", "python"}
         assert (folder / about["entry"]).is_file()
         assert (folder / about["requirements"]).is_file()
         assert (folder / "requirements.txt").is_file()
@@ -261,6 +261,28 @@ class TestEveryPipeline:
         assert done.returncode == 0, done.stderr
         assert "examples:" in done.stdout
         assert "--source" in done.stdout
+
+    def test_tells_its_parameters_as_they_are_written_beside_it(self, folder):
+        """Anew: python main.py --describe > parameters.json"""
+        done = subprocess.run([sys.executable, "-S", folder / "main.py", "--describe"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == json.loads((folder / "parameters.json").read_text(encoding="utf-8"))
+
+
+def test_parameters_are_told_as_a_schema(pipeline):
+    done = subprocess.run([*pipeline()[:2], "--describe"], capture_output=True, text=True)
+    assert json.loads(done.stdout) == {
+        "type": "object",
+        "properties": {
+            "source": {"description": "where from", "type": "string"},
+            "precision": {"description": "how fine: fp32, int8", "enum": ["fp32", "int8"], "default": "fp32"},
+            "block_size": {"description": "how wide", "type": "integer", "minimum": 16, "maximum": 256, "default": 32},
+            "limit": {"description": "how far", "type": "number", "minimum": 0, "maximum": 1},
+            "careful": {"description": "look twice", "type": "boolean", "default": False},
+        },
+        "required": ["source"],
+        "additionalProperties": False,
+    }
 
 
 def test_the_pipelines_on_pytorch_share_one_environment():

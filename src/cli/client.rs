@@ -130,12 +130,28 @@ impl ApiClient {
         read_json(response).await
     }
 
-    /// `GET path`, whose answer comes as server-sent events.
+    /// `PUT path` with bytes; a JSON document back.
+    pub(crate) async fn put(&self, path: &str, body: Bytes, digest: &str) -> Result<Value> {
+        let request = self
+            .request("PUT", path)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header("content-digest", digest)
+            .body(Full::from(body))?;
+        read_json(self.send(request).await?).await
+    }
+
+    /// `GET path`, whose answer is bytes.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Incoming> {
+        let request = self.request("GET", path).body(Full::default())?;
+        Ok(self.send(request).await?.into_body())
+    }
+
+    /// `GET path`, which tells of a record by server-sent events.
     pub(crate) async fn follow(&self, path: &str) -> Result<Events> {
         let request = self.request("GET", path).body(Full::default())?;
         Ok(Events {
             body: self.send(request).await?.into_body(),
-            parser: EventParser::default(),
+            parser: EventParser::of_records(),
         })
     }
 
@@ -204,10 +220,36 @@ impl ApiClient {
         if status.is_success() {
             return Ok(response);
         }
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
         let body = response.into_body().collect().await?.to_bytes();
-        bail!("{}", error_message(status, &body))
+        Err(Refused {
+            status,
+            retry_after,
+            message: error_message(status, &body),
+        }
+        .into())
     }
 }
+
+/// The server's answer that it will not; any other error of a request is one of the way to the server.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) retry_after: Option<Duration>,
+    message: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 async fn read_json(response: Response<Incoming>) -> Result<Value> {
     let body = response

@@ -26,9 +26,19 @@ pub(crate) struct EventParser {
     name: String,
     data: Vec<u8>,
     has_data: bool,
+    /// Whether the documents are records, whose `error` is a field of theirs.
+    records: bool,
 }
 
 impl EventParser {
+    /// For a stream that tells of records rather than answers a request to a model.
+    pub(crate) fn of_records() -> Self {
+        Self {
+            records: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what arrived.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -105,7 +115,8 @@ impl EventParser {
             return Ok(Some(Event::Done));
         }
         let parsed = serde_json::from_str::<Value>(&text);
-        if name == "error" || parsed.as_ref().is_ok_and(|value| !value["error"].is_null()) {
+        let told = |value: &Value| !self.records && !value["error"].is_null();
+        if name == "error" || parsed.as_ref().is_ok_and(told) {
             bail!("{}", error_message(&parsed.unwrap_or_default(), &text));
         }
         let value = parsed.context("an event is not JSON")?;

@@ -7,8 +7,10 @@
 //! The routes and their types are written once. The OpenAPI document at `/api/v1/openapi.json` and the page at
 //! `/api/v1/docs` are made of them.
 
+mod body;
 mod call;
 mod caller;
+mod content;
 mod events;
 mod idempotency;
 mod input;
@@ -48,6 +50,10 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::trainings::serve_all(&mut api);
     records::evaluations::serve_all(&mut api);
     records::artifacts::serve_all(&mut api);
+    records::uploads::serve_all(&mut api);
+    records::downloads::serve_all(&mut api);
+    records::imports::serve_all(&mut api);
+    records::conversions::serve_all(&mut api);
     records::deployments::serve_all(&mut api);
     records::work_orders::serve_all(&mut api);
     records::tasks::serve_all(&mut api);

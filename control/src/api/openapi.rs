@@ -12,9 +12,17 @@ pub(super) struct Operation<'a> {
     pub verb: Verb,
     pub summary: &'static str,
     pub query: &'a Value,
-    pub body: Option<Value>,
+    pub body: RequestBody,
     /// `None` for answers that are not JSON.
     pub answer: Option<Value>,
+}
+
+/// What a route reads.
+pub(super) enum RequestBody {
+    None,
+    /// JSON of this schema.
+    Json(Value),
+    Bytes,
 }
 
 /// The document under construction.
@@ -28,7 +36,11 @@ impl Document {
     }
 
     pub(super) fn add(&mut self, operation: &Operation<'_>) {
-        let path = format!("{}{}", super::registry::BASE, operation.path);
+        let path = format!(
+            "{}{}",
+            super::registry::BASE,
+            operation.path.replace('*', "")
+        );
         let methods = self
             .paths
             .entry(path)
@@ -70,12 +82,22 @@ fn described(operation: &Operation<'_>) -> Value {
         "x-verb": operation.verb,
         "x-roles": roles,
     });
-    if let Some(schema) = &operation.body {
-        let required = schema.get("required").is_some() || schema.get("$ref").is_some();
-        described["requestBody"] = json!({
-            "required": required,
-            "content": { "application/json": { "schema": schema } },
-        });
+    match &operation.body {
+        RequestBody::None => {}
+        RequestBody::Json(schema) => {
+            let required = schema.get("required").is_some() || schema.get("$ref").is_some();
+            described["requestBody"] = json!({
+                "required": required,
+                "content": { "application/json": { "schema": schema } },
+            });
+        }
+        // OpenAPI 3.1 leaves the schema of what is no JSON away.
+        RequestBody::Bytes => {
+            described["requestBody"] = json!({
+                "required": true,
+                "content": { "application/octet-stream": {} },
+            });
+        }
     }
     described
 }
@@ -87,7 +109,7 @@ fn operation_id(operation: &Operation<'_>) -> String {
         .trim_matches('/')
         .replace('/', "_")
         .replace('{', "by_")
-        .replace(['}', '.'], "");
+        .replace(['}', '.', '*'], "");
     format!("{}_{path}", operation.method.to_lowercase())
 }
 
@@ -96,6 +118,7 @@ fn parameters(operation: &Operation<'_>) -> Vec<Value> {
         .path
         .split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
         .map(|name| {
             json!({ "name": name, "in": "path", "required": true, "description": "An id, or a name where names are unique.",
                     "schema": { "type": "string", "minLength": 1 } })
@@ -108,7 +131,8 @@ fn parameters(operation: &Operation<'_>) -> Vec<Value> {
             json!({ "name": name, "in": "query", "required": needed, "schema": not_null(schema) })
         }));
     }
-    if operation.method != "GET" {
+    // A PUT that is repeated does the same by itself.
+    if !["GET", "PUT"].contains(&operation.method) {
         all.push(json!({ "name": "Idempotency-Key", "in": "header", "required": false,
                          "schema": { "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" } }));
     }
@@ -157,12 +181,14 @@ fn responses(operation: &Operation<'_>) -> Value {
             let media = match operation.path.rsplit('/').next() {
                 Some("events") => "text/event-stream",
                 Some("docs") => "text/html",
+                Some("{*path}") => "application/octet-stream",
                 _ => "application/json",
             };
-            responses.insert(
-                "200".into(),
-                json!({ "description": "Success", "content": { media: {} } }),
-            );
+            let success = json!({ "description": "Success", "content": { media: {} } });
+            if media == "application/octet-stream" {
+                responses.insert("206".into(), success.clone());
+            }
+            responses.insert("200".into(), success);
         }
         Some(_) if nothing => {
             responses.insert("204".into(), json!({ "description": "Done" }));

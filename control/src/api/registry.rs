@@ -20,11 +20,12 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sluice_gateway::RequestContext;
 
-use super::call::{Answer, Call, Desk, NoBody, Payload};
+use super::body::{Sent, discard};
+use super::call::{Answer, Call, Desk, NoBody, NoQuery, Payload};
 use super::caller::{Caller, identify};
 use super::idempotency::{self, Key};
 use super::input;
-use super::openapi::{Document, Operation};
+use super::openapi::{Document, Operation, RequestBody};
 use super::problem::Problem;
 use crate::control::Control;
 use crate::domain::roles::Verb;
@@ -48,6 +49,9 @@ pub(super) const fn get(path: &'static str, verb: Verb, summary: &'static str) -
 }
 pub(super) const fn post(path: &'static str, verb: Verb, summary: &'static str) -> Route {
     route("POST", path, verb, summary)
+}
+pub(super) const fn put(path: &'static str, verb: Verb, summary: &'static str) -> Route {
+    route("PUT", path, verb, summary)
 }
 pub(super) const fn patch(path: &'static str, verb: Verb, summary: &'static str) -> Route {
     route("PATCH", path, verb, summary)
@@ -77,6 +81,7 @@ impl Route {
     fn filter(self) -> MethodFilter {
         match self.method {
             "POST" => MethodFilter::POST,
+            "PUT" => MethodFilter::PUT,
             "PATCH" => MethodFilter::PATCH,
             "DELETE" => MethodFilter::DELETE,
             _ => MethodFilter::GET,
@@ -159,21 +164,64 @@ impl Registry {
         self.add(route.path, on(route.filter(), answer));
     }
 
+    /// A route whose body is bytes of any length, which its handler reads as they come. It limits them itself.
+    pub(super) fn bytes<T, H, F>(&mut self, route: Route, handler: H)
+    where
+        T: Serialize + JsonSchema + Send + 'static,
+        H: Fn(Call<NoQuery, Sent>, HeaderMap) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Answer<T>, Problem>> + Send + 'static,
+    {
+        let shown = self.generator.subschema_for::<T>();
+        let query = self.note::<NoQuery>(route, RequestBody::Bytes, Some(shown));
+        let control = self.control.clone();
+        let answer = move |request: Request| {
+            let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
+            async move {
+                let answered = async {
+                    let store = store(&control)?;
+                    let (arrived, body) = Arrived::head(route, request).await?;
+                    // From here on: however it ends, the rest of the body is dealt with.
+                    let sent = Sent::new(body);
+                    // Who may not is told before anything is read.
+                    let caller = arrived.caller(&control, &store, route).await?;
+                    let headers = arrived.parts.headers.clone();
+                    let call = arrived.call(&control, store, caller, route, &query, sent)?;
+                    let answer = handler(call, headers).await?;
+                    reply(&control, route, answer).map(|(response, _)| response)
+                };
+                answered.await.unwrap_or_else(IntoResponse::into_response)
+            }
+        };
+        self.add(route.path, on(route.filter(), answer));
+    }
+
     /// Notes the operation; returns the schema of its query, by which that is read.
     fn describe<Q: JsonSchema, B: Payload>(
         &mut self,
         route: Route,
         answer: Option<schemars::Schema>,
     ) -> Value {
+        let body = match B::schema(&mut self.generator) {
+            Some(schema) => RequestBody::Json(schema.to_value()),
+            None => RequestBody::None,
+        };
+        self.note::<Q>(route, body, answer)
+    }
+
+    fn note<Q: JsonSchema>(
+        &mut self,
+        route: Route,
+        body: RequestBody,
+        answer: Option<schemars::Schema>,
+    ) -> Value {
         let query = Q::json_schema(&mut self.generator).to_value();
-        let body = B::schema(&mut self.generator);
         self.document.add(&Operation {
             method: route.method,
             path: route.path,
             verb: route.verb,
             summary: route.summary,
             query: &query,
-            body: body.map(schemars::Schema::to_value),
+            body,
             answer: answer.map(schemars::Schema::to_value),
         });
         query
@@ -230,8 +278,19 @@ impl Arrived {
     async fn of(
         control: &Control,
         route: Route,
-        mut request: Request,
+        request: Request,
     ) -> Result<(Self, Value), Problem> {
+        let (arrived, body) = Self::head(route, request).await?;
+        let document = if route.writes() {
+            read_body(control, &arrived.parts.headers, body).await?
+        } else {
+            Value::Object(serde_json::Map::new())
+        };
+        Ok((arrived, document))
+    }
+
+    /// All but the body, which is not read yet.
+    async fn head(route: Route, mut request: Request) -> Result<(Self, AxumBody), Problem> {
         let path = request
             .extract_parts::<RawPathParams>()
             .await
@@ -247,17 +306,12 @@ impl Arrived {
         let (parts, body) = request.into_parts();
         refuse_foreign_pages(route, &parts.headers)?;
         let expected = if_match(&parts.headers)?;
-        let document = if route.writes() {
-            read_body(control, &parts.headers, body).await?
-        } else {
-            Value::Object(serde_json::Map::new())
-        };
         let arrived = Self {
             parts,
             path,
             expected,
         };
-        Ok((arrived, document))
+        Ok((arrived, body))
     }
 
     async fn caller(
@@ -416,9 +470,6 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
         })
 }
 
-/// How long a body that is too large is still read.
-const DISCARD: std::time::Duration = std::time::Duration::from_secs(5);
-
 async fn read_body(
     control: &Control,
     headers: &HeaderMap,
@@ -437,7 +488,7 @@ async fn read_body(
         .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         // Read and thrown away, so that a client that sends before it reads sees the answer.
-        tokio::spawn(tokio::time::timeout(DISCARD, body.collect()));
+        tokio::spawn(discard(body));
         return Err(too_large());
     }
     let bytes = Limited::new(body, limit)

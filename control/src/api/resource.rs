@@ -255,7 +255,9 @@ pub(super) fn page_of<R: Resource>(filter: &R::Filter, caller: &Caller) -> Listi
     }
 }
 
-async fn list<R: Resource>(call: Call<R::Filter>) -> Result<Answer<Items<Stored<R>>>, Problem> {
+pub(super) async fn list<R: Resource>(
+    call: Call<R::Filter>,
+) -> Result<Answer<Items<Stored<R>>>, Problem> {
     let listing = page_of::<R>(&call.query, &call.desk.caller);
     let listing = R::select(&call.desk, &call.query, listing).await?;
     Ok(Answer::of(call.desk.store.list(&listing).await?.into()))

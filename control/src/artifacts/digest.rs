@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -22,6 +24,15 @@ impl Digest {
     /// The digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// As RFC 9530's `Content-Digest` and `Repr-Digest` have it: `sha-256=:BASE64:`.
+    pub fn structured(&self) -> String {
+        format!("sha-256=:{}:", STANDARD.encode(self.0))
     }
 
     pub(super) fn finish(hasher: Sha256) -> Self {

@@ -27,6 +27,7 @@
 //!
 //! Every function here may be dropped at any of its waits: what it had begun is swept, what it had finished stays.
 
+mod begin;
 mod blobs;
 mod collect;
 mod digest;
@@ -49,6 +50,7 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use futures_util::Stream;
 
+pub use begin::Begun;
 pub use collect::Collected;
 pub use digest::{Digest, DigestError};
 pub use error::ArtifactError;
@@ -233,6 +235,19 @@ impl Artifacts {
     pub async fn files(&self, artifact: ArtifactId) -> Result<Vec<File>, ArtifactError> {
         let files = self.0.store.artifact_files(artifact).await?;
         files.into_iter().map(stored_file).collect()
+    }
+
+    /// One file of an artifact; `None` if it has none of this path.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn file(
+        &self,
+        artifact: ArtifactId,
+        path: &str,
+    ) -> Result<Option<File>, ArtifactError> {
+        let file = self.0.store.artifact_file(artifact, path).await?;
+        file.map(stored_file).transpose()
     }
 }
 

@@ -56,6 +56,8 @@ pub struct ImportSettings {
     pub idle_s: u64,
     /// Folders of this machine that may be imported from, with all below them. None by default.
     pub folders: Vec<PathBuf>,
+    /// Buckets of S3 that may be imported from, with the server's own keys. None by default.
+    pub buckets: Vec<String>,
     /// Whether URLs may lead to private, loopback and link-local addresses.
     pub private_addresses: bool,
     /// Hosts, by the name that a URL gives, that are exempt from that rule.
@@ -107,6 +109,7 @@ impl Default for ImportSettings {
             max_redirects: 5,
             idle_s: 60,
             folders: Vec::new(),
+            buckets: Vec::new(),
             private_addresses: false,
             trusted_hosts: Vec::new(),
         }

@@ -13,8 +13,9 @@ use futures_util::TryStreamExt as _;
 use futures_util::stream::iter;
 
 use super::*;
+use crate::domain::record::Upload;
 use crate::domain::roles::Role;
-use crate::id::{Id as _, ModelVersionId};
+use crate::id::{Id as _, ModelVersionId, UploadId};
 use crate::store::rig::{Fresh, Somebody, on_both, somebody};
 
 /// Content in a folder of its own, and somebody who brings it.
@@ -50,6 +51,15 @@ impl Bench {
             .put(path, pieces(bytes, 100_000))
             .await
             .unwrap()
+    }
+
+    /// Uploads as an artifact is made of them.
+    pub(super) async fn uploaded(&self, ids: &[UploadId]) -> Vec<(Stored<Upload>, Option<String>)> {
+        let mut found = Vec::new();
+        for &id in ids {
+            found.push((self.artifacts.0.store.get(id).await.unwrap(), None));
+        }
+        found
     }
 
     /// The files of the store of this kind, by their paths from its root.

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 
 use super::spool::{Limit, Spooled};
-use super::{ArtifactError, Artifacts, Digest, File, NewArtifact, PathSet, check_path, signed};
+use super::{ArtifactError, Artifacts, Digest, File, NewArtifact, signed};
 use crate::domain::record::{Artifact, Upload};
 use crate::domain::upload::{UploadEvent, UploadState};
 use crate::id::{DepartmentId, PrincipalId, UploadId};
-use crate::store::{Actor, Json, StoreError, Stored, UploadPart};
+use crate::store::{Actor, StoreError, Stored, UploadPart};
 use crate::time::Timestamp;
 
 /// An upload to come.
@@ -46,7 +46,7 @@ fn part_path(upload: UploadId, part: &UploadPart) -> String {
     format!("{}{:08}-{digest}", upload_folder(upload), part.part)
 }
 
-fn invalid(field: &'static str, problem: impl Into<String>) -> ArtifactError {
+pub(super) fn invalid(field: &'static str, problem: impl Into<String>) -> ArtifactError {
     ArtifactError::Invalid {
         field,
         problem: problem.into(),
@@ -62,10 +62,9 @@ struct Shape {
 
 impl Shape {
     fn of(upload: &Upload, max_parts: u64) -> Result<Self, ArtifactError> {
-        let state = upload.backend_state.as_ref();
-        let part_bytes = state.and_then(|state| state.0["part_bytes"].as_u64());
         Ok(Self {
-            part_bytes: part_bytes
+            part_bytes: upload
+                .part_bytes()
                 .filter(|&bytes| bytes > 0)
                 .ok_or_else(|| invalid("upload", "was made by another version; make a new one"))?,
             whole: upload
@@ -124,59 +123,7 @@ impl Shape {
 }
 
 impl Artifacts {
-    /// # Errors
-    /// [`ArtifactError::Path`], [`ArtifactError::TooLarge`], [`ArtifactError::Invalid`] for a part size out of bounds.
-    pub async fn create_upload(
-        &self,
-        actor: &Actor,
-        new: NewUpload,
-    ) -> Result<Stored<Upload>, ArtifactError> {
-        let limits = &self.0.settings.upload;
-        check_path(&new.path)?;
-        let part_bytes = new.part_bytes.unwrap_or(limits.part_bytes);
-        if part_bytes == 0 || part_bytes > limits.max_part_bytes {
-            let problem = format!(
-                "{part_bytes} should be 1 to {} (upload.max_part_bytes)",
-                limits.max_part_bytes
-            );
-            return Err(invalid("part_bytes", problem));
-        }
-        let whole = Limit {
-            bytes: limits
-                .max_bytes
-                .min(part_bytes.saturating_mul(limits.max_parts)),
-            setting: "upload.max_bytes, and upload.max_parts of this size",
-        };
-        if new.bytes.is_some_and(|bytes| bytes > whole.bytes) {
-            return Err(whole.exceeded(&new.path));
-        }
-        let expires_at = self.upload_end();
-        let mut tx = self.0.store.begin().await?;
-        if tx.open_uploads(new.department).await?.unsigned_abs() >= limits.max_open {
-            return Err(ArtifactError::TooLarge {
-                what: "the number of open uploads".into(),
-                limit: limits.max_open,
-                setting: "upload.max_open",
-            });
-        }
-        let upload = Upload {
-            department: new.department,
-            principal: new.principal,
-            path: new.path,
-            state: UploadState::Open,
-            expected_digest: new.digest.map(|digest| digest.to_string()),
-            expected_bytes: new.bytes.map(signed).transpose()?,
-            received_bytes: 0,
-            backend_state: Some(Json(serde_json::json!({ "part_bytes": part_bytes }))),
-            blob: None,
-            expires_at,
-        };
-        let stored = tx.create(actor, upload).await?;
-        tx.commit().await?;
-        Ok(stored)
-    }
-
-    fn upload_end(&self) -> Timestamp {
+    pub(super) fn upload_end(&self) -> Timestamp {
         Timestamp::now().after(std::time::Duration::from_secs(
             self.0.settings.upload.expires_s,
         ))
@@ -389,40 +336,39 @@ impl Artifacts {
         }
     }
 
-    /// Makes an artifact of completed uploads of one department.
+    /// Makes an artifact of completed uploads of one department. An upload may be given another path than the one that
+    /// it was made with.
     ///
     /// # Errors
-    /// [`ArtifactError::NotOpen`] for an upload that is not completed, [`ArtifactError::Path`] if two collide.
+    /// [`ArtifactError::Invalid`] for an upload that is not completed, [`ArtifactError::Path`] if two collide.
     pub async fn artifact_of_uploads(
         &self,
         actor: &Actor,
         new: NewArtifact,
-        uploads: &[UploadId],
+        uploads: Vec<(Stored<Upload>, Option<String>)>,
     ) -> Result<Stored<Artifact>, ArtifactError> {
-        let mut files = Vec::with_capacity(uploads.len());
-        let mut paths = PathSet::default();
-        for &id in uploads {
-            let upload = self.0.store.get::<Upload>(id).await?;
-            paths.add(&upload.path)?;
+        let files = uploads.into_iter().map(|(upload, path)| {
+            let id = upload.id;
             if upload.department != new.department {
                 return Err(invalid(
-                    "uploads",
+                    "files",
                     format!("{id} belongs to another department"),
                 ));
             }
             let digest = upload.blob.as_deref().and_then(|blob| blob.parse().ok());
             let digest: Digest = digest.ok_or_else(|| {
                 invalid(
-                    "uploads",
+                    "files",
                     format!("{id} is {}; it should be completed", upload.state),
                 )
             })?;
-            files.push(File {
-                path: upload.path.clone(),
+            Ok(File {
                 digest,
                 bytes: upload.received_bytes.unsigned_abs(),
-            });
-        }
+                path: path.unwrap_or(upload.record.path),
+            })
+        });
+        let files = files.collect::<Result<_, ArtifactError>>()?;
         self.register(actor, new, files).await
     }
 }

@@ -1,68 +1,33 @@
-//! The task kind that runs a conversion pipeline and keeps what it made.
+//! The task kind that runs a conversion pipeline, and keeps what it made as an artifact.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use super::content::placed;
 use super::{Pipelines, Ran};
-use crate::tasks::{Task, TaskContext, TaskFailure};
+use crate::artifacts::{Artifacts, NewArtifact};
+use crate::domain::record::{self, ArtifactKind, ConversionRun};
+use crate::id::ArtifactId;
+use crate::store;
+use crate::tasks::{Follower, Task, TaskContext, TaskFailure};
+use crate::work::{Made, failed};
 
-/// What becomes of a pipeline's output before its scratch folder goes.
-pub trait Keep: Send + Sync + 'static {
-    /// Says where it is now. May be called again for the same task, by a later attempt.
-    fn keep<'a>(
-        &'a self,
-        context: &'a TaskContext,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<Json, TaskFailure>>;
-}
-
-/// Keeps outputs as folders, named by their task.
+/// Runs pipelines. Params: [`ConvertParams`].
 #[derive(Debug, Clone)]
-pub struct KeepInFolder(pub PathBuf);
-
-impl Keep for KeepInFolder {
-    fn keep<'a>(
-        &'a self,
-        context: &'a TaskContext,
-        folder: &'a Path,
-    ) -> BoxFuture<'a, Result<Json, TaskFailure>> {
-        async move {
-            tokio::fs::create_dir_all(&self.0).await?;
-            let kept = self.0.join(context.task().to_string());
-            if kept.exists() {
-                // Of an attempt that was killed between here and its end.
-                tokio::fs::remove_dir_all(&kept).await?;
-            }
-            tokio::fs::rename(folder, &kept).await.map_err(|error| {
-                let message = format!(
-                    "{} cannot be moved to {}: {error}",
-                    folder.display(),
-                    kept.display()
-                );
-                TaskFailure::lasting("not_kept", message)
-            })?;
-            Ok(json!({"folder": kept}))
-        }
-        .boxed()
-    }
-}
-
-/// Runs pipelines. Params: `{"pipeline": "convert-encoder", "params": {…}}`.
-#[derive(Debug, Clone)]
-pub struct Convert<K> {
+pub struct Convert {
     pub pipelines: Pipelines,
-    pub keep: K,
+    pub artifacts: Artifacts,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvertParams {
     pub pipeline: String,
-    /// The pipeline's own.
+    /// What the artifact is called that comes out.
+    pub name: String,
+    /// The pipeline's own; content is named as in [`super::content`].
     pub params: Json,
 }
 
@@ -71,11 +36,12 @@ pub struct ConvertOutput {
     pub pipeline: String,
     /// The pipeline's `result.json`.
     pub result: Json,
-    /// Where its output is, in the words of [`Keep`].
-    pub kept: Json,
+    /// The folder that `result.folder` names.
+    #[serde(flatten)]
+    pub made: Made,
 }
 
-impl<K: Keep> Task for Convert<K> {
+impl Task for Convert {
     const NAME: &'static str = "convert";
     type Params = ConvertParams;
     type Output = ConvertOutput;
@@ -85,20 +51,100 @@ impl<K: Keep> Task for Convert<K> {
         params: ConvertParams,
         context: &TaskContext,
     ) -> Result<ConvertOutput, TaskFailure> {
-        let ConvertParams { pipeline, params } = params;
         // One step: the output lies in the scratch folder until it is kept.
-        let (result, kept) = context
+        let (result, made) = context
             .step("convert", async {
-                let Ran { result, folder } =
-                    self.pipelines.run(context, &pipeline, &params).await?;
-                let kept = self.keep.keep(context, &folder).await?;
-                Ok((result, kept))
+                let inputs = std::path::absolute(context.scratch())?.join("inputs");
+                let given = placed(&self.artifacts, &params.params, &inputs).await?;
+                let ran = self
+                    .pipelines
+                    .run(context, &params.pipeline, &given)
+                    .await?;
+                let made = self.keep(context, &params, &ran).await?;
+                Ok((ran.result, made))
             })
             .await?;
         Ok(ConvertOutput {
-            pipeline,
+            pipeline: params.pipeline,
             result,
-            kept,
+            made,
         })
+    }
+}
+
+impl Convert {
+    async fn keep(
+        &self,
+        context: &TaskContext,
+        params: &ConvertParams,
+        ran: &Ran,
+    ) -> Result<Made, TaskFailure> {
+        let folder = output_folder(ran).ok_or_else(|| {
+            TaskFailure::lasting(
+                "no_result",
+                "result.json: folder should name a folder of the output, such as \"model\"",
+            )
+        })?;
+        let owner = context.owner().await?;
+        let new = NewArtifact {
+            department: owner.department,
+            kind: ArtifactKind::Model,
+            name: params.name.clone(),
+            source: Some(format!("{} by task {}", params.pipeline, context.task())),
+        };
+        context.log("the model passed and is kept");
+        let kept = self
+            .artifacts
+            .take_folder(&owner.actor, new, &folder)
+            .await
+            .map_err(failed)?;
+        Ok(Made {
+            artifact: kept.id,
+            digest: kept.record.digest,
+            files: kept.record.files,
+            bytes: kept.record.bytes,
+        })
+    }
+}
+
+/// Where the pipeline says that its model is: below its output, and nowhere else.
+fn output_folder(ran: &Ran) -> Option<PathBuf> {
+    let named = ran.result["folder"].as_str().map(Path::new);
+    named
+        .filter(|path| {
+            path.components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        })
+        .map(|path| ran.folder.join(path))
+        .filter(|path| path.is_dir())
+}
+
+/// What a conversion's task leaves in its run: the evidence that the gate asks for.
+impl Follower for ConversionRun {
+    fn settle(&mut self, task: &record::Task) -> Option<ArtifactId> {
+        let output = task
+            .result
+            .as_ref()
+            .and_then(|result| serde_json::from_value::<ConvertOutput>(result.0.clone()).ok());
+        let failure = task.error.as_ref().map(|error| &error.0);
+        let parity = match (&output, failure) {
+            (Some(output), _) => &output.result["parity"],
+            // A conversion that computes something else leaves the numbers that say so.
+            (None, Some(failure)) => &failure["details"]["parity"],
+            (None, None) => &Json::Null,
+        };
+        if parity.is_object() {
+            self.parity_passed = parity["passed"].as_bool();
+            self.parity = Some(store::Json(parity.clone()));
+        }
+        self.error = failure.and_then(|failure| {
+            let (code, message) = (failure["code"].as_str()?, failure["message"].as_str()?);
+            Some(format!("{message} ({code})"))
+        });
+        let output = output?;
+        self.opset = output.result["opset"].as_i64();
+        self.output_digest = Some(output.made.digest);
+        self.output_artifact = Some(output.made.artifact);
+        self.output_artifact
     }
 }

@@ -3,7 +3,9 @@
 //! A pipeline is a folder with a `pipeline.toml`, a lock file of its own, and a `main.py`. Its virtual environment is
 //! made when it is first used. How it is started, what it writes and how it reports is said in `pipelines/README.md`.
 
+mod content;
 mod convert;
+mod parameters;
 mod python;
 mod run;
 
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-pub use convert::{Convert, ConvertOutput, ConvertParams, Keep, KeepInFolder};
+pub use content::{BadParam, ContentName, named};
+pub use convert::{Convert, ConvertOutput, ConvertParams};
+pub use parameters::{check as check_params, trusting};
 pub use python::Version;
 pub use run::{Pipelines, Ran};
 
@@ -30,6 +34,10 @@ pub struct Pipeline {
     pub environment: String,
     /// The oldest Python that it runs on.
     pub python: Version,
+    /// What its sources are made with: `pytorch`, `tensorflow`.
+    pub framework: String,
+    /// The JSON Schema of its parameters, where it has written one.
+    pub parameters: Option<serde_json::Value>,
 }
 
 /// Why a folder is no pipeline.
@@ -63,6 +71,8 @@ struct File {
     requirements: String,
     environment: Option<String>,
     python: Option<String>,
+    #[serde(default)]
+    framework: String,
 }
 
 fn default_entry() -> String {
@@ -74,6 +84,7 @@ fn default_requirements() -> String {
 }
 
 const FILE: &str = "pipeline.toml";
+const PARAMETERS: &str = "parameters.json";
 /// Folders below the root; pipelines lie at most so deep.
 const DEPTH: usize = 3;
 
@@ -175,8 +186,29 @@ impl Pipeline {
             requirements: file.requirements,
             environment,
             python,
+            framework: file.framework,
+            parameters: parameters(folder)?,
         })
     }
+}
+
+fn parameters(folder: &Path) -> Result<Option<serde_json::Value>, PipelineError> {
+    let path = folder.join(PARAMETERS);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(PipelineError::Read {
+                path: path.display().to_string(),
+                source,
+            });
+        }
+    };
+    let schema = serde_json::from_slice(&text).map_err(|error| PipelineError::Malformed {
+        path: path.display().to_string(),
+        problem: error.to_string(),
+    })?;
+    Ok(Some(schema))
 }
 
 #[cfg(test)]

@@ -8,10 +8,13 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::artifacts::{ArtifactSettings, Artifacts, Digest};
 use crate::domain::record;
+use crate::domain::roles::Role;
 use crate::domain::task::TaskState;
+use crate::id::{ArtifactId, Id as _};
 use crate::store::Stored;
-use crate::store::rig::{Fresh, system};
+use crate::store::rig::{Fresh, Somebody, somebody, system};
 use crate::tasks::executor::{Limits, LocalExecutor};
 use crate::tasks::{EventKind, Kinds, NewTask, Queue, QueueSettings, Worker, WorkerSettings};
 
@@ -33,7 +36,13 @@ match params["play"]:
     case "succeed":
         (output / "model").mkdir()
         (output / "model" / "weights").write_text("w")
-        (output / "result.json").write_text(json.dumps({"twice": params["n"] * 2}))
+        (output / "result.json").write_text(json.dumps({"twice": params["n"] * 2, "folder": "model"}))
+    case "wander":
+        (output / "result.json").write_text(json.dumps({"folder": "../../../.."}))
+    case "link":
+        (output / "model").mkdir()
+        (output / "model" / "weights").symlink_to("/etc/hostname")
+        (output / "result.json").write_text(json.dumps({"folder": "model"}))
     case "fail":
         (output / "error.json").write_text(json.dumps({"code": "parity_failed", "message": "0.3 > 0.01", "details": {"max": 0.3}}))
         sys.exit(1)
@@ -126,6 +135,8 @@ struct Bench {
     queue: Queue,
     worker: Worker,
     folder: tempfile::TempDir,
+    artifacts: Artifacts,
+    who: Somebody,
 }
 
 async fn bench(limits: Limits) -> Bench {
@@ -138,10 +149,13 @@ async fn bench(limits: Limits) -> Bench {
         limits,
     )
     .unwrap();
+    let settings = ArtifactSettings::default();
+    let artifacts = Artifacts::open(fresh.store.clone(), settings, folder.path()).unwrap();
     let convert = Convert {
         pipelines,
-        keep: KeepInFolder(folder.path().join("kept")),
+        artifacts: artifacts.clone(),
     };
+    let who = somebody(&fresh.store, Role::Developer).await;
     let queue = Queue::new(fresh.store.clone(), QueueSettings::default());
     let settings = WorkerSettings {
         heartbeat: Duration::from_millis(50),
@@ -159,12 +173,20 @@ async fn bench(limits: Limits) -> Bench {
         queue,
         worker,
         folder,
+        artifacts,
+        who,
     }
 }
 
 impl Bench {
     async fn convert(&self, params: Json) -> Stored<record::Task> {
-        let mut new = NewTask::new("convert", json!({"pipeline": "tiny", "params": params}));
+        self.run(json!({"pipeline": "tiny", "name": "out", "params": params}))
+            .await
+    }
+
+    async fn run(&self, params: Json) -> Stored<record::Task> {
+        let mut new = NewTask::new("convert", params);
+        new.department = Some(self.who.department);
         new.max_attempts = 1;
         let id = self.queue.enqueue(&system(), new).await.unwrap().id;
         let mut watch = self.queue.watch(id, 0);
@@ -193,10 +215,12 @@ async fn a_pipeline_runs_in_its_own_environment_and_is_heard() {
         assert_eq!(task.state, TaskState::Succeeded, "{:?}", task.error);
         let output = &task.result.as_ref().unwrap().0;
         assert_eq!(output["result"]["twice"], twice);
-        let kept = Path::new(output["kept"]["folder"].as_str().unwrap());
+        let kept = output["artifact"].as_str().unwrap().parse().unwrap();
+        let files = bench.artifacts.files(kept).await.unwrap();
+        assert_eq!(files.len(), 1);
         assert_eq!(
-            std::fs::read_to_string(kept.join("model/weights")).unwrap(),
-            "w"
+            (files[0].path.as_str(), files[0].digest),
+            ("weights", Digest::of(b"w"))
         );
     }
     let events = bench.queue.events(first.id, 0, 1000).await.unwrap();
@@ -249,6 +273,10 @@ async fn a_pipeline_runs_in_its_own_environment_and_is_heard() {
         code(&bench.convert(json!({"play": "eat"})).await),
         "out_of_memory"
     );
+    for (play, code) in [("wander", "no_result"), ("link", "forbidden")] {
+        let task = bench.convert(json!({ "play": play })).await;
+        assert_eq!(self::code(&task), code, "{:?}", task.error);
+    }
     let venvs = std::fs::read_dir(bench.folder.path().join("venv"))
         .unwrap()
         .flatten();
@@ -264,11 +292,9 @@ async fn a_pipeline_runs_in_its_own_environment_and_is_heard() {
 #[tokio::test]
 async fn a_pipeline_that_is_not_there_is_named_with_those_that_are() {
     let bench = bench(Limits::default()).await;
-    let new = NewTask::new("convert", json!({"pipeline": "none", "params": {}}));
-    let id = bench.queue.enqueue(&system(), new).await.unwrap().id;
-    let mut watch = bench.queue.watch(id, 0);
-    while !watch.next().await.unwrap().is_empty() {}
-    let task = bench.fresh.store.get::<record::Task>(id).await.unwrap();
+    let task = bench
+        .run(json!({"pipeline": "none", "name": "out", "params": {}}))
+        .await;
     let message = task.error.as_ref().unwrap().0["message"]
         .as_str()
         .unwrap()
@@ -278,4 +304,86 @@ async fn a_pipeline_that_is_not_there_is_named_with_those_that_are() {
         "{message}"
     );
     bench.worker.drain().await;
+}
+
+#[test]
+fn content_is_named_and_places_are_refused() {
+    let id = ArtifactId::new();
+    let params = json!({
+        "source": format!("artifact:{id}/a/b"),
+        "list": [{ "x": format!("artifact:{id}") }],
+        "entry": "package.module:factory",
+        "name": "a..b/c",
+        "n": 1,
+    });
+    let found = named(&params).unwrap();
+    let names = found
+        .iter()
+        .map(|(field, name)| (field.as_str(), name.path.as_deref()));
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [("params.source", Some("a/b")), ("params.list[0].x", None)]
+    );
+    for text in [
+        "/etc/passwd",
+        "~/.ssh",
+        "../secret",
+        "a/../../b",
+        "a\\..\\b",
+        "\\\\host\\share",
+        "file:///etc/passwd",
+        "https://example.com/x",
+        "..",
+        "artifact:",
+        "artifact:mdl_1",
+        "artifact:x/y",
+    ] {
+        let bad = named(&json!({ "deep": [text] })).unwrap_err();
+        assert_eq!(bad.field, "params.deep[0]", "{text}");
+    }
+    for path in ["../x", "/x", "", "a//b", "a/./b"] {
+        let text = format!("artifact:{id}/{path}");
+        assert!(named(&json!({ "source": text })).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn parameters_are_held_against_what_the_pipeline_says() {
+    let schema = json!({ "properties": {
+        "source": { "type": "string", "x-content": "folder", "description": "the checkpoint" },
+        "precision": { "enum": ["fp32", "int8"], "default": "fp32" },
+        "block_size": { "type": "integer", "minimum": 16, "maximum": 256 },
+        "limit": { "type": "number" },
+        "allow_pickle": { "type": "boolean" },
+        "inputs": {},
+    }, "required": ["source"] });
+    let id = ArtifactId::new();
+    let fine = json!({ "source": format!("artifact:{id}"), "precision": "int8", "block_size": 32, "limit": 0.5,
+        "allow_pickle": true, "inputs": [1], });
+    assert_eq!(check_params(&schema, &fine), []);
+    let bad = json!({ "source": null, "precison": "int8", "precision": "int3", "block_size": 8, "limit": "x",
+        "allow_pickle": 1, "inputs": null });
+    let found: Vec<String> = check_params(&schema, &bad)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "params.precison: is not known; did you mean precision?",
+            "params.precision: should be one of fp32, int8",
+            "params.block_size: should be a whole number from 16 to 256",
+            "params.limit: should be a number",
+            "params.allow_pickle: should be true or false",
+            "params.source: is missing: the checkpoint",
+        ]
+    );
+    let elsewhere = json!({ "source": "checkpoint" });
+    let found = check_params(&schema, &elsewhere);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(trusting(&fine), Some("allow_pickle"));
+    assert_eq!(
+        trusting(&json!({ "allow_pickle": false, "trust_remote_code": null })),
+        None
+    );
 }

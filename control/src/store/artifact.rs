@@ -202,6 +202,24 @@ impl Store {
         rows.iter().map(ArtifactFile::from_row).collect()
     }
 
+    /// One file of an artifact, if it has it.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn artifact_file(
+        &self,
+        artifact: ArtifactId,
+        path: &str,
+    ) -> Result<Option<ArtifactFile>, StoreError> {
+        let row = sqlx::query_with(
+            "SELECT path, blob, bytes FROM artifact_files WHERE artifact = $1 AND path = $2",
+            arguments([artifact.to_value(), path.to_owned().to_value()])?,
+        )
+        .fetch_optional(&mut *self.reader().await?)
+        .await?;
+        row.as_ref().map(ArtifactFile::from_row).transpose()
+    }
+
     /// Who needs an artifact.
     ///
     /// # Errors

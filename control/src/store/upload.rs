@@ -11,7 +11,7 @@ use crate::id::{DepartmentId, UploadId};
 use crate::time::Timestamp;
 
 /// A part that has arrived.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct UploadPart {
     /// Counted from 0.
     pub part: i64,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use sqlx::AssertSqlSafe;
 
+use super::follow::follow;
 use super::journal::append_move;
 use super::queue::{Claim, Queue};
 use super::{TaskError, TaskFailure};
@@ -316,6 +317,7 @@ pub(super) async fn advance(
     edit(&mut task);
     let after = tx.replace(before, task).await?;
     append_move(tx, &after, before.state, event).await?;
+    follow(tx, &after, event).await?;
     Ok(after)
 }
 

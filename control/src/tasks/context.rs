@@ -18,8 +18,9 @@ use super::journal::{ClaimName, EventKind};
 use super::queue::Queue;
 use super::recorder::Recorder;
 use super::{TaskError, TaskFailure};
-use crate::id::TaskId;
-use crate::store::{Column as _, Document, StoreError, arguments, read};
+use crate::domain::record::{Principal, Task};
+use crate::id::{DepartmentId, TaskId};
+use crate::store::{Actor, Column as _, Document, StoreError, arguments, read};
 
 /// Why an attempt should end before its work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,13 @@ impl Stopper {
     }
 }
 
+/// Who wanted a task done, and to which department its results belong.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    pub department: DepartmentId,
+    pub actor: Actor,
+}
+
 /// One attempt at a task, as its work sees it.
 pub struct TaskContext {
     pub(super) queue: Queue,
@@ -84,6 +92,25 @@ impl TaskContext {
 
     pub const fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// For whom the task is done.
+    ///
+    /// # Errors
+    /// `no_department` for a task that belongs to none.
+    pub async fn owner(&self) -> Result<Owner, TaskFailure> {
+        let task = self.queue.store.get::<Task>(self.claim.id).await?;
+        let department = task.department.ok_or_else(|| {
+            TaskFailure::lasting("no_department", "department: the task belongs to none")
+        })?;
+        let actor = match task.principal {
+            Some(principal) => {
+                let person = self.queue.store.get::<Principal>(principal).await?;
+                Actor::person(principal, person.record.name)
+            }
+            None => Actor::system(&format!("task {}", task.id)),
+        };
+        Ok(Owner { department, actor })
     }
 
     /// Does `work`, unless an earlier attempt has: then that one's result is returned. Names are unique

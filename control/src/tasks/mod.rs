@@ -17,6 +17,7 @@ pub mod backoff;
 mod context;
 mod error;
 pub mod executor;
+mod follow;
 mod journal;
 mod kind;
 mod queue;
@@ -25,8 +26,9 @@ mod sweep;
 mod worker;
 
 pub use backoff::Backoff;
-pub use context::{StopReason, TaskContext};
+pub use context::{Owner, StopReason, TaskContext};
 pub use error::{TaskError, TaskFailure};
+pub use follow::Follower;
 pub use journal::{Attempt, EventKind, TaskLogEvent, Watch};
 pub use kind::{Kinds, Task};
 pub use queue::{Claim, KindLimit, NewTask, Queue, QueueSettings};

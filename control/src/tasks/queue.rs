@@ -10,6 +10,7 @@ use tokio::sync::{Notify, broadcast};
 use super::TaskError;
 use super::attempt::{advance, locked};
 use super::backoff::{Backoff, PRIORITIES, RANK};
+use super::follow::follow;
 use super::journal::{EventKind, append_move};
 use crate::domain::machine::Machine as _;
 use crate::domain::record;
@@ -399,6 +400,7 @@ impl Queue {
             })
             .await?;
         append_move(&mut tx, &task, from, TaskEvent::Cancel).await?;
+        follow(&mut tx, &task, TaskEvent::Cancel).await?;
         // Between two attempts, or waiting for people, no worker would answer.
         let task = if task.state == TaskState::Cancelling && task.lease_until.is_none() {
             advance(&mut tx, &task, TaskEvent::Stop, |task| {

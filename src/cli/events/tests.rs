@@ -117,3 +117,11 @@ proptest! {
         prop_assert_eq!(found, events(stream).unwrap());
     }
 }
+
+#[test]
+fn a_record_may_have_an_error_of_its_own() {
+    let mut parser = EventParser::of_records();
+    parser.push(b"event: task\ndata: {\"state\":\"failed\",\"error\":{\"message\":\"why\"}}\n\n");
+    let event = parser.next().unwrap();
+    assert!(matches!(event, Some(Event::Json(record)) if record["error"]["message"] == "why"));
+}

@@ -37,6 +37,12 @@ pub(super) fn query(arguments: &[String]) -> Result<String> {
     Ok(text)
 }
 
+/// One `name=value` as name and JSON.
+pub(super) fn pair(argument: &str) -> Result<(&str, Value)> {
+    let (name, text) = split(argument)?;
+    Ok((name, value(text)))
+}
+
 fn split(argument: &str) -> Result<(&str, &str)> {
     argument
         .split_once('=')

@@ -210,7 +210,7 @@ pub(super) static KINDS: &[Kind] = &[
                 "/models/{0}/prompts",
             ),
         ],
-        examples: "  sluice model create helpdesk description='IT questions' train_framework=pytorch\n  sluice model show helpdesk\n  sluice model add-version helpdesk note='first try'\n  sluice model approve helpdesk@v2",
+        examples: "  sluice model create helpdesk description='IT questions' train_framework=pytorch\n  sluice model show helpdesk\n  sluice model add-version helpdesk note='first try'\n  sluice model convert helpdesk --pipeline convert-causal-lm --source checkpoints/v2 precision=int8 --add-version\n  sluice model approve helpdesk@v2",
     },
     Kind {
         noun: "dataset",
@@ -355,8 +355,20 @@ pub(super) static KINDS: &[Kind] = &[
             ("STATUS", "status"),
             ("PARITY", "parity_passed"),
         ],
-        specials: &[],
-        examples: "  sluice convert list model=helpdesk\n  sluice convert show cnr_… -o json",
+        specials: &[Special {
+            argument: "",
+            ..list(
+                "pipelines",
+                "List the pipelines that convert",
+                "/pipelines",
+                &[
+                    ("NAME", "name"),
+                    ("FROM", "framework"),
+                    ("SUMMARY", "summary"),
+                ],
+            )
+        }],
+        examples: "  sluice convert pipelines\n  sluice convert list model=helpdesk\n  sluice convert show cnr_… -o json",
     },
     Kind {
         noun: "deploy",
@@ -612,7 +624,7 @@ pub(super) static KINDS: &[Kind] = &[
                 &[("KIND", "owner_kind"), ("ID", "owner_id")],
             ),
         ],
-        examples: "  sluice artifact list kind=model\n  sluice artifact files art_…",
+        examples: "  sluice artifact push checkpoints/v2 --name helpdesk-v2 --kind checkpoint\n  sluice artifact import https://example.com/model.tar.gz --name m --unpack --wait\n  sluice artifact pull art_… folder\n  sluice artifact list kind=model\n  sluice artifact files art_…",
     },
     Kind {
         noun: "audit",

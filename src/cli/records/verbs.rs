@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subco
 use serde_json::{Value, json};
 
 use super::kinds::{KINDS, Kind, Special, Writes};
-use super::{fields, view, watch};
+use super::{content, fields, view, watch};
 use crate::cli::client::{ApiClient, Server};
 use crate::cli::output::{self, Shape};
 
@@ -101,6 +101,7 @@ fn described(kind: &'static Kind) -> Command {
             );
         command = command.subcommand(update);
     }
+    let command = content::described(kind.noun, command);
     kind.specials.iter().fold(command, |command, special| {
         let mut made = verb(special.verb, special.about, kind);
         if !special.argument.is_empty() {
@@ -175,6 +176,9 @@ fn limit() -> Arg {
 
 impl Noun {
     pub(crate) async fn run(self) -> Result<()> {
+        if let Some(done) = content::run(self.kind.noun, &self.verb, &self.typed).await {
+            return done;
+        }
         let server = Server::from_arg_matches(&self.typed)?;
         let client = ApiClient::new(&server)?;
         match self.verb.as_str() {
@@ -250,6 +254,7 @@ impl Noun {
             };
             join(query.trim_start_matches('?'));
             if pages
+                && path != "/pipelines"
                 && !path.ends_with("/files")
                 && !path.ends_with("/references")
                 && !path.ends_with("/steps")

@@ -36,16 +36,18 @@ pub(super) fn path_of(answer: &Value) -> Option<String> {
 /// # Errors
 /// It ended without success, or the server cannot be reached.
 pub(super) async fn until_over(client: &ApiClient, path: &str, shape: Shape) -> Result<()> {
-    let mut events = client.follow(&format!("{path}/events")).await?;
-    while let Some(event) = events.next().await? {
-        show(&event);
-    }
-    output::progress("");
-    let record = client.get(path).await?;
+    let record = at_end(client, path).await?;
     let state = cell(&record["state"]);
     if !shape.document(&record)? {
         output::line(format!("{} {state}", cell(&record["id"])))?;
     }
+    succeeded(&record)
+}
+
+/// # Errors
+/// How and why a record did not end well.
+pub(super) fn succeeded(record: &Value) -> Result<()> {
+    let state = cell(&record["state"]);
     if FAILED.contains(&state.as_str()) {
         let error = &record["error"];
         let reason = error["message"]
@@ -57,6 +59,16 @@ pub(super) async fn until_over(client: &ApiClient, path: &str, shape: Shape) -> 
         );
     }
     Ok(())
+}
+
+/// Shows progress until it is over, however it ends; the record as it is then.
+pub(super) async fn at_end(client: &ApiClient, path: &str) -> Result<Value> {
+    let mut events = client.follow(&format!("{path}/events")).await?;
+    while let Some(event) = events.next().await? {
+        show(&event);
+    }
+    output::progress("");
+    client.get(path).await
 }
 
 /// A line of the log stays; progress is overwritten.
@@ -77,7 +89,7 @@ fn show(event: &Value) {
     }
 }
 
-fn bar(fraction: f64) -> String {
+pub(super) fn bar(fraction: f64) -> String {
     let fraction = fraction.clamp(0.0, 1.0);
     let full = (fraction * BAR as f64).round() as usize;
     format!(

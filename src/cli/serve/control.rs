@@ -38,6 +38,7 @@ impl Plane {
             open: !config.auth.required,
             max_body: config.control.max_body,
             idempotency_keep: config.control.idempotency_keep,
+            pipelines: Some(config.control.tasks.pipelines.clone()),
         });
         gateway.set_control(api::service(&control));
         let folder = config.data.join("control");

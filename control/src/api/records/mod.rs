@@ -3,13 +3,17 @@
 pub(super) mod accounting;
 pub(super) mod apply;
 pub(super) mod artifacts;
+pub(super) mod conversions;
 pub(super) mod datasets;
 pub(super) mod deployments;
+pub(super) mod downloads;
 pub(super) mod evaluations;
+pub(super) mod imports;
 pub(super) mod keys;
 pub(super) mod models;
 pub(super) mod people;
 pub(super) mod tasks;
 pub(super) mod trainings;
+pub(super) mod uploads;
 pub(super) mod versions;
 pub(super) mod work_orders;

@@ -13,8 +13,9 @@ use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, filter, in_department, serve_reads};
 use crate::domain::record::Task;
 use crate::domain::roles::Verb;
-use crate::domain::task::{TaskEvent, TaskState};
-use crate::store::{Listing, Stored};
+use crate::domain::task::TaskState;
+use crate::id::{Id as _, TaskId};
+use crate::store::{Listing, StoreError, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve_reads::<Task>(api, "List tasks", "Show a task");
@@ -79,18 +80,19 @@ impl Resource for Task {
 
 /// Asks for it to stop. A task that waits is cancelled at once; of one that runs, its worker stops the work.
 async fn cancel(call: Call<NoQuery, NoBody>) -> Result<Answer<Stored<Task>>, Problem> {
-    let task = call.desk.find::<Task>(call.segment("id")).await?;
-    let stored = call
-        .desk
-        .store
-        .transition::<Task>(
-            &call.desk.actor(),
-            task.id,
-            call.expected,
-            TaskEvent::Cancel,
-            |it| it.cancel_requested = true,
-        )
-        .await?;
+    let desk = &call.desk;
+    let task = desk.find::<Task>(call.segment("id")).await?;
+    if let Some(expected) = call.expected.filter(|version| *version != task.version) {
+        let (kind, id, found) = (TaskId::KIND, task.id.to_string(), task.version);
+        return Err(StoreError::Stale {
+            kind,
+            id,
+            expected,
+            found,
+        }
+        .into());
+    }
+    let stored = desk.open()?.queue.cancel(&desk.actor(), task.id).await?;
     Ok(Answer::record(stored))
 }
 

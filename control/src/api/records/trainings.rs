@@ -1,4 +1,4 @@
-//! Trainings and their runs: registered by whoever trains, wherever that is. Conversions are looked at.
+//! Trainings and their runs: registered by whoever trains, wherever that is.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,10 +11,8 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, filter, of_models, serve, serve_reads};
-use crate::domain::record::{
-    Access, Artifact, ConversionRun, Model, Principal, Training, TrainingRun,
-};
+use crate::api::resource::{Resource, Summaries, filter, of_models, serve};
+use crate::domain::record::{Access, Artifact, Model, Principal, Training, TrainingRun};
 use crate::domain::roles::Verb;
 use crate::domain::run::{RunEvent, RunStatus};
 use crate::id::{DatasetVersionId, Id, TrainingRunId};
@@ -66,11 +64,6 @@ pub(crate) fn serve_all(api: &mut Registry) {
             "Tell what became of a run: start, succeed, fail, cancel",
         ),
         tell,
-    );
-    serve_reads::<ConversionRun>(
-        api,
-        "List conversion runs",
-        "Show a conversion run with its parity report",
     );
 }
 
@@ -322,50 +315,4 @@ async fn tell(
     tx.commit().await?;
     hide_inputs(desk, &mut stored).await?;
     Ok(Answer::record(stored))
-}
-
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NoFields {}
-
-filter!(ConversionFilter {
-    /// Id or name.
-    model: String,
-    status: RunStatus,
-});
-
-impl Resource for ConversionRun {
-    type Fields = NoFields;
-    type Filter = ConversionFilter;
-    const COLLECTION: &'static str = "/conversions";
-    const ITEM: &'static str = "/conversions/{id}";
-    const NAME: &'static str = "id";
-    const EDIT: Verb = Verb::RunTask;
-
-    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
-        of_models(listing, caller)
-    }
-
-    async fn select(
-        desk: &Desk,
-        filter: &ConversionFilter,
-        listing: Listing<Self>,
-    ) -> Result<Listing<Self>, Problem> {
-        let model = desk
-            .refer_if::<Model>("model", filter.model.as_deref())
-            .await?;
-        Ok(listing
-            .is_if("model", model.as_ref())
-            .is_if("status", filter.status.as_ref()))
-    }
-
-    fn fields(&self) -> NoFields {
-        NoFields {}
-    }
-
-    async fn build(_: &Desk, _: &NoFields, current: Option<&Self>) -> Result<Self, Problem> {
-        current
-            .cloned()
-            .ok_or_else(|| Problem::bad_request("a conversion run is made by a conversion task"))
-    }
 }

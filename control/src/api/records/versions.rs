@@ -20,8 +20,8 @@ use crate::domain::record::{
 };
 use crate::domain::roles::Verb;
 use crate::domain::run::RunStatus;
-use crate::id::{ConversionRunId, DatasetVersionId, Id, ModelVersionId, TrainingRunId};
-use crate::store::{Audit, Listing, Stored};
+use crate::id::{ArtifactId, ConversionRunId, DatasetVersionId, Id, ModelVersionId, TrainingRunId};
+use crate::store::{Audit, Listing, Stored, Tx};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     use Verb::{ApproveVersion, EditCatalogue, RequestApproval, View};
@@ -332,7 +332,7 @@ async fn link(
     Ok(Answer::record(version))
 }
 
-/// What a version consists of.
+/// What a version consists of: the output of its conversion run, if nothing is named.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterFields {
@@ -358,7 +358,8 @@ async fn register(
             check_digest("digest", digest)?;
             (None, digest.clone())
         }
-        _ => {
+        (None, None) => converted(desk, &version).await?,
+        (Some(_), Some(_)) => {
             return Err(Problem::field(
                 "artifact",
                 "name either an artifact or a digest",
@@ -387,6 +388,25 @@ async fn register(
     }
     tx.commit().await?;
     Ok(Answer::record(stored))
+}
+
+/// What the conversion left that a version came from.
+async fn converted(
+    desk: &Desk,
+    version: &ModelVersion,
+) -> Result<(Option<ArtifactId>, String), Problem> {
+    let missing = || {
+        Problem::field(
+            "artifact",
+            "name an artifact or a digest; only a version with a conversion run that succeeded needs neither",
+        )
+    };
+    let run = version.conversion_run.ok_or_else(missing)?;
+    let run = desk.store.get::<ConversionRun>(run).await?.record;
+    match (run.output_artifact, run.output_digest) {
+        (Some(artifact), Some(digest)) => Ok((Some(artifact), digest)),
+        _ => Err(missing()),
+    }
 }
 
 /// Lets `event` happen to the version that the path names.

@@ -1,6 +1,8 @@
 //! The API as clients meet it: real HTTP through the gateway's whole stack, on both databases.
 
 mod apply;
+mod content;
+mod conversions;
 mod input;
 mod records;
 mod rig;

@@ -27,10 +27,11 @@ use crate::store::rig::system;
 
 pub(super) struct Rig {
     pub store: Store,
+    pub open: Open,
     address: SocketAddr,
     http: Client<HttpConnector, Full<Bytes>>,
     stop: StopHandle,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 #[derive(Clone)]
@@ -75,25 +76,33 @@ impl Rig {
         let mut entries = keys::from_environment("root:sk-root,plain:sk-plain").unwrap();
         entries[0].role = Some(Arc::from("admin"));
         let gateway = Gateway::with(config, entries, None).unwrap();
+        let data = tempfile::tempdir().unwrap();
         let settings = ControlSettings {
             open,
+            pipelines: Some(data.path().join("pipelines")),
             ..ControlSettings::default()
         };
-        let data = tempfile::tempdir().unwrap();
-        let artifacts = ArtifactSettings::default();
+        let mut artifacts = ArtifactSettings::default();
+        artifacts.upload.max_part_bytes = 4 << 20;
+        artifacts.upload.part_bytes = 2 << 20;
+        artifacts.import.folders = vec![data.path().join("import")];
         let artifacts = Artifacts::open(store.clone(), artifacts, data.path()).unwrap();
         let open = Open::new(store.clone(), artifacts);
-        gateway.set_control(crate::api::service(&Control::opened(open, settings)));
+        gateway.set_control(crate::api::service(&Control::opened(
+            open.clone(),
+            settings,
+        )));
         let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
         let address = server.address();
         let (stop, stopped) = StopHandle::new();
         tokio::spawn(server.run(stopped));
         Self {
             store: store.clone(),
+            open,
             address,
             http: Client::builder(TokioExecutor::new()).build_http(),
             stop,
-            _data: data,
+            data,
         }
     }
 
@@ -142,31 +151,61 @@ impl Rig {
         body: Option<Value>,
         headers: &[(&str, &str)],
     ) -> Answered {
+        let mut headers = headers.to_vec();
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let answered = self
+            .send_bytes(key, method, path, body.into(), &headers)
+            .await;
+        Answered {
+            status: answered.0,
+            headers: answered.1,
+            body: match serde_json::from_slice(&answered.2) {
+                Ok(value) => value,
+                Err(_) => json!(String::from_utf8_lossy(&answered.2)),
+            },
+        }
+    }
+
+    pub(super) async fn send_bytes(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> (StatusCode, HeaderMap, Bytes) {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("http://{}/api/v1{path}", self.address));
         if !key.is_empty() {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = request.body(Full::from(body)).unwrap();
         let (parts, body) = self.http.request(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        let body = match serde_json::from_slice(&bytes) {
-            Ok(value) => value,
-            Err(_) => json!(String::from_utf8_lossy(&bytes)),
-        };
-        Answered {
-            status: parts.status,
-            headers: parts.headers,
-            body,
-        }
+        (parts.status, parts.headers, bytes)
+    }
+
+    /// Reads an answer that may break off.
+    pub(super) async fn try_get(&self, key: &str, path: &str) -> Result<Bytes, hyper::Error> {
+        let request = Request::builder()
+            .uri(format!("http://{}/api/v1{path}", self.address))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::default())
+            .unwrap();
+        let answer = self.http.request(request).await.unwrap();
+        Ok(answer.into_body().collect().await?.to_bytes())
+    }
+
+    /// The data directory, with `import` and `pipelines` in it.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self.data.path()
     }
 
     pub(super) async fn get(&self, key: &str, path: &str) -> Answered {

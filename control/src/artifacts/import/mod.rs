@@ -10,7 +10,7 @@ mod tar;
 mod walk;
 mod zip;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::stream::try_unfold;
@@ -67,14 +67,7 @@ impl Artifacts {
         import: Import,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Stored<Artifact>, ArtifactError> {
-        let mut intake = Intake {
-            artifacts: self,
-            progress,
-            paths: PathSet::default(),
-            files: Vec::new(),
-            bytes: 0,
-            of_bytes: None,
-        };
+        let mut intake = Intake::new(self, progress);
         match &import.from.0 {
             Place::Local(path) => intake.local(&import, path).await?,
             Place::Url(url) => intake.url(&import, url).await?,
@@ -94,6 +87,29 @@ impl Artifacts {
     }
 }
 
+/// For a folder that a program of ours made.
+impl Artifacts {
+    /// Makes an artifact of all that is in a folder of this machine. A link that leads out of it is refused, so that a
+    /// program that was tricked cannot pass on what lies elsewhere.
+    ///
+    /// # Errors
+    /// [`ArtifactError::Forbidden`], [`ArtifactError::Path`], [`ArtifactError::TooLarge`], [`ArtifactError::Empty`].
+    pub async fn take_folder(
+        &self,
+        actor: &Actor,
+        new: NewArtifact,
+        folder: &Path,
+    ) -> Result<Stored<Artifact>, ArtifactError> {
+        let mut intake = Intake::new(self, &|_| ());
+        match intake.walk(folder, vec![folder.to_owned()]).await? {
+            walk::Found::Folder(files) => intake.folder(files).await?,
+            walk::Found::File(_) => return Err(ArtifactError::Empty),
+        }
+        let files = intake.files;
+        self.register(actor, new, files).await
+    }
+}
+
 /// The files that an import has brought so far, and what it may still bring.
 struct Intake<'a> {
     artifacts: &'a Artifacts,
@@ -104,7 +120,18 @@ struct Intake<'a> {
     of_bytes: Option<u64>,
 }
 
-impl Intake<'_> {
+impl<'a> Intake<'a> {
+    fn new(artifacts: &'a Artifacts, progress: &'a (dyn Fn(Progress) + Send + Sync)) -> Self {
+        Self {
+            artifacts,
+            progress,
+            paths: PathSet::default(),
+            files: Vec::new(),
+            bytes: 0,
+            of_bytes: None,
+        }
+    }
+
     fn limit(&self) -> Limit {
         Limit {
             bytes: self.artifacts.settings().import.max_bytes - self.bytes,
@@ -213,23 +240,28 @@ impl Intake<'_> {
 
     async fn local(&mut self, import: &Import, path: &Path) -> Result<(), ArtifactError> {
         let folders = self.artifacts.settings().import.folders.clone();
-        let most = self.artifacts.settings().import.max_files;
-        let path = path.to_owned();
-        let found = super::spool::blocking(move || walk::walk(&path, &folders, most)).await?;
-        match found {
+        match self.walk(path, folders).await? {
             walk::Found::File(file) => {
                 self.of_bytes = Some(file.bytes);
                 self.single(import, &file.path, read_file(file.open()?))
                     .await
             }
-            walk::Found::Folder(files) => {
-                self.of_bytes = Some(files.iter().map(|file| file.bytes).sum());
-                for file in files {
-                    self.take(&file.path, read_file(file.open()?)).await?;
-                }
-                Ok(())
-            }
+            walk::Found::Folder(files) => self.folder(files).await,
         }
+    }
+
+    async fn walk(&self, path: &Path, allowed: Vec<PathBuf>) -> Result<walk::Found, ArtifactError> {
+        let most = self.artifacts.settings().import.max_files;
+        let path = path.to_owned();
+        super::spool::blocking(move || walk::walk(&path, &allowed, most)).await
+    }
+
+    async fn folder(&mut self, files: Vec<walk::LocalFile>) -> Result<(), ArtifactError> {
+        self.of_bytes = Some(files.iter().map(|file| file.bytes).sum());
+        for file in files {
+            self.take(&file.path, read_file(file.open()?)).await?;
+        }
+        Ok(())
     }
 
     async fn url(&mut self, import: &Import, url: &reqwest::Url) -> Result<(), ArtifactError> {
@@ -264,6 +296,13 @@ impl Intake<'_> {
 
     async fn remote(&mut self, import: &Import, location: &Location) -> Result<(), ArtifactError> {
         let settings = self.artifacts.settings();
+        if let Location::S3 { bucket, .. } = location
+            && !settings.import.buckets.contains(bucket)
+        {
+            return Err(ArtifactError::Forbidden(format!(
+                "the bucket \"{bucket}\" is none of those that may be imported from (import.buckets)"
+            )));
+        }
         if let Some(host) = location.host() {
             self.artifacts.0.guard.check_host(host).await?;
         }

@@ -34,6 +34,7 @@ async fn an_object_store_does_what_a_folder_does() {
         let bench = Bench::new(&fresh.store, |settings| {
             settings.location = format!("s3://{name}/{prefix}");
             settings.s3_endpoint = Some(endpoint.clone());
+            settings.import.buckets = vec![name.clone()];
             settings.collection.blob_grace_s = 0;
             settings.collection.artifact_grace_s = 0;
         })
@@ -66,7 +67,7 @@ async fn an_object_store_does_what_a_folder_does() {
             .unwrap();
         let artifact = bench
             .artifacts
-            .artifact_of_uploads(actor, bench.named("m"), &[upload])
+            .artifact_of_uploads(actor, bench.named("m"), bench.uploaded(&[upload]).await)
             .await
             .unwrap();
         let cache = bench.folder.path().join("cache");

@@ -123,7 +123,7 @@ async fn parts_come_in_any_order_and_more_than_once() {
 
         let artifact = bench
             .artifacts
-            .artifact_of_uploads(actor, bench.named("model"), &[upload])
+            .artifact_of_uploads(actor, bench.named("model"), bench.uploaded(&[upload]).await)
             .await
             .unwrap();
         let files = bench.artifacts.files(artifact.id).await.unwrap();
@@ -134,7 +134,11 @@ async fn parts_come_in_any_order_and_more_than_once() {
         );
         let error = bench
             .artifacts
-            .artifact_of_uploads(actor, bench.named("model"), &[upload, upload])
+            .artifact_of_uploads(
+                actor,
+                bench.named("model"),
+                bench.uploaded(&[upload, upload]).await,
+            )
             .await
             .unwrap_err();
         assert!(error.to_string().contains("comes twice"), "{error}");

@@ -46,6 +46,8 @@ pub struct Upload {
     pub expected_bytes: Option<i64>,
     pub received_bytes: i64,
     /// What the object store needs to go on after a restart.
+    #[serde(skip_serializing, default)]
+    #[schemars(skip)]
     pub backend_state: Option<Document>,
     /// The digest of the finished blob.
     pub blob: Option<String>,

@@ -1,7 +1,8 @@
 //! A durable task as it lies in the queue.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 use crate::domain::task::TaskState;
 use crate::id::{DepartmentId, PrincipalId, TaskId};
@@ -17,6 +18,7 @@ pub struct Task {
     /// The record that it works for: kind and id.
     pub subject_kind: Option<String>,
     pub subject_id: Option<String>,
+    #[serde(serialize_with = "without_queries")]
     pub params: Document,
     pub result: Option<Document>,
     pub error: Option<Document>,
@@ -45,4 +47,24 @@ pub struct Task {
     pub started_at: Option<Timestamp>,
     /// Set when nothing more will happen to it.
     pub finished_at: Option<Timestamp>,
+}
+
+/// The query of a URL may carry a signature: that is for the worker alone.
+fn without_queries<S: Serializer>(params: &Document, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut shown = params.0.clone();
+    hide_queries(&mut shown);
+    shown.serialize(serializer)
+}
+
+fn hide_queries(value: &mut Value) {
+    match value {
+        Value::String(text) if text.starts_with("http://") || text.starts_with("https://") => {
+            if let Some((place, _)) = text.split_once(['?', '#']) {
+                *text = format!("{place}?…");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_queries),
+        Value::Object(fields) => fields.values_mut().for_each(hide_queries),
+        _ => {}
+    }
 }
