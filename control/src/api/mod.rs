@@ -47,6 +47,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::datasets::serve_all(&mut api);
     records::trainings::serve_all(&mut api);
     records::evaluations::serve_all(&mut api);
+    records::evaluation_runs::serve_all(&mut api);
     records::artifacts::serve_all(&mut api);
     records::deployments::serve_all(&mut api);
     records::work_orders::serve_all(&mut api);

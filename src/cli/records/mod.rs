@@ -4,6 +4,7 @@
 //! table of [`kinds`]: a verb that the API gets is a line there.
 
 pub(crate) mod apply;
+mod evaluations;
 mod fields;
 mod kinds;
 mod verbs;

@@ -24,11 +24,7 @@ const FAILED: &[&str] = &[
 /// # Errors
 /// It ended without success, or the server cannot be reached.
 pub(super) async fn until_over(client: &ApiClient, path: &str, shape: Shape) -> Result<()> {
-    let mut events = client.follow(&format!("{path}/events")).await?;
-    while let Some(event) = events.next().await? {
-        show(&event);
-    }
-    output::progress("");
+    follow(client, path).await?;
     let record = client.get(path).await?;
     let state = cell(&record["state"]);
     if !shape.document(&record)? {
@@ -44,6 +40,19 @@ pub(super) async fn until_over(client: &ApiClient, path: &str, shape: Shape) -> 
             reason.map(|it| format!(": {it}")).unwrap_or_default()
         );
     }
+    Ok(())
+}
+
+/// Shows progress on standard error until there is no more.
+///
+/// # Errors
+/// The server cannot be reached.
+pub(super) async fn follow(client: &ApiClient, path: &str) -> Result<()> {
+    let mut events = client.follow(&format!("{path}/events")).await?;
+    while let Some(event) = events.next().await? {
+        show(&event);
+    }
+    output::progress("");
     Ok(())
 }
 

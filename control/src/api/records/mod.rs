@@ -5,6 +5,7 @@ pub(super) mod apply;
 pub(super) mod artifacts;
 pub(super) mod datasets;
 pub(super) mod deployments;
+pub(super) mod evaluation_runs;
 pub(super) mod evaluations;
 pub(super) mod keys;
 pub(super) mod models;
