@@ -126,16 +126,11 @@ async fn evaluation_run(store: &Store) -> Result<EvaluationRunId, StoreError> {
     let empty = || Json(json!({}));
     let text = String::new;
     let mut tx = store.begin().await?;
-    let department = tx
-        .create(
-            &actor,
-            Department {
-                name: Timestamp::now().to_string(),
-                description: text(),
-            },
-        )
-        .await?
-        .id;
+    let department = Department {
+        name: Timestamp::now().to_string(),
+        description: text(),
+    };
+    let department = tx.create(&actor, department).await?.id;
     let model = Model {
         department,
         owner: None,

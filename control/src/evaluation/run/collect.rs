@@ -15,7 +15,7 @@ use super::corpus::Corpus;
 use super::judge::Judge;
 use super::plan::{Measures, RunSettings};
 use super::report;
-use super::rows::Row;
+use super::rows::{BadTestSet, Row};
 use crate::evaluation::prompt::Prompt;
 use crate::evaluation::sample::{Output, Reference, Sample, Score, Timings, Tokens};
 use crate::id::EvaluationRunId;
@@ -55,12 +55,11 @@ impl Work {
     /// Each row is tried by each prompt, so that a mistake in row 700 does not cost the 699 before it.
     ///
     /// # Errors
-    /// [`TaskFailure`], naming row and column.
-    pub(super) fn check(&self) -> Result<(), TaskFailure> {
+    /// [`BadTestSet`], naming row and column.
+    pub(super) fn check(&self) -> Result<(), BadTestSet> {
         for asking in &self.prompts {
             for row in &self.rows {
-                self.case(row, asking)
-                    .map_err(|problem| TaskFailure::lasting("bad_test_set", problem))?;
+                self.case(row, asking).map_err(BadTestSet)?;
             }
         }
         Ok(())
@@ -223,7 +222,7 @@ impl Collector<'_> {
         };
         let given = [judged.as_ref(), wins.as_ref()];
         Answer {
-            sample: self.stored(row, asking, sample, given, detail),
+            sample: self.stored(row, asking, &sample, given, detail),
             of_server,
         }
     }
@@ -262,7 +261,7 @@ impl Collector<'_> {
             tokens: Tokens::default(),
         };
         Answer {
-            sample: self.stored(row, asking, sample, [None, None], Map::new()),
+            sample: self.stored(row, asking, &sample, [None, None], Map::new()),
             of_server: false,
         }
     }
@@ -271,16 +270,16 @@ impl Collector<'_> {
         &self,
         row: &Row,
         asking: &Asking,
-        sample: Sample,
+        sample: &Sample,
         given: [Option<&Score>; 2],
         detail: Map<String, Value>,
     ) -> EvaluationSample {
         let measures = &self.work.measures;
-        let scores = report::scores(&sample, given, measures);
+        let scores = report::scores(sample, given, measures);
         let leading = measures.leading();
         let score = scores
             .get(&leading)
-            .map_or_else(|| timed(measures, &sample, &leading), Value::as_f64);
+            .map_or_else(|| timed(measures, sample, &leading), Value::as_f64);
         let expected = match &sample.reference {
             Reference::Nothing => None,
             reference => Some(Json(json!(reference))),

@@ -47,7 +47,7 @@ impl Judge {
                 score: Score::Value(self.rubric.normalised(&grade)),
                 detail: detail(&grade),
             },
-            Err(why) => no_opinion(why),
+            Err(why) => no_opinion(&why),
         }
     }
 
@@ -59,7 +59,7 @@ impl Judge {
         let both = async {
             let first = self.better(&ours_first).await?;
             let second = self.better(&live_first).await?;
-            Ok((first, second))
+            Ok::<_, String>((first, second))
         };
         match both.await {
             Ok(((first, first_reason), (second, second_reason))) => {
@@ -69,7 +69,7 @@ impl Judge {
                     detail: json!({"preference": preference, "reasons": [first_reason, second_reason]}),
                 }
             }
-            Err(why) => no_opinion(why),
+            Err(why) => no_opinion(&why),
         }
     }
 
@@ -116,7 +116,7 @@ fn detail(grade: &Grade) -> Value {
     json!({"grade": grade.grade, "reason": grade.reason})
 }
 
-fn no_opinion(why: String) -> Opinion {
+fn no_opinion(why: &str) -> Opinion {
     Opinion {
         detail: json!({"error": why}),
         // The reasons are counted: one for all, without what differs from row to row.

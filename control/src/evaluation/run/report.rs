@@ -224,12 +224,12 @@ pub(super) fn scored(stored: &EvaluationSample) -> Result<Scored, String> {
         (None, None) => return Err("output: is missing".into()),
     };
     let expected = stored.expected.as_ref().map_or(&Value::Null, |it| &it.0);
-    let given = |name: &str| match stored.scores.0.get(name) {
-        None => None,
-        Some(value) => Some(value.as_f64().map_or_else(
+    let given = |name: &str| {
+        let value = stored.scores.0.get(name)?;
+        Some(value.as_f64().map_or_else(
             || Score::NotApplicable("the judge gave no grade".into()),
             Score::Value,
-        )),
+        ))
     };
     Ok(Scored {
         prompt: stored.prompt_version.clone(),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::plan::Ask;
-use crate::artifacts::{Artifacts, File};
+use crate::artifacts::{ArtifactError, Artifacts, File};
 use crate::domain::record::DatasetVersion;
 use crate::tasks::TaskFailure;
 
@@ -53,7 +53,7 @@ pub(super) async fn read(
 ) -> Result<Vec<Row>, TaskFailure> {
     let file = choose(&files(artifacts, version).await?, ask)?;
     let text = content(artifacts, &file, limits).await?;
-    parse(&file.path, &text, ask, limits)
+    Ok(parse(&file.path, &text, ask, limits)?)
 }
 
 /// Reads the documents of a corpus: id and text.
@@ -69,7 +69,7 @@ pub(super) async fn corpus(
     let name = corpus_file(ask);
     let file = named(&files(artifacts, version).await?, name)?;
     let text = content(artifacts, &file, limits).await?;
-    lines(name, &text, limits)?
+    let documents = lines(name, &text, limits)?
         .into_iter()
         .map(|(number, columns)| {
             let text = |column: &str| columns.get(column).and_then(Value::as_str);
@@ -80,29 +80,44 @@ pub(super) async fn corpus(
                 ))),
             }
         })
-        .collect()
+        .collect::<Result<_, BadTestSet>>()?;
+    Ok(documents)
 }
 
 fn corpus_file(ask: &Ask) -> &str {
     ask.corpus.as_deref().unwrap_or("corpus.jsonl")
 }
 
-fn bad(message: impl Into<String>) -> TaskFailure {
-    TaskFailure::lasting("bad_test_set", message)
+/// Why a test set cannot be asked; names the file, the line or the row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadTestSet(pub(super) String);
+
+impl From<BadTestSet> for TaskFailure {
+    fn from(error: BadTestSet) -> Self {
+        Self::lasting("bad_test_set", error.0)
+    }
+}
+
+fn bad(message: impl Into<String>) -> BadTestSet {
+    BadTestSet(message.into())
 }
 
 async fn files(artifacts: &Artifacts, version: &DatasetVersion) -> Result<Vec<File>, TaskFailure> {
     let artifact = version.artifact.ok_or_else(|| {
         bad("the test set's content is not here: it was registered by its digest only")
     })?;
-    artifacts.files(artifact).await.map_err(unreadable)
+    artifacts
+        .files(artifact)
+        .await
+        .map_err(|error| unreadable(&error))
 }
 
-fn unreadable(error: crate::artifacts::ArtifactError) -> TaskFailure {
+fn unreadable(error: &ArtifactError) -> TaskFailure {
     TaskFailure::passing("test_set_unreadable", error.to_string())
 }
 
-fn choose(files: &[File], ask: &Ask) -> Result<File, TaskFailure> {
+fn choose(files: &[File], ask: &Ask) -> Result<File, BadTestSet> {
     if let Some(name) = &ask.file {
         return named(files, name);
     }
@@ -123,7 +138,7 @@ fn choose(files: &[File], ask: &Ask) -> Result<File, TaskFailure> {
     }
 }
 
-fn named(files: &[File], name: &str) -> Result<File, TaskFailure> {
+fn named(files: &[File], name: &str) -> Result<File, BadTestSet> {
     let found = files.iter().find(|file| file.path == name);
     found.cloned().ok_or_else(|| {
         bad(format!(
@@ -151,25 +166,29 @@ async fn content(
         return Err(bad(format!(
             "{path} is {bytes} bytes, more than {} for an evaluation",
             limits.bytes
-        )));
+        ))
+        .into());
     }
-    let pieces = artifacts.read(file.digest).await.map_err(unreadable)?;
+    let pieces = artifacts
+        .read(file.digest)
+        .await
+        .map_err(|error| unreadable(&error))?;
     let whole = pieces
         .try_fold(Vec::new(), async |mut whole, piece| {
             whole.extend_from_slice(&piece);
             Ok(whole)
         })
         .await
-        .map_err(unreadable)?;
-    String::from_utf8(whole).map_err(|error| bad(format!("{} is not UTF-8: {error}", file.path)))
+        .map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(whole);
+    Ok(text.map_err(|error| bad(format!("{} is not UTF-8: {error}", file.path)))?)
 }
 
-/// The objects of a file of JSON lines, with their numbers from 1.
-fn lines(
-    path: &str,
-    text: &str,
-    limits: RowLimits,
-) -> Result<Vec<(usize, Map<String, Value>)>, TaskFailure> {
+/// An object with its line's number, from 1.
+type Line = (usize, Map<String, Value>);
+
+/// The objects of a file of JSON lines.
+fn lines(path: &str, text: &str, limits: RowLimits) -> Result<Vec<Line>, BadTestSet> {
     let mut found = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         if line.trim().is_empty() {
@@ -197,13 +216,13 @@ fn lines(
 /// The rows of a file; no two of one id.
 ///
 /// # Errors
-/// As [`read`].
+/// [`BadTestSet`].
 pub(super) fn parse(
     path: &str,
     text: &str,
     ask: &Ask,
     limits: RowLimits,
-) -> Result<Vec<Row>, TaskFailure> {
+) -> Result<Vec<Row>, BadTestSet> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut rows = Vec::new();
     for (ordinal, (number, columns)) in (0..).zip(lines(path, text, limits)?) {

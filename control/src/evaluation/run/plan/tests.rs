@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-fn fault(metrics: Value) -> String {
-    Measures::read(&metrics).unwrap_err().to_string()
+fn fault(metrics: &Value) -> String {
+    Measures::read(metrics).unwrap_err().to_string()
 }
 
 #[test]
@@ -52,12 +52,12 @@ fn metrics_are_read_strictly_and_the_field_is_named() {
         for (name, value) in change.as_object().unwrap() {
             metrics[name] = value.clone();
         }
-        let fault = fault(metrics);
+        let fault = fault(&metrics);
         assert!(fault.contains(said), "{fault}");
     }
     let judge = json!({"deployment": "j", "rubric": {"criteria": "c", "lowest": 1, "highest": 5}});
     let ranked = json!({"ask": {"kind": "rank"}, "judge": judge});
-    assert!(fault(ranked).contains("metrics.judge: grades texts"));
+    assert!(fault(&ranked).contains("metrics.judge: grades texts"));
     let judged = Measures::read(&json!({"judge": judge})).unwrap();
     assert_eq!(
         (judged.names(), judged.leading()),

@@ -7,7 +7,7 @@ use super::*;
 fn read(text: &str, ask: &Value) -> Result<Vec<Row>, String> {
     let ask = serde_json::from_value(ask.clone()).unwrap();
     let limits = RowLimits { rows: 3, bytes: 0 };
-    parse("t.jsonl", text, &ask, limits).map_err(|failure| failure.message)
+    parse("t.jsonl", text, &ask, limits).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn the_file_is_the_only_one_or_the_named_one() {
         let ask: Ask = serde_json::from_value(ask).unwrap();
         choose(&files(names), &ask)
             .map(|file| file.path)
-            .map_err(|failure| failure.message)
+            .map_err(|error| error.to_string())
     };
     let plain = json!({});
     assert_eq!(

@@ -238,7 +238,7 @@ async fn another_deployment_judges_and_its_bias_is_seen() {
     let address = elsewhere().await;
     let judge = sluice_gateway::config::DeploymentConfig::of_upstream(
         "judge",
-        &format!("http://{address}/v1"),
+        format!("http://{address}/v1"),
     );
     let judge = sluice_gateway::router::load::deployment(&bench.rig.gateway, &judge)
         .await

@@ -24,30 +24,7 @@ async fn a_good_version_passes_and_a_bad_one_fails_with_the_numbers() {
         assert_eq!(good_run.status, RunStatus::Queued);
         let bad_run = bench.order(evaluation, &bad, &[]).await;
 
-        let run = bench.ended(good_run.id).await;
-        assert_eq!(
-            (run.error.as_deref(), run.verdict),
-            (None, Some(Verdict::Passed))
-        );
-        assert_eq!(run.samples, 16);
-        assert!(run.scores.0["json_fields"].as_f64().unwrap() >= 0.95);
-        let version = bench.store.get::<ModelVersion>(good.id).await.unwrap();
-        assert_eq!(version.state, State::EvalPassed);
-        assert_eq!(version.evidence, Some(run.id));
-        // What evidence has to name.
-        assert_eq!(Some(&run.artifact_digest), good.digest.as_ref());
-        let task = bench.task_ended(&run).await;
-        assert_eq!(task.state, TaskState::Succeeded);
-        assert_eq!(task.result.as_ref().unwrap().0["verdict"], "passed");
-        let prompts = &run.report.0["prompts"];
-        assert_eq!(prompts[0]["failed"], 0);
-        assert!(
-            prompts[0]["latency_us"]["p99"].as_f64() >= prompts[0]["latency_us"]["p50"].as_f64()
-        );
-        assert!(prompts[0]["first_token_us"]["p50"].as_f64().unwrap() > 0.0);
-        assert!(prompts[0]["measurements"][0]["interval"]["low"].is_f64());
-        assert!(prompts[0]["tokens"]["output"].as_u64().unwrap() > 16);
-
+        assert_passed(&bench, good_run.id, &good).await;
         let run = bench.ended(bad_run.id).await;
         assert_eq!(run.verdict, Some(Verdict::Failed));
         assert_eq!(bench.state(&bad).await, State::EvalFailed);
@@ -57,104 +34,8 @@ async fn a_good_version_passes_and_a_bad_one_fails_with_the_numbers() {
             "{reason}"
         );
 
-        // Every input and output is there to be looked at.
-        let samples = bench.samples(run.id).await;
-        assert_eq!(samples.len(), 16);
-        let first = &samples[0];
-        assert_eq!(first.item, "ticket-0");
-        assert!(
-            first.input.0["messages"][0]["content"]
-                .as_str()
-                .unwrap()
-                .contains("REQ-76109")
-        );
-        assert!(
-            first.expected.as_ref().unwrap().0["texts"][0]
-                .as_str()
-                .unwrap()
-                .contains("password_reset")
-        );
-        assert!(
-            first.output.as_ref().unwrap().0["text"]
-                .as_str()
-                .unwrap()
-                .starts_with('{')
-        );
-        assert!(first.input_tokens > 0 && first.output_tokens > 0 && first.latency_us > 0);
-        assert_eq!(first.detail.as_ref().unwrap().0["finish_reason"], "stop");
-        let count = async |filter: SampleFilter| {
-            bench
-                .store
-                .samples(run.id, &filter, 100)
-                .await
-                .unwrap()
-                .items
-                .len()
-        };
-        let failed = count(SampleFilter {
-            passed: Some(false),
-            ..SampleFilter::default()
-        })
-        .await;
-        let passed = count(SampleFilter {
-            passed: Some(true),
-            ..SampleFilter::default()
-        })
-        .await;
-        assert!(
-            failed > 0 && failed + passed == 16,
-            "{failed} failed, {passed} passed"
-        );
-        let tag = |tag: &str| SampleFilter {
-            tag: Some(tag.into()),
-            ..SampleFilter::default()
-        };
-        assert_eq!(
-            (
-                count(tag("early")).await,
-                count(tag("a \"quoted\" one")).await,
-                count(tag("earl")).await
-            ),
-            (8, 8, 0)
-        );
-        let found = SampleFilter {
-            contains: Some("req-76109. my".into()),
-            ..SampleFilter::default()
-        };
-        assert_eq!(count(found).await, 1);
-
-        // The two runs side by side.
-        let part = |run| Part {
-            run,
-            prompt: String::new(),
-        };
-        let wanted = Difference {
-            before: part(good_run.id),
-            after: part(bad_run.id),
-            metric: None,
-            tolerance: 0.0,
-            change: None,
-            offset: 0,
-            limit: 3,
-        };
-        let diff = compare(&bench.store, &run.plan.0, &wanted).await.unwrap();
-        assert_eq!(diff.worse + diff.same + diff.better + diff.unknown, 16);
-        assert!(diff.worse > 0 && diff.rows.len() == 3 && diff.next == Some(3));
-        let worst = &diff.rows[0];
-        assert!(worst.gain.unwrap() < 0.0 && !worst.text.is_empty());
-        let rest = Difference {
-            offset: 3,
-            limit: 100,
-            ..wanted
-        };
-        assert_eq!(
-            compare(&bench.store, &run.plan.0, &rest)
-                .await
-                .unwrap()
-                .rows
-                .len(),
-            13
-        );
+        assert_all_is_kept(&bench, &run).await;
+        assert_difference(&bench, good_run.id, &run).await;
 
         // Nothing is left behind: trials are ended, and their memory is given back.
         worker.drain().await;
@@ -169,6 +50,133 @@ async fn a_good_version_passes_and_a_bad_one_fails_with_the_numbers() {
         );
     })
     .await;
+}
+
+async fn assert_passed(bench: &Bench, run: EvaluationRunId, version: &Stored<ModelVersion>) {
+    let run = bench.ended(run).await;
+    assert_eq!(
+        (run.error.as_deref(), run.verdict),
+        (None, Some(Verdict::Passed))
+    );
+    assert_eq!(run.samples, 16);
+    assert!(run.scores.0["json_fields"].as_f64().unwrap() >= 0.95);
+    let now = bench.store.get::<ModelVersion>(version.id).await.unwrap();
+    assert_eq!(now.state, State::EvalPassed);
+    assert_eq!(now.evidence, Some(run.id));
+    // What evidence has to name.
+    assert_eq!(Some(&run.artifact_digest), version.digest.as_ref());
+    let task = bench.task_ended(&run).await;
+    assert_eq!(task.state, TaskState::Succeeded);
+    assert_eq!(task.result.as_ref().unwrap().0["verdict"], "passed");
+    let prompts = &run.report.0["prompts"];
+    assert_eq!(prompts[0]["failed"], 0);
+    assert!(prompts[0]["latency_us"]["p99"].as_f64() >= prompts[0]["latency_us"]["p50"].as_f64());
+    assert!(prompts[0]["first_token_us"]["p50"].as_f64().unwrap() > 0.0);
+    assert!(prompts[0]["measurements"][0]["interval"]["low"].is_f64());
+    assert!(prompts[0]["tokens"]["output"].as_u64().unwrap() > 16);
+}
+
+/// Every input and output is there to be looked at.
+async fn assert_all_is_kept(bench: &Bench, run: &Stored<EvaluationRun>) {
+    let samples = bench.samples(run.id).await;
+    assert_eq!(samples.len(), 16);
+    let first = &samples[0];
+    assert_eq!(first.item, "ticket-0");
+    assert!(
+        first.input.0["messages"][0]["content"]
+            .as_str()
+            .unwrap()
+            .contains("REQ-76109")
+    );
+    assert!(
+        first.expected.as_ref().unwrap().0["texts"][0]
+            .as_str()
+            .unwrap()
+            .contains("password_reset")
+    );
+    assert!(
+        first.output.as_ref().unwrap().0["text"]
+            .as_str()
+            .unwrap()
+            .starts_with('{')
+    );
+    assert!(first.input_tokens > 0 && first.output_tokens > 0 && first.latency_us > 0);
+    assert_eq!(first.detail.as_ref().unwrap().0["finish_reason"], "stop");
+    let count = async |filter: SampleFilter| {
+        bench
+            .store
+            .samples(run.id, &filter, 100)
+            .await
+            .unwrap()
+            .items
+            .len()
+    };
+    let failed = count(SampleFilter {
+        passed: Some(false),
+        ..SampleFilter::default()
+    })
+    .await;
+    let passed = count(SampleFilter {
+        passed: Some(true),
+        ..SampleFilter::default()
+    })
+    .await;
+    assert!(
+        failed > 0 && failed + passed == 16,
+        "{failed} failed, {passed} passed"
+    );
+    let tag = |tag: &str| SampleFilter {
+        tag: Some(tag.into()),
+        ..SampleFilter::default()
+    };
+    assert_eq!(
+        (
+            count(tag("early")).await,
+            count(tag("a \"quoted\" one")).await,
+            count(tag("earl")).await
+        ),
+        (8, 8, 0)
+    );
+    let found = SampleFilter {
+        contains: Some("req-76109. my".into()),
+        ..SampleFilter::default()
+    };
+    assert_eq!(count(found).await, 1);
+}
+
+/// The two runs side by side.
+async fn assert_difference(bench: &Bench, good: EvaluationRunId, bad: &Stored<EvaluationRun>) {
+    let part = |run| Part {
+        run,
+        prompt: String::new(),
+    };
+    let wanted = Difference {
+        before: part(good),
+        after: part(bad.id),
+        metric: None,
+        tolerance: 0.0,
+        change: None,
+        offset: 0,
+        limit: 3,
+    };
+    let diff = compare(&bench.store, &bad.plan.0, &wanted).await.unwrap();
+    assert_eq!(diff.worse + diff.same + diff.better + diff.unknown, 16);
+    assert!(diff.worse > 0 && diff.rows.len() == 3 && diff.next == Some(3));
+    let worst = &diff.rows[0];
+    assert!(worst.gain.unwrap() < 0.0 && !worst.text.is_empty());
+    let rest = Difference {
+        offset: 3,
+        limit: 100,
+        ..wanted
+    };
+    assert_eq!(
+        compare(&bench.store, &bad.plan.0, &rest)
+            .await
+            .unwrap()
+            .rows
+            .len(),
+        13
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
