@@ -138,7 +138,7 @@ pub(super) async fn start(
         return show(&run, shape);
     }
     let task = cell(&run["task"]);
-    watch::follow(client, &format!("/api/v1/tasks/{}", fields::encoded(&task))).await?;
+    watch::at_end(client, &format!("/api/v1/tasks/{}", fields::encoded(&task))).await?;
     let run = ended(client, &cell(&run["id"])).await?;
     show(&run, shape)?;
     match (run["verdict"].as_str(), run["error"].as_str()) {

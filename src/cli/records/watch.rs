@@ -24,8 +24,7 @@ const FAILED: &[&str] = &[
 /// # Errors
 /// It ended without success, or the server cannot be reached.
 pub(super) async fn until_over(client: &ApiClient, path: &str, shape: Shape) -> Result<()> {
-    follow(client, path).await?;
-    let record = client.get(path).await?;
+    let record = at_end(client, path).await?;
     let state = cell(&record["state"]);
     if !shape.document(&record)? {
         output::line(format!("{} {state}", cell(&record["id"])))?;
@@ -43,17 +42,14 @@ pub(super) async fn until_over(client: &ApiClient, path: &str, shape: Shape) -> 
     Ok(())
 }
 
-/// Shows progress on standard error until there is no more.
-///
-/// # Errors
-/// The server cannot be reached.
-pub(super) async fn follow(client: &ApiClient, path: &str) -> Result<()> {
+/// Shows progress until it is over, however it ends; the record as it is then.
+pub(super) async fn at_end(client: &ApiClient, path: &str) -> Result<Value> {
     let mut events = client.follow(&format!("{path}/events")).await?;
     while let Some(event) = events.next().await? {
         show(&event);
     }
     output::progress("");
-    Ok(())
+    client.get(path).await
 }
 
 /// A line of the log stays; progress is overwritten.

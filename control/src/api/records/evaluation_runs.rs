@@ -19,7 +19,7 @@ use crate::domain::roles::Verb;
 use crate::domain::run::RunStatus;
 use crate::evaluation::run::{self, Baseline, Difference, NewRun, OrderError, Part, RowDifference};
 use crate::store::{Column as _, EvaluationSample, Listing, SampleFilter, Stored};
-use crate::tasks::TaskError;
+use crate::tasks::{Queue, QueueSettings, TaskError};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve_reads::<EvaluationRun>(api, "List evaluation runs", "Show an evaluation run");
@@ -251,7 +251,9 @@ async fn start(
         department,
         priority: fields.priority,
     };
-    let made = run::order(&desk.store, &desk.actor(), new).await?;
+    // Its settings are for those who claim, not for those who ask.
+    let queue = Queue::new(desk.store.clone(), QueueSettings::default());
+    let made = run::order(&queue, &desk.actor(), new).await?;
     let place = format!("/evaluation_runs/{}", made.id);
     Ok(Answer::record(made).at(place))
 }

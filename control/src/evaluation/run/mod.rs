@@ -225,7 +225,7 @@ impl Evaluate {
             .map_err(|panic| TaskFailure::lasting("bad_test_set", panic.to_string()))??;
         let runs = if run.baseline_version.is_some() { 2 } else { 1 };
         context.log(&format!(
-            "{} rows, {} prompt versions",
+            "rows: {}, by prompts: {}",
             work.rows.len(),
             work.prompts.len()
         ));

@@ -14,7 +14,7 @@ use crate::domain::record::{
 use crate::domain::run::RunStatus;
 use crate::id::{DepartmentId, EvaluationRunId, Id as _, ModelVersionId, PromptVersionId};
 use crate::store::{Actor, Json, Listing, MAX_LIMIT, Store, StoreError, Stored, Tx};
-use crate::tasks::{NewTask, Queue, QueueSettings, Task as _, TaskError};
+use crate::tasks::{NewTask, Queue, Task as _, TaskError};
 
 /// What somebody wants to know.
 #[derive(Debug, Clone)]
@@ -59,10 +59,11 @@ fn invalid(field: &str, problem: impl Into<String>) -> OrderError {
 /// # Errors
 /// [`OrderError`], naming the field.
 pub async fn order(
-    store: &Store,
+    queue: &Queue,
     actor: &Actor,
     new: NewRun,
 ) -> Result<Stored<EvaluationRun>, OrderError> {
+    let store = queue.store();
     let (evaluation, version) = (&new.evaluation, &new.version);
     if evaluation.method != EvaluationMethod::Automatic {
         return Err(invalid("evaluation", "is done by people, not by a task"));
@@ -107,14 +108,17 @@ pub async fn order(
         finished_at: None,
     };
     let mut tx = store.begin().await?;
-    let made = enqueue(&mut tx, store, actor, &new, run).await?;
+    let made = enqueue(&mut tx, queue, actor, &new, run).await?;
     tx.commit().await?;
+    if let Some(task) = made.task {
+        queue.announce(task);
+    }
     Ok(made)
 }
 
 async fn enqueue(
     tx: &mut Tx,
-    store: &Store,
+    queue: &Queue,
     actor: &Actor,
     new: &NewRun,
     run: EvaluationRun,
@@ -125,8 +129,6 @@ async fn enqueue(
     task.principal = actor.principal;
     task.subject = Some((EvaluationRunId::KIND.to_owned(), id.to_string()));
     task.priority = new.priority;
-    // Its settings matter to those who claim, not to those who ask.
-    let queue = Queue::new(store.clone(), QueueSettings::default());
     let task = queue.enqueue_in(tx, actor, task).await?.id;
     let run = EvaluationRun {
         task: Some(task),

@@ -220,7 +220,7 @@ impl Bench {
             priority: 0,
         };
         let actor = &self.people.developer.actor;
-        order(&self.store, actor, new).await.unwrap()
+        order(&self.queue, actor, new).await.unwrap()
     }
 
     /// Until the run is over.
