@@ -105,8 +105,11 @@ async fn fill_samples(store: &Store, now: Timestamp) -> Result<EvaluationRunId, 
                 passed: ordinal % 20 != 0,
                 error: None,
                 latency_us: 120_000,
+                first_token_us: None,
                 input_tokens: 100,
                 output_tokens: 100,
+                tags: Json(Vec::new()),
+                detail: None,
                 at: now,
             })
             .collect();
@@ -123,16 +126,11 @@ async fn evaluation_run(store: &Store) -> Result<EvaluationRunId, StoreError> {
     let empty = || Json(json!({}));
     let text = String::new;
     let mut tx = store.begin().await?;
-    let department = tx
-        .create(
-            &actor,
-            Department {
-                name: Timestamp::now().to_string(),
-                description: text(),
-            },
-        )
-        .await?
-        .id;
+    let department = Department {
+        name: Timestamp::now().to_string(),
+        description: text(),
+    };
+    let department = tx.create(&actor, department).await?.id;
     let model = Model {
         department,
         owner: None,
@@ -205,6 +203,7 @@ async fn evaluation_run(store: &Store) -> Result<EvaluationRunId, StoreError> {
         test_set,
         policy_digest: text(),
         baseline_version: None,
+        plan: empty(),
         samples: SAMPLES,
         scores: empty(),
         verdict: None,

@@ -44,13 +44,18 @@ pub fn kinds(open: &Open, settings: &WorkSettings) -> Result<Kinds, PipelineErro
         memory: settings.memory,
         ..Limits::default()
     };
+    let kinds = Kinds::new()
+        .with(ImportArtifact(open.artifacts.clone()))
+        .with_limit(CollectGarbage(open.artifacts.clone()), 1);
+    if !settings.pipelines.is_dir() {
+        let folder = settings.pipelines.display();
+        tracing::warn!(%folder, "there is no folder of pipelines; conversions are left to others");
+        return Ok(kinds);
+    }
     let convert = Convert {
         pipelines: Pipelines::new(&settings.pipelines, &settings.environments, limits)?,
         artifacts: open.artifacts.clone(),
     };
-    let kinds = Kinds::new()
-        .with(ImportArtifact(open.artifacts.clone()))
-        .with_limit(CollectGarbage(open.artifacts.clone()), 1);
     Ok(match settings.conversions {
         Some(limit) => kinds.with_limit(convert, limit),
         None => kinds.with(convert),

@@ -74,6 +74,9 @@ pub struct RequestContext {
     pub received: Instant,
     /// Filled in on the way; logged when the response has left.
     pub outcome: Arc<Outcome>,
+    /// Whom the request is for, whatever the route table says by now: see
+    /// [`InHouse`](crate::in_house::InHouse).
+    pub pinned: Option<Arc<Deployment>>,
 }
 
 impl RequestContext {
@@ -88,6 +91,7 @@ impl RequestContext {
             priority: Priority::Normal,
             received,
             outcome: Arc::new(Outcome::new(received)),
+            pinned: None,
         }
     }
 

@@ -196,6 +196,10 @@ impl Gateway {
         context: &RequestContext,
         model: &str,
     ) -> Result<Arc<Deployment>, RouteError> {
+        if let Some(pinned) = &context.pinned {
+            context.outcome.set_deployment(pinned);
+            return Ok(Arc::clone(pinned));
+        }
         let routes = self.routes.load();
         let deployment = routes.find(model).ok_or(RouteError::NotFound)?;
         if let Some(principal) = &context.principal {

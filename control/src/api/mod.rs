@@ -49,6 +49,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::datasets::serve_all(&mut api);
     records::trainings::serve_all(&mut api);
     records::evaluations::serve_all(&mut api);
+    records::evaluation_runs::serve_all(&mut api);
     records::artifacts::serve_all(&mut api);
     records::uploads::serve_all(&mut api);
     records::downloads::serve_all(&mut api);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
@@ -18,7 +19,7 @@ use super::sample::Score;
 const MOST_PIECES: usize = 4_000;
 
 /// How a row's score changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     Worse,
@@ -119,7 +120,7 @@ fn row_change(
 }
 
 /// A run of text that both sides have, or one of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     Both,
@@ -128,7 +129,7 @@ pub enum Side {
 }
 
 /// A piece of a text comparison.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Piece {
     pub side: Side,
     pub text: String,
@@ -184,7 +185,7 @@ fn pieces<'a>(diff: &TextDiff<'a, 'a, '_, str>) -> Vec<Piece> {
 }
 
 /// One field that two JSON outputs differ in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FieldChange {
     /// A JSON pointer (RFC 6901).
     pub field: String,

@@ -1,15 +1,16 @@
-//! Whether a version is good enough, as pure functions of stored samples.
+//! Whether a version is good enough: pure functions of stored samples, and what collects those.
 //!
 //! A version goes live on evidence, so the numbers must be the ones that others
 //! would compute: each metric equals its reference implementation (test vectors
 //! in `tests/fixtures/evaluation`), each comes with an interval, and a verdict
-//! says which number met or missed which threshold. Nothing in this module
-//! reads a clock, a database or a socket; whoever runs an evaluation renders
-//! [`prompt`]s, asks the model, stores [`sample`]s and passes them here.
+//! says which number met or missed which threshold. Nothing in this module but
+//! [`run`] reads a clock, a database or a socket: that one renders [`prompt`]s,
+//! asks the model, stores [`sample`]s and passes them to the rest.
 
 pub mod diff;
 pub mod metrics;
 pub mod prompt;
+pub mod run;
 pub mod sample;
 pub mod statistics;
 pub mod verdict;

@@ -225,8 +225,9 @@ impl Policy {
     fn regression(&self, rule: &Rule, limit: MaxRegression, against: &Baseline) -> Reason {
         let comparisons = match against {
             Baseline::NothingLive => {
-                return rule
-                    .passed("no version is live, so there is nothing to regress from".into());
+                return rule.passed(
+                    "no other version is live, so there is nothing to regress from".into(),
+                );
             }
             Baseline::Live(comparisons) => comparisons,
         };
@@ -300,7 +301,7 @@ fn check_rule(rule: &Rule) -> Result<(), InvalidPolicy> {
 /// What a candidate is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Baseline {
-    /// The first version of a deployment has nothing to regress from.
+    /// The first version of a deployment has nothing to regress from, and the live one only itself.
     NothingLive,
     Live(Vec<Comparison>),
 }

@@ -24,6 +24,7 @@ steps! {
     6 "0006_deployments.sql" "deployments",
     7 "0007_accounting.sql" "accounting",
     10 "0010_leases.sql" "leases",
+    12 "0012_plans.sql" "plans",
 }
 
 fn migrator() -> Migrator {

@@ -49,7 +49,7 @@ pub use column::{Column, Document, Json, Value, arguments, read};
 pub use dataset::Viewer;
 pub use deployment::{Commitment, LiveRevision};
 pub use error::StoreError;
-pub use evaluation::{EvaluationSample, SampleFilter};
+pub use evaluation::{AbandonedRun, EvaluationSample, SampleFilter, SampleScores};
 pub use idempotency::Idempotency;
 pub use lease::Lease;
 pub use model::{DatasetSummary, DeploymentSummary, EvaluationSummary, ModelView, VersionView};

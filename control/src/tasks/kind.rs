@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::queue::KindLimit;
+use super::queue::{KindLimit, Queue};
 use super::{TaskContext, TaskFailure};
 
 /// The work of one kind of task.
@@ -28,6 +28,12 @@ pub trait Task: Send + Sync + 'static {
         params: Self::Params,
         context: &TaskContext,
     ) -> impl Future<Output = Result<Self::Output, TaskFailure>> + Send;
+
+    /// Brings records in line with tasks that ended without this kind's doing: cancelled in the queue, lost too often.
+    /// Called at each sweep of every worker that takes the kind, so it is idempotent and cheap when there is nothing.
+    fn settle(&self, _queue: &Queue) -> impl Future<Output = Result<(), TaskFailure>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A [`Task`] whose types are JSON.
@@ -37,6 +43,7 @@ pub(super) trait AnyTask: Send + Sync {
         params: Json,
         context: &'a TaskContext,
     ) -> BoxFuture<'a, Result<Json, TaskFailure>>;
+    fn settle<'a>(&'a self, queue: &'a Queue) -> BoxFuture<'a, Result<(), TaskFailure>>;
 }
 
 impl<T: Task> AnyTask for T {
@@ -53,6 +60,10 @@ impl<T: Task> AnyTask for T {
                 .map_err(|error| TaskFailure::lasting("bad_output", error.to_string()))
         }
         .boxed()
+    }
+
+    fn settle<'a>(&'a self, queue: &'a Queue) -> BoxFuture<'a, Result<(), TaskFailure>> {
+        Task::settle(self, queue).boxed()
     }
 }
 
@@ -81,6 +92,10 @@ impl Kinds {
 
     pub(super) fn get(&self, kind: &str) -> Option<Arc<dyn AnyTask>> {
         self.0.get(kind).map(|(task, _)| Arc::clone(task))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &Arc<dyn AnyTask>)> {
+        self.0.iter().map(|(kind, (task, _))| (*kind, task))
     }
 
     pub(super) fn limits(&self) -> Vec<KindLimit> {

@@ -242,6 +242,11 @@ impl Shared {
             if let Err(error) = self.queue.sweep().await {
                 tracing::warn!(error = %TaskFailure::from(error), "the queue cannot be swept");
             }
+            for (kind, task) in self.kinds.all() {
+                if let Err(error) = task.settle(&self.queue).await {
+                    tracing::warn!(kind, %error, "what tasks have left cannot be settled");
+                }
+            }
             sleep(self.settings.sweep).await;
         }
     }

@@ -22,8 +22,8 @@ use crate::{Body, RequestContext};
 /// Upstreams of one deployment at most: they are chosen from a 64-bit mask.
 pub const MAX_UPSTREAMS: usize = 64;
 
-/// The upstreams of one deployment and how to choose among them.
-#[derive(Debug)]
+/// The upstreams of one deployment and how to choose among them. Clones share what is known of them.
+#[derive(Debug, Clone)]
 pub struct RemotePool {
     shared: Arc<Shared>,
     /// The upstreams' name of the model, as a JSON string.

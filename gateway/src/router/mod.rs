@@ -130,7 +130,7 @@ impl Parts {
 }
 
 /// Where a deployment runs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Target {
     /// In this process.
     Local(LocalModel),

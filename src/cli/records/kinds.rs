@@ -1,5 +1,7 @@
 //! The tables that the verbs are made from: kinds of record, their columns, and what is special about each.
 
+use super::evaluations;
+
 /// A kind of record on the command line.
 #[derive(Debug)]
 pub(super) struct Kind {
@@ -68,9 +70,9 @@ const RUNS: &[(&str, &str)] = &[
     ("FINISHED", "finished_at"),
     ("ERROR", "error"),
 ];
-const ONE: &[(&str, &str)] = &[];
+pub(super) const ONE: &[(&str, &str)] = &[];
 
-const fn list(
+pub(super) const fn list(
     verb: &'static str,
     about: &'static str,
     path: &'static str,
@@ -87,7 +89,7 @@ const fn list(
     }
 }
 
-const fn act(
+pub(super) const fn act(
     verb: &'static str,
     about: &'static str,
     argument: &'static str,
@@ -291,57 +293,8 @@ pub(super) static KINDS: &[Kind] = &[
         ],
         examples: "  sluice train create nightly model=helpdesk recipe='python train.py' datasets='[\"tickets@v1\"]'\n  sluice train add-run nightly params='{\"lr\": 0.0001}'\n  sluice train finish-run trr_… metrics='{\"loss\": 1.2}'",
     },
-    Kind {
-        noun: "eval",
-        about: "Evaluations, their runs and samples",
-        path: "/evaluations",
-        writes: Writes::All,
-        columns: &[
-            ("NAME", "name"),
-            ("MODEL", "model"),
-            ("METHOD", "method"),
-            ("TEST SET", "test_set"),
-            ("ID", "id"),
-        ],
-        specials: &[
-            list(
-                "runs",
-                "List an evaluation's runs",
-                "/evaluation_runs?evaluation={0}",
-                &[
-                    ("ID", "id"),
-                    ("STATUS", "status"),
-                    ("VERDICT", "verdict"),
-                    ("SAMPLES", "samples"),
-                    ("FINISHED", "finished_at"),
-                    ("WITHDRAWN", "withdrawn_at"),
-                ],
-            ),
-            Special {
-                verb: "samples",
-                about: "List a run's inputs and outputs: passed=false score_below=0.5",
-                argument: "ID",
-                method: "GET",
-                path: "/evaluation_runs/{0}/samples",
-                columns: &[
-                    ("ITEM", "item"),
-                    ("PASSED", "passed"),
-                    ("SCORE", "score"),
-                    ("INPUT", "input"),
-                    ("OUTPUT", "output"),
-                    ("EXPECTED", "expected"),
-                ],
-                begins: false,
-            },
-            act(
-                "withdraw",
-                "Withdraw a run as evidence: reason=…",
-                "ID",
-                "/evaluation_runs/{0}/withdraw",
-            ),
-        ],
-        examples: "  sluice eval create intents model=helpdesk test_set=tickets@v1 thresholds='{\"f1\": 0.8}'\n  sluice eval runs intents\n  sluice eval samples evr_… passed=false",
-    },
+    evaluations::EVALUATION,
+    evaluations::RUN,
     Kind {
         noun: "convert",
         about: "Conversion runs and their parity reports",

@@ -5,6 +5,7 @@
 
 pub(crate) mod apply;
 mod content;
+mod evaluations;
 mod fields;
 mod kinds;
 mod verbs;

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subco
 use serde_json::{Value, json};
 
 use super::kinds::{KINDS, Kind, Special, Writes};
-use super::{content, fields, view, watch};
+use super::{content, evaluations, fields, view, watch};
 use crate::cli::client::{ApiClient, Server};
 use crate::cli::output::{self, Shape};
 
@@ -31,7 +31,7 @@ impl Subcommand for Noun {
         Self::augment_subcommands(command)
     }
     fn has_subcommand(name: &str) -> bool {
-        KINDS.iter().any(|kind| kind.noun == name)
+        KINDS.iter().any(|kind| kind.noun == name) || name == evaluations::ALIAS
     }
 }
 
@@ -60,6 +60,9 @@ fn described(kind: &'static Kind) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .after_help(format!("Examples:\n{}", kind.examples));
+    if kind.noun == evaluations::EVALUATION.noun {
+        command = command.visible_alias(evaluations::ALIAS);
+    }
     let filters = "Which ones: FIELD=VALUE, as the API's query takes them";
     command = command.subcommand(
         verb("list", "List them, newest first", kind)
@@ -109,6 +112,9 @@ fn described(kind: &'static Kind) -> Command {
         }
         made = match special.method {
             "WATCH" => made,
+            evaluations::START => {
+                evaluations::arguments(made.arg(pairs("fields", values)).arg(file()))
+            }
             "GET" => made.arg(pairs("filters", filters)).arg(limit()),
             _ => made.arg(pairs("fields", values)).arg(file()),
         };
@@ -184,6 +190,10 @@ impl Noun {
         match self.verb.as_str() {
             "list" => self.list(&client, self.kind.path, self.kind.columns).await,
             "show" if self.kind.noun == "model" => self.show_model(&client).await,
+            "show" if self.kind.noun == evaluations::RUN.noun => {
+                let run = client.get(&self.item()).await?;
+                evaluations::show(&run, self.shape())
+            }
             "show" => {
                 let shown = client.get(&self.item()).await?;
                 self.print(&shown)
@@ -331,6 +341,17 @@ impl Noun {
         let path = addressed(special, self.named())?;
         match special.method {
             "WATCH" => watch::until_over(client, &format!("{API}{path}"), self.shape()).await,
+            evaluations::START => {
+                let body = self.body(&self.arguments("fields"))?;
+                let path = format!("{API}{path}");
+                evaluations::start(client, &path, body, &self.typed, self.shape()).await
+            }
+            "GET" if special.verb == evaluations::DIFF => {
+                let query = fields::query(&self.arguments("filters"))?;
+                let limit = self.typed.get_one::<u32>("limit").copied().unwrap_or(20);
+                evaluations::diff(client, &format!("{API}{path}"), &query, limit, self.shape())
+                    .await
+            }
             "GET" => self.list(client, &path, special.columns).await,
             method => {
                 let body = self.body(&self.arguments("fields"))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use sluice_control::control::{Control, ControlSettings, Open};
 use sluice_control::deploy::Shelf;
+use sluice_control::evaluation::run::{Evaluate, RowLimits};
 use sluice_control::serving::{Serving, ServingSettings};
 use sluice_control::work::{self, WorkSettings};
 use sluice_control::{api, upkeep};
@@ -16,6 +17,7 @@ use crate::cli::plan::Plan;
 
 /// The control plane of this process.
 pub(super) struct Plane {
+    gateway: Arc<Gateway>,
     control: Control,
     serving: Arc<Serving>,
     work: WorkSettings,
@@ -66,6 +68,7 @@ impl Plane {
             stopping.stop();
         });
         Ok(Some(Self {
+            gateway: Arc::clone(gateway),
             control,
             serving: Arc::new(serving),
             work,
@@ -83,14 +86,22 @@ impl Plane {
     pub(super) fn follow(&mut self) {
         let (control, serving) = (self.control.clone(), Arc::clone(&self.serving));
         let (settings, stop) = (self.work.clone(), self.stop.clone());
+        let gateway = Arc::clone(&self.gateway);
         self.running.spawn(async move {
             let Some(open) = control.when_open().await else {
                 return;
             };
             serving.follow(open.store.clone());
+            // Only here: a worker beside a server has no models to ask.
+            let evaluate = Evaluate::new(
+                gateway,
+                Arc::clone(serving.publisher()),
+                open.artifacts.clone(),
+                RowLimits::default(),
+            );
             tokio::join!(
                 upkeep::run(open, stop.clone().wait()),
-                tasks(open, &settings, stop)
+                tasks(open, evaluate, &settings, stop)
             );
         });
     }
@@ -104,13 +115,13 @@ impl Plane {
 }
 
 /// Does tasks until the process stops; those in hand may end then, within their time.
-async fn tasks(open: &Open, settings: &WorkSettings, stop: Stop) {
+async fn tasks(open: &Open, evaluate: Evaluate, settings: &WorkSettings, stop: Stop) {
     if settings.slots == 0 {
         return;
     }
     match work::kinds(open, settings) {
         Ok(kinds) => {
-            let worker = work::start(open, kinds, settings);
+            let worker = work::start(open, kinds.with(evaluate), settings);
             stop.wait().await;
             worker.drain().await;
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evaluations::checked_limit;
+use super::evaluation_runs::checked_limit;
 use crate::api::call::{Answer, Call, Desk, Items};
 use crate::api::caller::Caller;
 use crate::api::problem::Problem;

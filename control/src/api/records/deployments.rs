@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::evaluations::Reason;
+use super::evaluation_runs::Reason;
 use super::models::home;
 use super::versions::said;
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};

@@ -1,8 +1,8 @@
-//! Evaluations, prompt versions, runs and their samples. Those whose test set the caller may not see are not there.
+//! Evaluations and prompt versions. Those whose test set the caller may not see are not there.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::datasets::refer_version;
@@ -11,16 +11,14 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, filter, of_models, serve, serve_reads};
-use crate::domain::Verdict;
+use crate::api::resource::{Resource, Summaries, filter, of_models, serve};
 use crate::domain::record::{
-    Access, Evaluation, EvaluationMethod, EvaluationRun, Model, Principal, PromptVersion,
+    Access, Evaluation, EvaluationMethod, Model, Principal, PromptVersion,
 };
 use crate::domain::roles::Verb;
-use crate::domain::run::RunStatus;
+use crate::evaluation::run::{InvalidPlan, Measures, RunSettings, compile, read_policy};
 use crate::id::DatasetVersionId;
-use crate::store::{Column as _, EvaluationSample, Json, Listing, SampleFilter, Stored, Viewer};
-use crate::time::Timestamp;
+use crate::store::{Json, Listing, Stored, Viewer};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve::<Evaluation>(
@@ -32,23 +30,6 @@ pub(crate) fn serve_all(api: &mut Registry) {
             update: "Change an evaluation; evidence under the old policy no longer counts",
             delete: "Put an evaluation away",
         },
-    );
-    serve_reads::<EvaluationRun>(api, "List evaluation runs", "Show an evaluation run");
-    api.route(
-        get(
-            "/evaluation_runs/{id}/samples",
-            Verb::View,
-            "The inputs and outputs of a run, filtered",
-        ),
-        samples,
-    );
-    api.route(
-        post(
-            "/evaluation_runs/{id}/withdraw",
-            Verb::ApproveVersion,
-            "Withdraw a run as evidence",
-        ),
-        withdraw,
     );
     api.route(
         get(
@@ -82,10 +63,13 @@ pub(crate) struct EvaluationFields {
     /// `dataset@v1`, or an id.
     #[serde(default)]
     pub test_set: Option<String>,
+    /// How rows are asked and what is measured: `{"measure": [{"kind": "exact_match"}]}`.
     #[serde(default = "object")]
     pub metrics: Value,
+    /// What has to be met: `{"rules": [{"metric": "exact_match/none", "min": 0.9}]}`.
     #[serde(default = "object")]
     pub thresholds: Value,
+    /// How the work is done: `{"concurrency": 4}`.
     #[serde(default = "object")]
     pub settings: Value,
 }
@@ -105,7 +89,7 @@ filter!(EvaluationFilter {
 });
 
 /// Only what stands on test sets that the caller may see.
-fn on_visible_test_sets<R: crate::store::Record>(
+pub(super) fn on_visible_test_sets<R: crate::store::Record>(
     listing: Listing<R>,
     caller: &Caller,
 ) -> Listing<R> {
@@ -128,6 +112,32 @@ pub(crate) fn policy_digest(
     let policy =
         sorted(&json!({ "test_set": test_set, "metrics": metrics, "thresholds": thresholds }));
     format!("sha256:{:x}", Sha256::digest(policy.to_string()))
+}
+
+/// What a run would refuse is refused at once. Metrics or thresholds that are still empty are not decided yet.
+fn check_measures(metrics: &Value, thresholds: &Value, settings: &Value) -> Result<(), Problem> {
+    let is_empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+    RunSettings::read(settings)?;
+    if is_empty(metrics) {
+        return match is_empty(thresholds) {
+            true => Ok(()),
+            false => Err(Problem::field(
+                "metrics",
+                "is empty, so there is nothing that thresholds could hold for",
+            )),
+        };
+    }
+    let measures = Measures::read(metrics)?;
+    if !is_empty(thresholds) {
+        read_policy(thresholds, &measures)?;
+    }
+    Ok(())
+}
+
+impl From<InvalidPlan> for Problem {
+    fn from(error: InvalidPlan) -> Self {
+        Self::field(error.field, error.problem)
+    }
 }
 
 fn sorted(value: &Value) -> Value {
@@ -192,6 +202,9 @@ impl Resource for Evaluation {
         check_object("metrics", &fields.metrics)?;
         check_object("thresholds", &fields.thresholds)?;
         check_object("settings", &fields.settings)?;
+        if fields.method == EvaluationMethod::Automatic {
+            check_measures(&fields.metrics, &fields.thresholds, &fields.settings)?;
+        }
         let model = desk.refer::<Model>("model", &fields.model).await?;
         let owner = desk
             .refer_if::<Principal>("owner", fields.owner.as_deref())
@@ -214,148 +227,12 @@ impl Resource for Evaluation {
     }
 }
 
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NoFields {}
-
-filter!(RunFilter {
-    /// Id or name.
-    evaluation: String,
-    /// `model@v1`, or an id.
-    model_version: String,
-    status: RunStatus,
-    verdict: Verdict,
-});
-
-impl Resource for EvaluationRun {
-    type Fields = NoFields;
-    type Filter = RunFilter;
-    const COLLECTION: &'static str = "/evaluation_runs";
-    const ITEM: &'static str = "/evaluation_runs/{id}";
-    const NAME: &'static str = "id";
-    const EDIT: Verb = Verb::RunTask;
-
-    fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
-        let listing = on_visible_test_sets(listing, caller);
-        match caller.scope() {
-            Some(department) => listing.where_clause(
-                "model_version IN (SELECT w.id FROM model_versions w JOIN models m ON m.id = w.model WHERE m.department = ?)"
-                    .into(),
-                vec![department.to_value()],
-            ),
-            None => listing,
-        }
-    }
-
-    async fn select(
-        desk: &Desk,
-        filter: &RunFilter,
-        listing: Listing<Self>,
-    ) -> Result<Listing<Self>, Problem> {
-        let evaluation = desk
-            .refer_if::<Evaluation>("evaluation", filter.evaluation.as_deref())
-            .await?;
-        let version = match &filter.model_version {
-            Some(text) => Some(
-                super::versions::refer_model_version(desk, "model_version", text)
-                    .await?
-                    .id,
-            ),
-            None => None,
-        };
-        Ok(listing
-            .is_if("evaluation", evaluation.as_ref())
-            .is_if("model_version", version.as_ref())
-            .is_if("status", filter.status.as_ref())
-            .is_if("verdict", filter.verdict.as_ref()))
-    }
-
-    fn fields(&self) -> NoFields {
-        NoFields {}
-    }
-
-    async fn build(_: &Desk, _: &NoFields, current: Option<&Self>) -> Result<Self, Problem> {
-        current
-            .cloned()
-            .ok_or_else(|| Problem::bad_request("an evaluation run is made by an evaluation task"))
-    }
-}
-
-/// Which samples of a run.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub(crate) struct SampleQuery {
-    /// A prompt version's id.
-    prompt_version: Option<String>,
-    passed: Option<bool>,
-    /// The item's own id in the test set.
-    item: Option<String>,
-    score_below: Option<f64>,
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
-pub(super) fn checked_limit(limit: Option<u32>) -> Result<u32, Problem> {
-    let limit = limit_of(limit);
-    if (1..=crate::store::MAX_LIMIT).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(Problem::field(
-            "limit",
-            format!("is {limit}, should be 1 to {}", crate::store::MAX_LIMIT),
-        ))
-    }
-}
-
-async fn samples(call: Call<SampleQuery>) -> Result<Answer<Items<EvaluationSample>>, Problem> {
-    let run = call.desk.find::<EvaluationRun>(call.segment("id")).await?;
-    let limit = checked_limit(call.query.limit)?;
-    let filter = SampleFilter {
-        prompt_version: call.query.prompt_version,
-        passed: call.query.passed,
-        item: call.query.item,
-        score_below: call.query.score_below,
-        after: call.query.cursor,
-    };
-    let page = call.desk.store.samples(run.id, &filter, limit).await?;
-    Ok(Answer::of(page.into()))
-}
-
-/// Why something is done; it is kept in the audit log.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Reason {
-    #[schemars(length(min = 1))]
-    pub reason: String,
-}
-
-async fn withdraw(
-    call: Call<NoQuery, Body<Reason>>,
-) -> Result<Answer<Stored<EvaluationRun>>, Problem> {
-    let run = call.desk.find::<EvaluationRun>(call.segment("id")).await?;
-    let reason = call.body.0.reason;
-    check_text("reason", &reason)?;
-    if reason.trim().is_empty() {
-        return Err(Problem::field("reason", "should say why"));
-    }
-    let actor = call.desk.actor().because(reason);
-    let expected = call.expected.unwrap_or(run.version);
-    let now = Timestamp::now();
-    let stored = call
-        .desk
-        .store
-        .update::<EvaluationRun>(&actor, run.id, Some(expected), |it| {
-            it.withdrawn_at = it.withdrawn_at.or(Some(now));
-        })
-        .await?;
-    Ok(Answer::record(stored))
-}
-
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PromptFields {
     #[schemars(length(min = 1, max = 128))]
     name: String,
+    /// A Jinja template over the row's columns: a user's message, or a JSON list of `{"role": …, "content": …}`.
     #[schemars(length(min = 1))]
     template: String,
     #[serde(default = "object")]
@@ -384,6 +261,7 @@ async fn add_prompt(
     if fields.template.is_empty() {
         return Err(Problem::field("template", "should not be empty"));
     }
+    compile(&fields.template).map_err(|error| Problem::field("template", error.to_string()))?;
     let said = sorted(&json!({ "template": fields.template, "sampling": fields.sampling }));
     let prompt = PromptVersion {
         model: model.id,

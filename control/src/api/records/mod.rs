@@ -7,6 +7,7 @@ pub(super) mod conversions;
 pub(super) mod datasets;
 pub(super) mod deployments;
 pub(super) mod downloads;
+pub(super) mod evaluation_runs;
 pub(super) mod evaluations;
 pub(super) mod imports;
 pub(super) mod keys;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::datasets::{check_digest, number_of, refer_version};
-use super::evaluations::Reason;
+use super::evaluation_runs::Reason;
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoBody, NoQuery, limit_of};
 use crate::api::input::check_text;
 use crate::api::problem::Problem;
@@ -21,7 +21,7 @@ use crate::domain::record::{
 use crate::domain::roles::Verb;
 use crate::domain::run::RunStatus;
 use crate::id::{ArtifactId, ConversionRunId, DatasetVersionId, Id, ModelVersionId, TrainingRunId};
-use crate::store::{Audit, Listing, Stored, Tx};
+use crate::store::{Audit, Listing, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     use Verb::{ApproveVersion, EditCatalogue, RequestApproval, View};

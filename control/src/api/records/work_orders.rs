@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::datasets::number_of;
-use super::evaluations::Reason;
+use super::evaluation_runs::Reason;
 use super::versions::{refer_model_version, said, version_of};
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoBody, NoQuery};
 use crate::api::caller::Caller;

@@ -64,6 +64,7 @@ async fn works(fresh: &Fresh) -> Works {
         conversions: None,
         memory: None,
         pipelines: rig.folder().join("pipelines"),
+        environments: rig.folder().join("venv"),
         data: rig.folder().to_owned(),
         drain: std::time::Duration::ZERO,
     };

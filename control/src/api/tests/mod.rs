@@ -3,6 +3,7 @@
 mod apply;
 mod content;
 mod conversions;
+mod evaluations;
 mod input;
 mod records;
 mod rig;

@@ -91,6 +91,7 @@ async fn evaluation_run(rig: &Rig, evaluation: &Value, version: &Value) -> Strin
         test_set: text(&evaluation["test_set"]).parse().unwrap(),
         policy_digest: text(&evaluation["policy_digest"]),
         baseline_version: None,
+        plan: Json(json!({})),
         samples: 1,
         scores: Json(json!({})),
         verdict: Some(Verdict::Passed),
@@ -117,8 +118,11 @@ async fn evaluation_run(rig: &Rig, evaluation: &Value, version: &Value) -> Strin
         passed: true,
         error: None,
         latency_us: 0,
+        first_token_us: None,
         input_tokens: 0,
         output_tokens: 0,
+        tags: Json(Vec::new()),
+        detail: None,
         at: Timestamp::now(),
     };
     tx.add_samples(&[sample]).await.unwrap();

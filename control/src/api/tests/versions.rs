@@ -33,10 +33,17 @@ pub(super) async fn model_with_test_set(rig: &Rig, dev: &Person) -> Value {
     rig.post(
         &dev.key,
         "/evaluations",
-        json!({ "model": "m", "name": "e", "test_set": "tickets@v1", "thresholds": { "f1": 0.8 } }),
+        json!({
+            "model": "m", "name": "e", "test_set": "tickets@v1",
+            "metrics": { "measure": [{ "kind": "token_f1" }] }, "thresholds": at_least(0.8),
+        }),
     )
     .await
     .expect(201)
+}
+
+fn at_least(min: f64) -> Value {
+    json!({ "rules": [{ "metric": "token_f1", "min": min }] })
 }
 
 /// What an evaluation task writes.
@@ -57,6 +64,7 @@ pub(super) async fn evaluated(rig: &Rig, evaluation: &Value, version: &Value, ve
         test_set: evaluation["test_set"].as_str().unwrap().parse().unwrap(),
         policy_digest: evaluation["policy_digest"].as_str().unwrap().into(),
         baseline_version: None,
+        plan: Json(json!({})),
         samples: 0,
         scores: Json(json!({ "f1": 0.9 })),
         verdict: Some(verdict),
@@ -113,7 +121,7 @@ async fn a_version_goes_from_draft_to_approved_through_the_gate() {
             .expect(200);
 
         // A policy that was changed since is not met by old evidence.
-        let thresholds = json!({ "thresholds": { "f1": 0.95 } });
+        let thresholds = json!({ "thresholds": at_least(0.95) });
         rig.patch(&dev.key, "/evaluations/e", thresholds)
             .await
             .expect(200);
@@ -122,7 +130,7 @@ async fn a_version_goes_from_draft_to_approved_through_the_gate() {
             .await
             .expect(409);
         assert_eq!(closed["errors"][0]["field"], "thresholds");
-        let back = json!({ "thresholds": { "f1": 0.8 } });
+        let back = json!({ "thresholds": at_least(0.8) });
         rig.patch(&dev.key, "/evaluations/e", back)
             .await
             .expect(200);

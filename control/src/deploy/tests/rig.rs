@@ -41,7 +41,7 @@ impl Folders {
         Self::of(&["v1", "v2", "v3"].map(helpdesk)).await
     }
 
-    async fn of(paths: &[PathBuf]) -> Self {
+    pub(crate) async fn of(paths: &[PathBuf]) -> Self {
         let mut all = HashMap::new();
         for path in paths {
             all.insert(replicas::content(path).await.unwrap(), path.clone());
@@ -115,8 +115,18 @@ impl Rig {
     pub(crate) async fn with(
         store: &Store,
         budget: u64,
+        config: Config,
+        data: tempfile::TempDir,
+    ) -> Self {
+        Self::with_models(store, budget, config, data, Folders::helpdesk().await).await
+    }
+
+    pub(crate) async fn with_models(
+        store: &Store,
+        budget: u64,
         mut config: Config,
         data: tempfile::TempDir,
+        folders: Folders,
     ) -> Self {
         config.listen.set_port(0);
         config.data = std::env::var_os("SLUICE_DATA").map_or_else(
@@ -129,7 +139,6 @@ impl Rig {
         let address = server.address();
         let (handle, stop) = StopHandle::new();
         tokio::spawn(server.run(stop));
-        let folders = Folders::helpdesk().await;
         let replicas = Replicas::new(Arc::clone(&gateway), Arc::new(folders), budget);
         let file = SnapshotFile::in_folder(data.path().join("control"));
         let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), file);
@@ -388,6 +397,7 @@ pub(crate) async fn version(
         test_set: product.test_set,
         policy_digest: "sha256:pp".into(),
         baseline_version: None,
+        plan: object(),
         samples: 1,
         scores: object(),
         verdict: Some(verdict),

@@ -58,6 +58,8 @@ pub struct EvaluationRun {
     pub policy_digest: String,
     /// The live version that it was compared with.
     pub baseline_version: Option<ModelVersionId>,
+    /// What is asked and how it is measured, copied from the evaluation when the run was asked for.
+    pub plan: Document,
     pub samples: i64,
     pub scores: Document,
     pub verdict: Option<Verdict>,

@@ -23,8 +23,11 @@ fn sample(run: EvaluationRunId, prompt: &str, ordinal: i64) -> EvaluationSample 
         passed: ordinal % 2 == 0,
         error: (ordinal == 3).then(|| "timed out".into()),
         latency_us: 1000,
+        first_token_us: None,
         input_tokens: 5,
         output_tokens: 1,
+        tags: Json(Vec::new()),
+        detail: None,
         at: Timestamp::from_micros(1),
     }
 }

@@ -127,6 +127,7 @@ pub(in crate::store) async fn evaluation_run(
         test_set,
         policy_digest: evaluation.policy_digest.clone(),
         baseline_version: None,
+        plan: document(),
         samples: 0,
         scores: document(),
         verdict: None,
