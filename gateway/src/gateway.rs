@@ -14,7 +14,7 @@ use crate::limits::admission::Admission;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
 use crate::metrics::observer::{Observer, Sink, Style};
-use crate::router::{Deployment, Parts, RouteError, RouteTable, Source};
+use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Source};
 use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -159,9 +159,9 @@ impl Gateway {
     /// Replaces the routes of the configuration file; requests in flight keep the
     /// target they have.
     pub fn publish(&self, routes: RouteTable) {
-        let deployments = routes.into_deployments();
+        let entries = routes.into_entries();
         // A table has no name twice, and the other sources' parts were checked before.
-        if let Err(error) = self.publish_from(Source::File, deployments) {
+        if let Err(error) = self.publish_from(Source::File, entries) {
             tracing::error!(%error, "the routes stay as they are");
         }
     }
@@ -171,15 +171,16 @@ impl Gateway {
     ///
     /// # Errors
     /// Two deployments have the same name; the old ones stay.
-    pub fn publish_from(
+    pub fn publish_from<E: Into<Entry>>(
         &self,
         source: Source,
-        deployments: Vec<Arc<Deployment>>,
+        entries: Vec<E>,
     ) -> Result<(), RouteError> {
+        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
         // Checked by itself first: a source must not spoil the others' parts.
-        RouteTable::new(deployments.clone())?;
+        RouteTable::new(entries.clone())?;
         let mut parts = self.parts.lock();
-        parts.routes.replace(source, deployments);
+        parts.routes.replace(source, entries);
         let routes = parts.routes.table()?;
         self.metrics.retire(&routes);
         self.routes.store(Arc::new(routes));

@@ -122,7 +122,7 @@ pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
     for (name, kind, help, _) in FAMILIES {
         into.declare(name, kind, help);
     }
-    for deployment in routes.deployments() {
+    for deployment in routes.revisions() {
         let gauges = Gauges::of(&deployment.target);
         for (name, _, _, value) in FAMILIES {
             if let Some(value) = value(&gauges) {
@@ -165,7 +165,7 @@ fn upstreams(into: &mut Exposition, routes: &RouteTable) {
         into.declare(name, kind, help);
     }
     into.declare(RETRIES, Kind::Counter, "Attempts beyond a request's first.");
-    for deployment in routes.deployments() {
+    for deployment in routes.revisions() {
         let Target::Remote(pool) = &deployment.target else {
             continue;
         };

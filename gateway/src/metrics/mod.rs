@@ -141,8 +141,8 @@ impl Metrics {
         let before = all.len();
         all.retain(|(deployment, revision), series| {
             let routed = current
-                .find(deployment)
-                .is_some_and(|found| found.revision == *revision);
+                .entry(deployment)
+                .is_some_and(|entry| entry.revisions().any(|it| it.revision == *revision));
             routed || Arc::strong_count(series) > 1
         });
         if all.len() < before {
