@@ -14,6 +14,7 @@ pub mod error;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;
+pub mod release;
 pub mod remote;
 pub mod router;
 pub mod server;

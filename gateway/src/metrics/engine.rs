@@ -131,8 +131,24 @@ pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
             }
         }
     }
+    weights(into, routes);
     upstreams(into, routes);
     triton::collect(into, routes);
+}
+
+/// The candidates' shares of the traffic.
+fn weights(into: &mut Exposition, routes: &RouteTable) {
+    const WEIGHT: &str = "sluice_release_weight";
+    into.declare(
+        WEIGHT,
+        Kind::Gauge,
+        "A candidate's share of the units, 0 to 1.",
+    );
+    for release in routes.releases() {
+        let labels = release.candidate().series.labels.clone();
+        let share = release.split().weight().share();
+        into.push(WEIGHT, labels, Value::Number(share));
+    }
 }
 
 /// The same of one upstream.

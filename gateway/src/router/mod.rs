@@ -161,6 +161,18 @@ pub enum Target {
     Remote(RemotePool),
 }
 
+impl Target {
+    /// Whether requests wait for a place. Of upstreams that is not known.
+    pub(crate) fn is_queueing(&self) -> bool {
+        match self {
+            Self::Local(LocalModel::Language(model)) => model.generator.stats().waiting() > 0,
+            Self::Local(LocalModel::Encoder(encoder)) => encoder.load_now().0 > 0,
+            Self::Local(LocalModel::Tensor(tensor)) => tensor.waiting() > 0,
+            Self::Remote(_) => false,
+        }
+    }
+}
+
 /// A model in this process, by what it can do. Variants hold the engine's
 /// handles, cheap to clone.
 #[derive(Debug, Clone)]
