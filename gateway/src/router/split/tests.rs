@@ -88,7 +88,7 @@ fn units_lie_evenly() {
         let mut bins = [0_f64; 100];
         for user in 0..UNITS {
             let unit = place(pick(&split, &user.to_string()).unit);
-            bins[(u128::from(unit) * 100 >> 64) as usize] += 1.0;
+            bins[((u128::from(unit) * 100) >> 64) as usize] += 1.0;
         }
         let expected = UNITS as f64 / 100.0;
         let chi_square: f64 = bins.iter().map(|n| (n - expected).powi(2) / expected).sum();
