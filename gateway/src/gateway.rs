@@ -252,8 +252,8 @@ impl Gateway {
         Ok(Some(Arc::clone(deployment)))
     }
 
-    /// The deployment of a name, for questions about it; under release the stable one.
-    /// Checks and notes as [`Gateway::route`].
+    /// The deployment of a name, for questions about it: the revision that is named, or
+    /// the stable one. `None` when the model has no such revision. No release counts it.
     ///
     /// # Errors
     /// As [`Gateway::route`].
@@ -261,11 +261,18 @@ impl Gateway {
         &self,
         context: &RequestContext,
         model: &str,
-    ) -> Result<Arc<Deployment>, RouteError> {
+        revision: Option<&str>,
+    ) -> Result<Option<Arc<Deployment>>, RouteError> {
         let routes = self.routes.load();
-        let deployment = allowed(&routes, context, model)?.stable();
-        context.outcome.set_deployment(deployment);
-        Ok(Arc::clone(deployment))
+        let entry = allowed(&routes, context, model)?;
+        let found = match revision {
+            None => Some(entry.stable()),
+            Some(revision) => entry.revisions().find(|it| *it.revision == *revision),
+        };
+        if let Some(deployment) = found {
+            context.outcome.set_deployment(deployment);
+        }
+        Ok(found.cloned())
     }
 
     /// The configuration it was started with.

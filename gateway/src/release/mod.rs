@@ -2,8 +2,8 @@
 //! its requests, answers of both revisions to compare, and a second chance on the stable
 //! one. None of it is on the path of a deployment that is not under release.
 //!
-//! [`placement`] stays with a request, [`outcome`] is what a sink is told of it, [`body`]
-//! and [`answer`] keep and read what was answered, [`shadow`] asks the candidate again.
+//! A [`Placement`] stays with a request, a [`ReleaseOutcome`] is what a sink is told of it;
+//! `body` and `answer` keep and read what was answered, `shadow` asks the candidate again.
 
 pub(crate) mod answer;
 pub(crate) mod body;

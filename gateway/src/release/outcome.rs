@@ -71,7 +71,8 @@ pub struct ReleaseOutcome {
     pub finish: Option<FinishReason>,
     /// The answer had neither text nor calls.
     pub empty: bool,
-    /// The model said that it would not; see [`answer::refuses`].
+    /// The model said that it would not: by the protocol's own sign, or by how the answer
+    /// begins.
     pub refused: bool,
     /// JSON was asked for, or a call was made, and it is none.
     pub violation: bool,

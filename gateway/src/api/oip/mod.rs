@@ -116,9 +116,9 @@ fn find(
         principal: context.principal.as_deref(),
     };
     let found = match (version, action) {
-        (Some(version), _) => gateway.route_to(context, name, version, &subject),
+        (Some(version), OipAction::Infer) => gateway.route_to(context, name, version, &subject),
         (None, OipAction::Infer) => gateway.route(context, name, &subject).map(Some),
-        (None, _) => gateway.deployment(context, name).map(Some),
+        (version, _) => gateway.deployment(context, name, version),
     };
     let found = found.map_err(|error| ApiError::from_route(&error, name))?;
     found.ok_or_else(|| {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use http::HeaderMap;
 
 use super::rig::{Manner, Rig, Upstream, split};
+use crate::RequestContext;
 use crate::router::Deployment;
 use crate::router::split::{Side, Subject};
 
@@ -81,6 +82,26 @@ async fn change_under_load(rig: Rig, stable: Arc<Deployment>, candidate: Arc<Dep
         }
         assert!(answered.load(Relaxed) >= changes);
     }
+}
+
+#[tokio::test]
+async fn routing_allocates_nothing() {
+    let rig = Rig::start().await;
+    let (stable, _) = rig.local("v1", "old");
+    let (candidate, _) = rig.local("v2", "new");
+    rig.release(&stable, &candidate, LOW, 0.0);
+    let context = RequestContext::new("id");
+    let subject = Subject {
+        headers: &HeaderMap::new(),
+        user: Some("ann"),
+        principal: None,
+    };
+    // The thread's own slot in the route table is made at its first look.
+    drop(rig.gateway.routes());
+    let counted = allocation_counter::measure(|| {
+        rig.gateway.route(&context, "m", &subject).unwrap();
+    });
+    assert_eq!(counted.count_total, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

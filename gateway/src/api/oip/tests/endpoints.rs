@@ -10,10 +10,9 @@ use sluice_engine::tensor::{TensorModel, TensorOptions};
 use super::*;
 use crate::config::Config;
 use crate::context::Principal;
-use crate::router::split::{Split, SplitConfig, Weight};
-use crate::router::{Deployment, LocalModel, Release, RouteTable, Source, Target};
+use crate::router::{Deployment, LocalModel, RouteTable, Target};
 
-fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
+pub(super) fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/tensor");
     let options = TensorOptions {
         threads: 1,
@@ -42,14 +41,14 @@ fn gateway(graphs: &[&str]) -> Arc<Gateway> {
     gateway
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
     body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -76,15 +75,15 @@ fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<B
         .unwrap()
 }
 
-async fn get(gateway: &Arc<Gateway>, path: &str) -> Answer {
+pub(super) async fn get(gateway: &Arc<Gateway>, path: &str) -> Answer {
     send(gateway, request(Method::GET, path, "")).await
 }
 
-async fn post(gateway: &Arc<Gateway>, path: &str, body: &Value) -> Answer {
+pub(super) async fn post(gateway: &Arc<Gateway>, path: &str, body: &Value) -> Answer {
     send(gateway, request(Method::POST, path, body.to_string())).await
 }
 
-fn affine() -> Value {
+pub(super) fn affine() -> Value {
     json!({
         "id": "42",
         "inputs": [
@@ -335,45 +334,6 @@ async fn a_closed_model_is_unavailable() {
         .await
         .json();
     assert_eq!(ready, json!([]));
-}
-
-#[tokio::test]
-async fn a_candidate_that_is_closed_is_replaced_unless_it_was_named() {
-    let gateway = Gateway::new(Config::default()).unwrap();
-    gateway.set_ready(true);
-    let (stable, mut candidate) = (
-        deployment(&gateway, "affine"),
-        deployment(&gateway, "affine"),
-    );
-    let renamed = Arc::get_mut(&mut candidate).unwrap();
-    renamed.revision = "r2".into();
-    renamed.series = gateway.metrics().series("affine", "r2");
-    let split = Split::new(SplitConfig {
-        weight: Weight::ALL,
-        ..SplitConfig::default()
-    });
-    let release = Release::new("rel-1", stable, Arc::clone(&candidate), split).unwrap();
-    let entries = vec![Arc::new(release)];
-    gateway.publish_from(Source::Control, entries).unwrap();
-    let path = "/v2/models/affine/infer";
-    let named = "/v2/models/affine/versions/r2/infer";
-    for path in [path, named] {
-        let answer = post(&gateway, path, &affine()).await;
-        assert_eq!(answer.status, 200);
-        assert_eq!(answer.json()["model_version"], "r2");
-    }
-    let metadata = get(&gateway, "/v2/models/affine").await;
-    assert_eq!(metadata.headers["x-sluice-revision"], "r1");
-    describe::tensor_model(&candidate).unwrap().close();
-    let answer = post(&gateway, path, &affine()).await;
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.json()["model_version"], "r1");
-    assert_eq!(answer.headers["x-sluice-revision"], "r1");
-    let answer = post(&gateway, named, &affine()).await;
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.headers["x-sluice-revision"], "r2");
-    let unknown = "/v2/models/affine/versions/r3/infer";
-    assert_eq!(post(&gateway, unknown, &affine()).await.status, 404);
 }
 
 #[test]
