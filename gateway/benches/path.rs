@@ -2,16 +2,57 @@
 //! recording (< 200 ns), limits and the choice of a replica.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_engine::request::{FinishReason, Usage};
-use sluice_gateway::Outcome;
-use sluice_gateway::config::MetricsConfig;
+use sluice_gateway::config::{Config, MetricsConfig};
 use sluice_gateway::limits::{RateLimiter, RateLimits};
 use sluice_gateway::metrics::{Completed, Metrics};
-use sluice_gateway::remote::{Envelope, balance};
+use sluice_gateway::remote::{Envelope, RemotePool, balance};
+use sluice_gateway::router::split::{Cohort, Split, SplitConfig, Subject, Weight};
+use sluice_gateway::router::{Release, Source, Standing, Target, load};
 use sluice_gateway::stack::Route;
+use sluice_gateway::{Gateway, Outcome, RequestContext};
+
+/// A gateway with one name under release, and a request's headers.
+fn under_release() -> (Arc<Gateway>, HeaderMap) {
+    let gateway = Gateway::new(Config::default()).expect("the defaults are in order");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let revision = |revision| {
+        let urls = ["http://127.0.0.1:9/v1".to_owned()];
+        let pool = RemotePool::new(&urls, None, None, &gateway.config().upstream);
+        let target = Target::Remote(runtime.block_on(pool).expect("a pool"));
+        let standing = Standing::default();
+        load::make(&gateway, "model", revision, target, standing)
+    };
+    let split = Split::new(SplitConfig {
+        weight: Weight::percent(5.0).expect("a weight"),
+        cohorts: vec![Cohort::header("x-sluice-cohort", "beta").expect("a cohort")],
+        sticky: ["x-session-id", "user", "api_key"]
+            .map(|key| key.parse().expect("a key"))
+            .to_vec(),
+        ..SplitConfig::default()
+    });
+    let release = Release::new("release", revision("v1"), revision("v2"), split);
+    let entries = vec![Arc::new(release.expect("two revisions"))];
+    let published = gateway.publish_from(Source::Control, entries);
+    published.expect("one name");
+    let headers = [
+        ("content-type", "application/json"),
+        ("user-agent", "bench"),
+        ("authorization", "Bearer key"),
+        ("x-session-id", "session-1"),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| {
+        let name = HeaderName::from_static(name);
+        (name, HeaderValue::from_static(value))
+    });
+    let headers = HeaderMap::from_iter(headers);
+    (gateway, headers)
+}
 
 fn path(c: &mut Criterion) {
     let metrics = Metrics::new(&MetricsConfig::default());
@@ -44,6 +85,21 @@ fn path(c: &mut Criterion) {
     });
     c.bench_function("endpoint of a path", |b| {
         b.iter(|| Route::of(black_box("/v1/chat/completions")));
+    });
+
+    c.bench_function("route under release", |b| {
+        let (gateway, headers) = under_release();
+        let context = || RequestContext::new("id");
+        let subject = Subject {
+            headers: &headers,
+            user: Some("ann"),
+            principal: None,
+        };
+        let route = |context: RequestContext| {
+            let found = gateway.route(&context, "model", black_box(&subject));
+            (found, context)
+        };
+        b.iter_batched(context, route, BatchSize::SmallInput);
     });
 
     let start = Instant::now();

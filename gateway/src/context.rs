@@ -10,6 +10,7 @@ use crate::auth::Account;
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
 use crate::limits::quota::Purse;
+use crate::release::Placement;
 use crate::router::Deployment;
 
 /// Who asks: the holder of an API key.
@@ -135,6 +136,8 @@ impl Fault {
 pub struct Outcome {
     received: Instant,
     deployment: OnceLock<Arc<Deployment>>,
+    /// Where a release put it; then the deployment follows from that.
+    placement: OnceLock<Placement>,
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     completion_tokens: AtomicU64,
@@ -163,6 +166,7 @@ impl Outcome {
         Self {
             received,
             deployment: OnceLock::new(),
+            placement: OnceLock::new(),
             prompt_tokens: AtomicU64::new(0),
             cached_tokens: AtomicU64::new(0),
             completion_tokens: AtomicU64::new(0),
@@ -243,7 +247,40 @@ impl Outcome {
     /// The deployment that answers, once routed.
     #[must_use]
     pub fn deployment(&self) -> Option<&Arc<Deployment>> {
-        self.deployment.get()
+        match self.placement.get() {
+            Some(placement) => Some(placement.deployment()),
+            None => self.deployment.get(),
+        }
+    }
+
+    /// Notes where a release put the request. The first call wins.
+    pub(crate) fn place(&self, placement: Placement) -> &Placement {
+        self.placement.get_or_init(|| placement)
+    }
+
+    /// Where a release put the request; `None` when its deployment is not under release.
+    #[must_use]
+    pub fn placement(&self) -> Option<&Placement> {
+        self.placement.get()
+    }
+
+    /// Forgets what a first attempt has noted of its answer, of which the client has seen
+    /// nothing.
+    pub(crate) fn begin_again(&self) {
+        for number in [
+            &self.prompt_tokens,
+            &self.cached_tokens,
+            &self.completion_tokens,
+            &self.queue_ns,
+            &self.prefill_ns,
+            &self.decode_ns,
+            &self.first_token_ns,
+            &self.last_token_ns,
+        ] {
+            number.store(0, Relaxed);
+        }
+        self.finish.store(0, Relaxed);
+        self.fault.store(0, Relaxed);
     }
 
     /// Adds tokens; `n > 1` or several prompts add up.
@@ -303,7 +340,7 @@ impl Outcome {
         let last = self.last_token_ns.swap(now, Relaxed);
         if last == 0 {
             self.first_token_ns.store(now, Relaxed);
-        } else if let Some(deployment) = self.deployment.get() {
+        } else if let Some(deployment) = self.deployment() {
             deployment
                 .series
                 .inter_token(Duration::from_nanos(now.saturating_sub(last)));

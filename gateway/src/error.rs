@@ -438,7 +438,9 @@ impl ApiError {
     pub fn from_route(error: &RouteError, model: &str) -> Self {
         match error {
             RouteError::NotFound | RouteError::Forbidden => Self::model_not_found(model),
-            RouteError::Duplicate(_) => Self::internal(error.to_string()),
+            RouteError::Duplicate(_)
+            | RouteError::OtherName { .. }
+            | RouteError::SameRevision { .. } => Self::internal(error.to_string()),
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::limits::admission::Admission;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
 use crate::metrics::observer::{Observer, Sink, Style};
-use crate::router::{Deployment, Parts, RouteError, RouteTable, Source};
+use crate::release::{Placement, Watch};
+use crate::router::split::{Side, Subject};
+use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Source};
 use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -24,6 +26,7 @@ pub struct Gateway {
     config: Config,
     metrics: Arc<Metrics>,
     observer: Observer,
+    releases: Arc<Watch>,
     keys: Keys,
     /// What routes and keys are put together from.
     parts: Mutex<Published>,
@@ -99,10 +102,13 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new(&config.metrics));
         let observer = Observer::start(Arc::clone(&metrics), config.log.buffer, log)
             .map_err(StartError::Log)?;
+        let releases = Arc::new(Watch::new(config.release.clone(), Arc::clone(&metrics)));
+        observer.follow(Arc::clone(&releases));
         Ok(Arc::new(Self {
             routes: ArcSwap::from_pointee(RouteTable::default()),
             metrics,
             observer,
+            releases,
             keys,
             parts: Mutex::new(Published {
                 file_keys: entries,
@@ -159,9 +165,9 @@ impl Gateway {
     /// Replaces the routes of the configuration file; requests in flight keep the
     /// target they have.
     pub fn publish(&self, routes: RouteTable) {
-        let deployments = routes.into_deployments();
+        let entries = routes.into_entries();
         // A table has no name twice, and the other sources' parts were checked before.
-        if let Err(error) = self.publish_from(Source::File, deployments) {
+        if let Err(error) = self.publish_from(Source::File, entries) {
             tracing::error!(%error, "the routes stay as they are");
         }
     }
@@ -171,45 +177,111 @@ impl Gateway {
     ///
     /// # Errors
     /// Two deployments have the same name; the old ones stay.
-    pub fn publish_from(
+    pub fn publish_from<E: Into<Entry>>(
         &self,
         source: Source,
-        deployments: Vec<Arc<Deployment>>,
+        entries: Vec<E>,
     ) -> Result<(), RouteError> {
+        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
         // Checked by itself first: a source must not spoil the others' parts.
-        RouteTable::new(deployments.clone())?;
+        RouteTable::new(entries.clone())?;
         let mut parts = self.parts.lock();
-        parts.routes.replace(source, deployments);
+        parts.routes.replace(source, entries);
         let routes = parts.routes.table()?;
         self.metrics.retire(&routes);
         self.routes.store(Arc::new(routes));
         Ok(())
     }
 
-    /// Finds the deployment for a request, checks that its key may use it and
-    /// notes it in the request's outcome. Every handler starts here.
+    /// Finds where a request goes, checks that its key may go there and notes it in the
+    /// request's outcome; under release also the side. Every request for an answer starts
+    /// here.
     ///
     /// # Errors
     /// The model does not exist, or the key may not use it.
+    pub fn route(
+        &self,
+        context: &RequestContext,
+        model: &str,
+        subject: &Subject<'_>,
+    ) -> Result<Arc<Deployment>, RouteError> {
+        if let Some(pinned) = pinned(context) {
+            return Ok(pinned);
+        }
+        let routes = self.routes.load();
+        match allowed(&routes, context, model)? {
+            Entry::Settled(deployment) => {
+                context.outcome.set_deployment(deployment);
+                Ok(Arc::clone(deployment))
+            }
+            Entry::Released(release) => {
+                let pick = release.split().pick(subject);
+                let placement = Placement::new(Arc::clone(release), pick);
+                Ok(Arc::clone(context.outcome.place(placement).deployment()))
+            }
+        }
+    }
+
+    /// The same for a request that names the revision, too; `None` when the model has no
+    /// such revision.
+    ///
+    /// # Errors
+    /// As [`Gateway::route`].
+    pub fn route_to(
+        &self,
+        context: &RequestContext,
+        model: &str,
+        revision: &str,
+        subject: &Subject<'_>,
+    ) -> Result<Option<Arc<Deployment>>, RouteError> {
+        if let Some(pinned) = pinned(context) {
+            return Ok(Some(pinned));
+        }
+        let routes = self.routes.load();
+        let entry = allowed(&routes, context, model)?;
+        let Some(deployment) = entry.revisions().find(|it| *it.revision == *revision) else {
+            return Ok(None);
+        };
+        match entry {
+            Entry::Settled(deployment) => context.outcome.set_deployment(deployment),
+            Entry::Released(release) => {
+                let side = match Arc::ptr_eq(deployment, release.stable()) {
+                    true => Side::Stable,
+                    false => Side::Candidate,
+                };
+                let pick = release.split().named(subject, side);
+                context
+                    .outcome
+                    .place(Placement::new(Arc::clone(release), pick));
+            }
+        }
+        Ok(Some(Arc::clone(deployment)))
+    }
+
+    /// The deployment of a name, for questions about it: the revision that is named, or
+    /// the stable one. `None` when the model has no such revision. No release counts it.
+    ///
+    /// # Errors
+    /// As [`Gateway::route`].
     pub fn deployment(
         &self,
         context: &RequestContext,
         model: &str,
-    ) -> Result<Arc<Deployment>, RouteError> {
-        if let Some(pinned) = &context.pinned {
-            context.outcome.set_deployment(pinned);
-            return Ok(Arc::clone(pinned));
+        revision: Option<&str>,
+    ) -> Result<Option<Arc<Deployment>>, RouteError> {
+        if let Some(pinned) = pinned(context) {
+            return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let deployment = routes.find(model).ok_or(RouteError::NotFound)?;
-        if let Some(principal) = &context.principal {
-            let hidden = deployment.standing.hidden;
-            if !principal.may_use(model) || hidden && !principal.may_try() {
-                return Err(RouteError::Forbidden);
-            }
+        let entry = allowed(&routes, context, model)?;
+        let found = match revision {
+            None => Some(entry.stable()),
+            Some(revision) => entry.revisions().find(|it| *it.revision == *revision),
+        };
+        if let Some(deployment) = found {
+            context.outcome.set_deployment(deployment);
         }
-        context.outcome.set_deployment(deployment);
-        Ok(Arc::clone(deployment))
+        Ok(found.cloned())
     }
 
     /// The configuration it was started with.
@@ -228,6 +300,12 @@ impl Gateway {
     #[must_use]
     pub fn observer(&self) -> &Observer {
         &self.observer
+    }
+
+    /// Who hears what became of requests under release.
+    #[must_use]
+    pub fn releases(&self) -> &Arc<Watch> {
+        &self.releases
     }
 
     /// Who may ask.
@@ -265,6 +343,29 @@ impl Gateway {
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Relaxed);
     }
+}
+
+/// Where a request of the house goes, whatever its model says: noted, and not divided.
+fn pinned(context: &RequestContext) -> Option<Arc<Deployment>> {
+    let pinned = context.pinned.as_ref()?;
+    context.outcome.set_deployment(pinned);
+    Some(Arc::clone(pinned))
+}
+
+/// What a name leads to, for those who may go there.
+fn allowed<'a>(
+    routes: &'a RouteTable,
+    context: &RequestContext,
+    model: &str,
+) -> Result<&'a Entry, RouteError> {
+    let entry = routes.entry(model).ok_or(RouteError::NotFound)?;
+    if let Some(principal) = &context.principal {
+        let hidden = entry.stable().standing.hidden;
+        if !principal.may_use(model) || hidden && !principal.may_try() {
+            return Err(RouteError::Forbidden);
+        }
+    }
+    Ok(entry)
 }
 
 fn rate_limits(limits: &LimitsConfig) -> RateLimits {

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod in_house;
 pub mod limits;
 pub mod metrics;
+pub mod release;
 pub mod remote;
 pub mod router;
 pub mod server;

@@ -7,9 +7,12 @@ use http::Response;
 use http::request::Parts;
 
 use super::fields::{self, Fields};
+use super::paths::Endpoint;
+use super::{chat, classify, completions, embeddings, release, rerank, tokenize};
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::remote::Envelope;
+use crate::router::split::Subject;
 use crate::router::{Deployment, LocalModel, Target};
 use crate::{Body, Gateway};
 
@@ -22,44 +25,96 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
 }
 
-/// Where a request went.
-pub(crate) enum Resolved {
-    /// To a model in this process; the endpoint goes on.
-    Here(Call),
-    /// To an upstream, whose answer this is.
-    Forwarded(Response<Body>),
+/// A request for a model, read as far as routing needs.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) parts: Parts,
+    pub(crate) body: Bytes,
+    pub(crate) envelope: Envelope,
 }
 
-impl Call {
-    /// Finds the model. Of a request that is forwarded only the envelope is read:
-    /// the upstream knows best which fields it takes.
-    pub(crate) async fn resolve(
-        gateway: &Gateway,
-        context: &RequestContext,
-        parts: &Parts,
-        body: Bytes,
-    ) -> Result<Resolved, ApiError> {
+impl Asked {
+    /// Reads the envelope.
+    pub(super) fn read(endpoint: Endpoint, parts: Parts, body: Bytes) -> Result<Self, ApiError> {
         let envelope = Envelope::parse(&body).map_err(|_| explain(&body))?;
-        let Some(name) = &envelope.model else {
-            return Err(explain(&body));
-        };
-        let deployment = gateway
-            .deployment(context, name)
-            .map_err(|error| ApiError::from_route(&error, name))?;
-        match &deployment.target {
-            Target::Remote(pool) => {
-                let answer = pool.forward(context, parts, body, &envelope).await?;
-                Ok(Resolved::Forwarded(answer))
-            }
-            Target::Local(model) => Ok(Resolved::Here(Self {
-                context: context.clone(),
-                model: model.clone(),
-                body,
-                deployment,
-            })),
+        Ok(Self {
+            endpoint,
+            parts,
+            body,
+            envelope,
+        })
+    }
+
+    /// Finds the model, asks it, and answers.
+    pub(super) async fn answer(
+        self,
+        gateway: &Arc<Gateway>,
+        context: &RequestContext,
+    ) -> Result<Response<Body>, ApiError> {
+        let deployment = self.route(gateway, context)?;
+        match context.outcome.placement() {
+            None => self.ask(context, &deployment).await,
+            Some(placement) => Box::pin(release::answer(gateway, context, placement, self)).await,
         }
     }
 
+    fn route(
+        &self,
+        gateway: &Gateway,
+        context: &RequestContext,
+    ) -> Result<Arc<Deployment>, ApiError> {
+        let Some(name) = &self.envelope.model else {
+            return Err(explain(&self.body));
+        };
+        let user = self.envelope.user(&self.body);
+        let subject = Subject {
+            headers: &self.parts.headers,
+            user: user.as_deref(),
+            principal: context.principal.as_deref(),
+        };
+        gateway
+            .route(context, name, &subject)
+            .map_err(|error| ApiError::from_route(&error, name))
+    }
+
+    /// Asks one deployment. Of a request that is forwarded only the envelope is read:
+    /// the upstream knows best which fields it takes.
+    pub(crate) async fn ask(
+        &self,
+        context: &RequestContext,
+        deployment: &Arc<Deployment>,
+    ) -> Result<Response<Body>, ApiError> {
+        let model = match &deployment.target {
+            Target::Local(model) => model.clone(),
+            Target::Remote(pool) => {
+                let body = self.body.clone();
+                let answer = pool.forward(context, &self.parts, body, &self.envelope);
+                return Ok(answer.await?);
+            }
+        };
+        let call = Call {
+            context: context.clone(),
+            deployment: Arc::clone(deployment),
+            model,
+            body: self.body.clone(),
+        };
+        match &self.endpoint {
+            Endpoint::Chat => chat::create(&call).await,
+            Endpoint::Completions => completions::create(&call).await,
+            Endpoint::Embeddings => embeddings::create(&call).await,
+            Endpoint::Rerank => rerank::create(&call).await,
+            Endpoint::Classify => classify::create(&call).await,
+            Endpoint::Tokenize => tokenize::tokenize(&call).await,
+            Endpoint::Detokenize => tokenize::detokenize(&call).await,
+            Endpoint::Health(_) | Endpoint::Version | Endpoint::Models | Endpoint::Model(_) => {
+                Err(ApiError::internal("the endpoint was answered before"))
+            }
+        }
+    }
+}
+
+impl Call {
     /// A model that cannot do what the endpoint is for.
     pub(crate) fn wrong_kind(&self, needed: &str) -> ApiError {
         ApiError::bad_request(

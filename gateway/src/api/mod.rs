@@ -24,8 +24,9 @@ mod json;
 mod logprob;
 mod models;
 mod oip;
-mod paths;
+pub(crate) mod paths;
 mod prompt;
+mod release;
 mod rerank;
 mod sampling;
 mod sse;
@@ -42,7 +43,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::{Body, BoxError, Gateway};
-use call::Call;
+pub(crate) use call::Asked;
 use paths::{Endpoint, Health};
 
 /// Answers one request. The stack has put a [`RequestContext`] into its
@@ -101,22 +102,8 @@ where
     let limits = body::Limits::of(gateway.config());
     let body = body::read(&parts.headers, body, limits).await?;
     body::check_json(&parts.headers)?;
-    let call = match Call::resolve(&gateway, context, &parts, body).await? {
-        call::Resolved::Here(call) => call,
-        call::Resolved::Forwarded(response) => return Ok(response),
-    };
-    match endpoint {
-        Endpoint::Chat => chat::create(&call).await,
-        Endpoint::Completions => completions::create(&call).await,
-        Endpoint::Embeddings => embeddings::create(&call).await,
-        Endpoint::Rerank => rerank::create(&call).await,
-        Endpoint::Classify => classify::create(&call).await,
-        Endpoint::Tokenize => tokenize::tokenize(&call).await,
-        Endpoint::Detokenize => tokenize::detokenize(&call).await,
-        Endpoint::Health(_) | Endpoint::Version | Endpoint::Models | Endpoint::Model(_) => {
-            Err(ApiError::internal("the endpoint was answered before"))
-        }
-    }
+    let asked = Asked::read(endpoint, parts, body)?;
+    asked.answer(&gateway, context).await
 }
 
 /// The headers that every answer carries.

@@ -58,8 +58,9 @@ pub(crate) fn get(
     id: &str,
 ) -> Result<Response<Body>, ApiError> {
     let deployment = gateway
-        .deployment(context, id)
-        .map_err(|error| ApiError::from_route(&error, id))?;
+        .deployment(context, id, None)
+        .map_err(|error| ApiError::from_route(&error, id))?
+        .ok_or_else(|| ApiError::model_not_found(id))?;
     json::ok(&describe(&deployment))
 }
 

@@ -67,6 +67,21 @@ impl Endpoint {
         })
     }
 
+    /// Whether two models' answers can be compared.
+    pub(crate) fn is_comparable(&self) -> bool {
+        match self {
+            Self::Chat | Self::Completions | Self::Embeddings | Self::Rerank | Self::Classify => {
+                true
+            }
+            Self::Tokenize
+            | Self::Detokenize
+            | Self::Models
+            | Self::Model(_)
+            | Self::Health(_)
+            | Self::Version => false,
+        }
+    }
+
     /// Whether the method is right.
     pub(crate) fn takes(&self, method: &Method) -> bool {
         self.methods()

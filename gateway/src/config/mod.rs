@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use sections::{
-    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ServerConfig,
-    TasksConfig, UpstreamConfig,
+    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
+    ServerConfig, TasksConfig, UpstreamConfig,
 };
 
 /// The whole configuration.
@@ -38,6 +38,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[release]`.
+    pub release: ReleaseConfig,
     /// `[control]`.
     pub control: ControlConfig,
     /// `[[deployment]]`, one a model.
@@ -56,6 +58,7 @@ impl Default for Config {
             upstream: UpstreamConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
+            release: ReleaseConfig::default(),
             control: ControlConfig::default(),
             deployments: Vec::new(),
         }

@@ -250,6 +250,38 @@ impl Default for LogConfig {
     }
 }
 
+/// `[release]`: what two revisions of one deployment cost while they are compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReleaseConfig {
+    /// Copies of requests that candidates answer at once; 0 is none.
+    pub shadow_concurrency: usize,
+    /// Copies that may wait for that; beyond it they are dropped and counted.
+    pub shadow_waiting: usize,
+    /// Larger requests are not copied.
+    #[serde(with = "human::size")]
+    pub shadow_max_body: usize,
+    /// Time that a candidate has for a copy.
+    #[serde(with = "human::duration")]
+    pub shadow_timeout: Duration,
+    /// Bytes of an answer that are read to compare or check it, and that are held back at
+    /// most until a candidate's answer has begun.
+    #[serde(with = "human::size")]
+    pub max_answer: usize,
+}
+
+impl Default for ReleaseConfig {
+    fn default() -> Self {
+        Self {
+            shadow_concurrency: 4,
+            shadow_waiting: 64,
+            shadow_max_body: 256 << 10,
+            shadow_timeout: Duration::from_secs(120),
+            max_answer: 64 << 10,
+        }
+    }
+}
+
 /// `[control]`: the control plane, as far as the file says. The gateway itself knows no more of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -33,6 +33,11 @@ impl Admission {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
+    /// More than half of the places are taken: what can be left undone should be.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.in_flight() > self.limit / 2
+    }
+
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

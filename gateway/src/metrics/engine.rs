@@ -122,7 +122,7 @@ pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
     for (name, kind, help, _) in FAMILIES {
         into.declare(name, kind, help);
     }
-    for deployment in routes.deployments() {
+    for deployment in routes.revisions() {
         let gauges = Gauges::of(&deployment.target);
         for (name, _, _, value) in FAMILIES {
             if let Some(value) = value(&gauges) {
@@ -131,8 +131,24 @@ pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
             }
         }
     }
+    weights(into, routes);
     upstreams(into, routes);
     triton::collect(into, routes);
+}
+
+/// The candidates' shares of the traffic.
+fn weights(into: &mut Exposition, routes: &RouteTable) {
+    const WEIGHT: &str = "sluice_release_weight";
+    into.declare(
+        WEIGHT,
+        Kind::Gauge,
+        "A candidate's share of the units, 0 to 1.",
+    );
+    for release in routes.releases() {
+        let labels = release.candidate().series.labels.clone();
+        let share = release.split().weight().share();
+        into.push(WEIGHT, labels, Value::Number(share));
+    }
 }
 
 /// The same of one upstream.
@@ -165,7 +181,7 @@ fn upstreams(into: &mut Exposition, routes: &RouteTable) {
         into.declare(name, kind, help);
     }
     into.declare(RETRIES, Kind::Counter, "Attempts beyond a request's first.");
-    for deployment in routes.deployments() {
+    for deployment in routes.revisions() {
         let Target::Remote(pool) = &deployment.target else {
             continue;
         };

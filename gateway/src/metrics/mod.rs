@@ -63,6 +63,31 @@ impl Shed {
     ];
 }
 
+/// What became of the copy of a request for a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shadowing {
+    /// Both answers are there.
+    Compared,
+    /// Dropped: too many copies wait.
+    Full,
+    /// Dropped: live requests need the room.
+    Busy,
+    /// Dropped: the request is too large.
+    Large,
+    /// Dropped: the candidate is on trial no more.
+    Ended,
+}
+
+impl Shadowing {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Compared, "compared"),
+        (Self::Full, "full"),
+        (Self::Busy, "busy"),
+        (Self::Large, "large"),
+        (Self::Ended, "ended"),
+    ];
+}
+
 /// Deployment and revision.
 type Pair = (Arc<str>, Arc<str>);
 
@@ -75,10 +100,13 @@ pub struct Metrics {
     /// Requests that never reached a deployment (bad key, unknown model, health).
     unrouted: Arc<Series>,
     shed: [Counter; Shed::ALL.len()],
+    shadows: [Counter; Shadowing::ALL.len()],
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
     pub(crate) dropped_records: Counter,
+    /// Requests under release of which no analysis has heard, for the same reason.
+    pub(crate) dropped_outcomes: Counter,
 }
 
 impl Metrics {
@@ -98,15 +126,27 @@ impl Metrics {
                 ("reason", reason),
             )
         });
+        let shadows = Shadowing::ALL.map(|(_, result)| {
+            ours.counter_of(
+                "sluice_shadow_requests_total",
+                "Copies of requests for a candidate, by what became of them.",
+                ("result", result),
+            )
+        });
         Self {
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
             shed,
+            shadows,
             scraping: Arc::default(),
             dropped_records: ours.counter(
                 "sluice_log_dropped_total",
                 "Requests that could not be logged.",
+            ),
+            dropped_outcomes: ours.counter(
+                "sluice_release_outcomes_dropped_total",
+                "Requests under release that the analysis has not heard of.",
             ),
             recorder,
         }
@@ -134,6 +174,11 @@ impl Metrics {
         self.shed[reason as usize].increment(1);
     }
 
+    /// Counts the copy of a request.
+    pub(crate) fn shadow(&self, result: Shadowing) {
+        self.shadows[result as usize].increment(1);
+    }
+
     /// Forgets series of revisions that no route and no request uses any more, so
     /// that a gateway that lives through many releases does not grow.
     pub fn retire(&self, current: &RouteTable) {
@@ -141,8 +186,8 @@ impl Metrics {
         let before = all.len();
         all.retain(|(deployment, revision), series| {
             let routed = current
-                .find(deployment)
-                .is_some_and(|found| found.revision == *revision);
+                .entry(deployment)
+                .is_some_and(|entry| entry.revisions().any(|it| it.revision == *revision));
             routed || Arc::strong_count(series) > 1
         });
         if all.len() < before {

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::window::{Sample, Window};
 use super::{Completed, Metrics};
 use crate::context::{Fault, RequestContext};
+use crate::release::Watch;
 use crate::stack::access_log;
 
 /// One finished request.
@@ -64,6 +65,7 @@ pub struct Observer {
     metrics: Arc<Metrics>,
     windows: Arc<Mutex<Windows>>,
     usage: Arc<OnceLock<Arc<dyn UsageSink>>>,
+    releases: Arc<OnceLock<Arc<Watch>>>,
     stop: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -88,6 +90,7 @@ impl Observer {
         let (queue, records) = crossbeam_channel::bounded(capacity);
         let windows = Arc::new(Mutex::new(Windows::new()));
         let usage = Arc::new(OnceLock::new());
+        let releases = Arc::new(OnceLock::new());
         let stop = Arc::new(AtomicBool::new(false));
         let writer = log
             .map(|(style, sink)| Writer::start(style, sink))
@@ -95,20 +98,16 @@ impl Observer {
         let thread = std::thread::Builder::new()
             .name("observer".to_owned())
             .spawn({
-                let (metrics, windows, usage, stop) = (
-                    Arc::clone(&metrics),
-                    Arc::clone(&windows),
-                    Arc::clone(&usage),
-                    Arc::clone(&stop),
-                );
+                let mut drain = Drain {
+                    records,
+                    metrics: Arc::clone(&metrics),
+                    windows: Arc::clone(&windows),
+                    usage: Arc::clone(&usage),
+                    releases: Arc::clone(&releases),
+                    writer,
+                };
+                let stop = Arc::clone(&stop);
                 move || {
-                    let mut drain = Drain {
-                        records,
-                        metrics,
-                        windows,
-                        usage,
-                        writer,
-                    };
                     while !stop.load(Relaxed) {
                         drain.once();
                         std::thread::park_timeout(TICK);
@@ -121,6 +120,7 @@ impl Observer {
             metrics,
             windows,
             usage,
+            releases,
             stop,
             thread: Mutex::new(Some(thread)),
         })
@@ -128,11 +128,19 @@ impl Observer {
 
     /// Hands a finished request over, or drops and counts it.
     pub fn push(&self, record: Record) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+        if let Err(TrySendError::Full(record) | TrySendError::Disconnected(record)) =
             self.queue.try_send(Box::new(record))
         {
             self.metrics.dropped_records.increment(1);
+            if record.context.outcome.placement().is_some() {
+                self.metrics.dropped_outcomes.increment(1);
+            }
         }
+    }
+
+    /// Hands requests under release on to `releases`. Once.
+    pub(crate) fn follow(&self, releases: Arc<Watch>) {
+        _ = self.releases.set(releases);
     }
 
     /// Tells `sink` of every request from now on. Once; a second sink is ignored.
@@ -166,6 +174,7 @@ struct Drain {
     metrics: Arc<Metrics>,
     windows: Arc<Mutex<Windows>>,
     usage: Arc<OnceLock<Arc<dyn UsageSink>>>,
+    releases: Arc<OnceLock<Arc<Watch>>>,
     writer: Option<Writer>,
 }
 
@@ -177,6 +186,9 @@ impl Drain {
             self.note(&record);
             if let Some(usage) = self.usage.get() {
                 usage.record(&record);
+            }
+            if let Some(releases) = self.releases.get() {
+                releases.finished(&record);
             }
             if let Some(writer) = &self.writer {
                 access_log::format(&mut lines, &record, writer.style);

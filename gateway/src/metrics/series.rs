@@ -29,6 +29,7 @@ pub struct Series {
     /// By route, then by status − 100; both are made when they are first met.
     requests: [OnceLock<Box<[OnceLock<Counter>]>>; Route::COUNT],
     faults: [Counter; 3],
+    retried: Counter,
     duration: Histogram,
     overhead: Histogram,
     tokens: Tokens,
@@ -91,6 +92,10 @@ impl Series {
                 .unwrap_or(HeaderValue::from_static("unprintable")),
             requests: [const { OnceLock::new() }; Route::COUNT],
             faults: faults(&ours),
+            retried: ours.counter(
+                "sluice_release_retries_total",
+                "Requests that a candidate failed and its stable revision answered.",
+            ),
             duration,
             overhead,
             tokens: Tokens::new(&Scope::new(&*recorder, model_labels.clone())),
@@ -110,6 +115,7 @@ impl Series {
             revision_header: HeaderValue::from_static(""),
             requests: [const { OnceLock::new() }; Route::COUNT],
             faults: faults(&Scope::new(&*recorder, labels.clone())),
+            retried: Counter::noop(),
             duration: Histogram::noop(),
             overhead: Histogram::noop(),
             tokens: Tokens::noop(),
@@ -124,6 +130,11 @@ impl Series {
     /// Time between two output tokens of one request.
     pub fn inter_token(&self, latency: Duration) {
         self.tokens.inter_token.record(latency);
+    }
+
+    /// A request was taken from this candidate to its stable revision.
+    pub(crate) fn retried_on_stable(&self) {
+        self.retried.increment(1);
     }
 
     /// Records a finished request. Atomics only, but for the first of a route and status.

@@ -38,8 +38,7 @@ impl Metrics {
         let empty = Window::default();
         observer.with_windows(|windows| {
             let deployments = routes
-                .deployments()
-                .iter()
+                .revisions()
                 .map(|deployment| {
                     let key = (deployment.name.clone(), deployment.revision.clone());
                     let window = windows.get(&key).unwrap_or(&empty);

@@ -73,7 +73,7 @@ pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
         Kind::Gauge,
         "Tensor requests waiting to be started.",
     );
-    for deployment in routes.deployments() {
+    for deployment in routes.revisions() {
         let Target::Local(LocalModel::Tensor(model)) = &deployment.target else {
             continue;
         };

@@ -1,14 +1,16 @@
 //! The few fields of a request that routing needs, read without building the rest.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use memchr::{memchr, memmem};
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// `model` and `stream` of a JSON request body.
+/// What a JSON request body says of its model, its form and its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// The `model` field, unescaped; `None` when absent or `null`.
@@ -17,6 +19,10 @@ pub struct Envelope {
     pub model_span: Option<Range<usize>>,
     /// `"stream": true`.
     pub stream: bool,
+    /// The answer is to be JSON (`response_format`, `guided_json`).
+    pub structured: bool,
+    /// Where the JSON value of `user` stands in the body.
+    user_span: Option<Range<usize>>,
 }
 
 /// As a derived struct would be read, but of a field that stands twice the last one
@@ -25,6 +31,9 @@ pub struct Envelope {
 struct Fields<'a> {
     model: Option<&'a RawValue>,
     stream: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
+    response_format: Option<&'a RawValue>,
+    guided_json: Option<&'a RawValue>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -44,10 +53,13 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
         #[derive(Deserialize)]
-        #[serde(rename_all = "lowercase")]
+        #[serde(rename_all = "snake_case")]
         enum Key {
             Model,
             Stream,
+            User,
+            ResponseFormat,
+            GuidedJson,
             #[serde(other)]
             Other,
         }
@@ -56,6 +68,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             match key {
                 Key::Model => fields.model = map.next_value()?,
                 Key::Stream => fields.stream = map.next_value()?,
+                Key::User => fields.user = map.next_value()?,
+                Key::ResponseFormat => fields.response_format = map.next_value()?,
+                Key::GuidedJson => fields.guided_json = map.next_value()?,
                 Key::Other => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -65,7 +80,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
 impl Envelope {
     /// Reads a body: checks that it is one JSON object, and builds nothing but
-    /// the two fields.
+    /// the model's name.
     ///
     /// # Errors
     /// The body is not a JSON object, or `model` is not a string.
@@ -75,22 +90,37 @@ impl Envelope {
             return Err(serde::de::Error::custom("expected a JSON object"));
         }
         let fields: Fields<'_> = serde_json::from_slice(body)?;
-        let stream = fields.stream.is_some_and(|raw| raw.get() == "true");
-        let Some(raw) = fields.model else {
-            return Ok(Self {
-                model: None,
-                model_span: None,
-                stream,
-            });
+        let model = fields.model.map(|raw| serde_json::from_str(raw.get()));
+        let span = |raw: &RawValue| {
+            // `raw` borrows from `body`, so the distance of their addresses is its offset.
+            let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
+            start..start + raw.get().len()
         };
-        let model: String = serde_json::from_str(raw.get())?;
-        // `raw` borrows from `body`, so the distance of their addresses is its offset.
-        let start = raw.get().as_ptr() as usize - body.as_ptr() as usize;
+        let asks_for_json = |raw: &RawValue| {
+            let kinds: [&[u8]; 2] = [b"\"json_object\"", b"\"json_schema\""];
+            let found = |kind| memmem::find(raw.get().as_bytes(), kind).is_some();
+            kinds.into_iter().any(found)
+        };
         Ok(Self {
-            model: Some(model),
-            model_span: Some(start..start + raw.get().len()),
-            stream,
+            model: model.transpose()?,
+            model_span: fields.model.map(span),
+            stream: fields.stream.is_some_and(|raw| raw.get() == "true"),
+            structured: fields.guided_json.is_some()
+                || fields.response_format.is_some_and(asks_for_json),
+            user_span: fields.user.map(span),
         })
+    }
+
+    /// `user`, of the body that this was read from; `None` when it is no string. Copies it
+    /// only where it is written with escapes.
+    #[must_use]
+    pub fn user<'a>(&self, body: &'a [u8]) -> Option<Cow<'a, str>> {
+        let json = body.get(self.user_span.clone()?)?;
+        let text = json.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        match memchr(b'\\', text) {
+            None => std::str::from_utf8(text).ok().map(Cow::Borrowed),
+            Some(_) => serde_json::from_slice(json).ok().map(Cow::Owned),
+        }
     }
 
     /// The body with another model name in the same place.

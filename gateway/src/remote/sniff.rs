@@ -36,7 +36,11 @@ impl Sniffer {
         if !events {
             return false;
         }
-        let found = memmem::find_iter(piece, b"data: {").count();
+        // The space is left out by some.
+        let found = match memmem::find_iter(piece, b"data: {").count() {
+            0 => memmem::find_iter(piece, b"data:{").count(),
+            found => found,
+        };
         // Many servers send the role alone at once, before any token.
         let role_only =
             self.events == 0 && found == 1 && memmem::find(piece, b"\"role\":").is_some();
@@ -186,6 +190,7 @@ mod tests {
             Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n");
         assert!(!sniffer.observe(&role, true));
         assert!(sniffer.observe(&Bytes::from_static(b"data: {\"delta\":1}\n\n"), true));
+        assert!(sniffer.observe(&Bytes::from_static(b"data:{\"delta\":1}\n\n"), true));
         assert!(!sniffer.observe(&Bytes::from_static(b"data: [DONE]\n\n"), true));
     }
 

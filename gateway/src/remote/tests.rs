@@ -388,6 +388,27 @@ async fn a_stream_that_falls_silent_ends() {
 }
 
 #[test]
+fn the_user_and_the_form_of_the_answer_are_read() {
+    for (body, user, structured) in [
+        (r#"{"user":"ann"}"#, Some("ann"), false),
+        (
+            r#"{"user":"a\u00e9\"","x":{"user":"no"}}"#,
+            Some("aé\""),
+            false,
+        ),
+        (r#"{"user":null}"#, None, false),
+        (r#"{"user":7}"#, None, false),
+        (r#"{"response_format":{"type":"json_schema"}}"#, None, true),
+        (r#"{"response_format":{"type":"text"}}"#, None, false),
+        (r#"{"guided_json":{}}"#, None, true),
+    ] {
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!(envelope.user(body.as_bytes()).as_deref(), user, "{body}");
+        assert_eq!(envelope.structured, structured, "{body}");
+    }
+}
+
+#[test]
 fn the_model_is_replaced_in_place() {
     for (body, expected) in [
         (r#"{"model":"a"}"#, r#"{"model":"b\"c"}"#),

@@ -1,8 +1,10 @@
 //! From a model's name to where it runs.
 
 pub mod load;
+mod release;
+pub mod split;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use sluice_engine::encoder::Encoder;
@@ -11,12 +13,15 @@ use sluice_engine::tensor::TensorModel;
 
 use crate::metrics::Series;
 use crate::remote::RemotePool;
+pub use release::{Entry, Release};
 
 /// All deployments at one moment. Immutable: a change publishes a new table.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    by_model: HashMap<Arc<str>, Arc<Deployment>>,
-    /// Those that are not hidden, in the order of the configuration, for listings.
+    by_model: HashMap<Arc<str>, Entry>,
+    /// Those that are not hidden, in the order of the configuration.
+    entries: Vec<Entry>,
+    /// What stands for them in listings.
     deployments: Vec<Arc<Deployment>>,
 }
 
@@ -25,41 +30,58 @@ impl RouteTable {
     ///
     /// # Errors
     /// Two deployments have the same name.
-    pub fn new(deployments: Vec<Arc<Deployment>>) -> Result<Self, RouteError> {
-        let mut by_model = HashMap::with_capacity(deployments.len());
-        for deployment in &deployments {
-            if by_model
-                .insert(Arc::clone(&deployment.name), Arc::clone(deployment))
-                .is_some()
-            {
-                return Err(RouteError::Duplicate(Arc::clone(&deployment.name)));
+    pub fn new<E: Into<Entry>>(entries: Vec<E>) -> Result<Self, RouteError> {
+        let mut entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
+        let mut by_model = HashMap::with_capacity(entries.len());
+        for entry in &entries {
+            let name = &entry.stable().name;
+            if by_model.insert(Arc::clone(name), entry.clone()).is_some() {
+                return Err(RouteError::Duplicate(Arc::clone(name)));
             }
         }
-        let deployments = deployments
-            .into_iter()
-            .filter(|deployment| !deployment.standing.hidden)
-            .collect();
+        entries.retain(|entry| !entry.stable().standing.hidden);
         Ok(Self {
             by_model,
-            deployments,
+            deployments: entries.iter().map(Entry::stable).cloned().collect(),
+            entries,
         })
     }
 
     /// Those that are not hidden, to be published.
-    pub(crate) fn into_deployments(self) -> Vec<Arc<Deployment>> {
-        self.deployments
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
-    /// The deployment that serves `model`. O(1), no allocation.
+    /// What `model` leads to. O(1), no allocation.
     #[must_use]
-    pub fn find(&self, model: &str) -> Option<&Arc<Deployment>> {
+    pub fn entry(&self, model: &str) -> Option<&Entry> {
         self.by_model.get(model)
     }
 
-    /// All that are not hidden, in the order of the configuration.
+    /// The deployment that serves `model`; under release the stable one. O(1), no allocation.
+    #[must_use]
+    pub fn find(&self, model: &str) -> Option<&Arc<Deployment>> {
+        self.entry(model).map(Entry::stable)
+    }
+
+    /// All that are not hidden, in the order of the configuration; under release the
+    /// stable ones.
     #[must_use]
     pub fn deployments(&self) -> &[Arc<Deployment>] {
         &self.deployments
+    }
+
+    /// The same with candidates after their stable ones.
+    pub fn revisions(&self) -> impl Iterator<Item = &Arc<Deployment>> {
+        self.entries.iter().flat_map(Entry::revisions)
+    }
+
+    /// The releases under way.
+    pub fn releases(&self) -> impl Iterator<Item = &Arc<Release>> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Released(release) => Some(release),
+            Entry::Settled(_) => None,
+        })
     }
 }
 
@@ -106,11 +128,11 @@ pub enum Source {
 
 /// The parts that a route table is put together from.
 #[derive(Debug, Default)]
-pub(crate) struct Parts([Vec<Arc<Deployment>>; 3]);
+pub(crate) struct Parts([Vec<Entry>; 3]);
 
 impl Parts {
-    pub(crate) fn replace(&mut self, source: Source, deployments: Vec<Arc<Deployment>>) {
-        self.0[source as usize] = deployments;
+    pub(crate) fn replace(&mut self, source: Source, entries: Vec<Entry>) {
+        self.0[source as usize] = entries;
     }
 
     /// The whole table.
@@ -119,13 +141,14 @@ impl Parts {
     /// Two deployments of one source have the same name.
     pub(crate) fn table(&self) -> Result<RouteTable, RouteError> {
         let [file, control, trial] = &self.0;
-        let shadowed = |name: &str| control.iter().any(|other| *other.name == *name);
+        let name = |entry: &Entry| Arc::clone(&entry.stable().name);
+        let named: HashSet<Arc<str>> = control.iter().map(name).collect();
         let all = file
             .iter()
-            .filter(|deployment| !shadowed(&deployment.name))
+            .filter(|entry| !named.contains(&entry.stable().name))
             .chain(control)
             .chain(trial);
-        RouteTable::new(all.cloned().collect())
+        RouteTable::new(all.cloned().collect::<Vec<_>>())
     }
 }
 
@@ -136,6 +159,18 @@ pub enum Target {
     Local(LocalModel),
     /// On OpenAI-compatible servers elsewhere.
     Remote(RemotePool),
+}
+
+impl Target {
+    /// Whether requests wait for a place. Of upstreams that is not known.
+    pub(crate) fn is_queueing(&self) -> bool {
+        match self {
+            Self::Local(LocalModel::Language(model)) => model.generator.stats().waiting() > 0,
+            Self::Local(LocalModel::Encoder(encoder)) => encoder.load_now().0 > 0,
+            Self::Local(LocalModel::Tensor(tensor)) => tensor.waiting() > 0,
+            Self::Remote(_) => false,
+        }
+    }
 }
 
 /// A model in this process, by what it can do. Variants hold the engine's
@@ -164,4 +199,20 @@ pub enum RouteError {
     /// Two deployments share a name.
     #[error("two deployments are named `{0}`; names must be unique")]
     Duplicate(Arc<str>),
+    /// A release is of one name.
+    #[error("the candidate of `{stable}` is named `{candidate}`; both must have one name")]
+    OtherName {
+        /// Name of the stable deployment.
+        stable: Arc<str>,
+        /// Name of the candidate.
+        candidate: Arc<str>,
+    },
+    /// A release is of two revisions.
+    #[error("stable and candidate of `{name}` are both revision `{revision}`; they must differ")]
+    SameRevision {
+        /// Name of the deployment.
+        name: Arc<str>,
+        /// The revision of both.
+        revision: Arc<str>,
+    },
 }

@@ -172,6 +172,9 @@ struct Line<'a> {
     deployment: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<&'a str>,
+    /// The candidate that failed before this revision answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retried_from: Option<&'a str>,
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
@@ -201,6 +204,10 @@ pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
         route: record.completed.route.as_str(),
         deployment: outcome.deployment().map(|deployment| &*deployment.name),
         revision: outcome.deployment().map(|deployment| &*deployment.revision),
+        retried_from: outcome.placement().and_then(|placement| {
+            placement.failure()?;
+            Some(&*placement.release().candidate().revision)
+        }),
         status: record.completed.status,
         fault: record.completed.fault.map(Fault::as_str),
         prompt_tokens: usage.prompt,

@@ -17,10 +17,12 @@ use serde_json::{Value, json};
 use sluice_engine::tensor::InferError;
 
 use crate::api::health::healthy;
+use crate::api::release;
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::metrics::Shed;
 use crate::router::Deployment;
+use crate::router::split::Subject;
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;
@@ -84,7 +86,7 @@ where
             name,
             version,
             action,
-        } => match find(gateway, context, &name, version.as_deref()) {
+        } => match find(gateway, context, parts, &name, version.as_deref(), action) {
             Ok(deployment) => match action {
                 OipAction::Metadata => Ok(ok(&describe::metadata(&deployment))),
                 OipAction::Config => Ok(ok(&describe::config(&deployment))),
@@ -98,22 +100,31 @@ where
     answer.unwrap_or_else(refuse)
 }
 
-/// The deployment of that name and, when one is asked for, that revision.
+/// The deployment of that name and, when one is asked for, that revision. Without, only
+/// inferences are divided between the revisions of a release.
 fn find(
     gateway: &Gateway,
     context: &RequestContext,
+    parts: &Parts,
     name: &str,
     version: Option<&str>,
+    action: OipAction,
 ) -> Result<Arc<Deployment>, ApiError> {
-    let deployment = gateway
-        .deployment(context, name)
-        .map_err(|error| ApiError::from_route(&error, name))?;
-    match version {
-        Some(version) if *deployment.revision != *version => Err(ApiError::model_not_found(
-            &format!("{name}/versions/{version}"),
-        )),
-        _ => Ok(deployment),
-    }
+    let subject = Subject {
+        headers: &parts.headers,
+        user: None,
+        principal: context.principal.as_deref(),
+    };
+    let found = match (version, action) {
+        (Some(version), OipAction::Infer) => gateway.route_to(context, name, version, &subject),
+        (None, OipAction::Infer) => gateway.route(context, name, &subject).map(Some),
+        (version, _) => gateway.deployment(context, name, version),
+    };
+    let found = found.map_err(|error| ApiError::from_route(&error, name))?;
+    found.ok_or_else(|| {
+        let version = version.unwrap_or_default();
+        ApiError::model_not_found(&format!("{name}/versions/{version}"))
+    })
 }
 
 fn model_ready(gateway: &Gateway, deployment: &Deployment) -> Response<Body> {
@@ -192,9 +203,29 @@ where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let model = describe::tensor_model(deployment).ok_or_else(|| no_tensor_model(deployment))?;
     let json_length = json_length(&parts.headers)?;
     let body = read_body(gateway, &parts.headers, body).await?;
+    let answer = infer_once(gateway, context, json_length, body.clone(), deployment).await;
+    match (answer, context.outcome.placement()) {
+        (Err(error), Some(placement))
+            if release::may_fall_back(placement) && release::is_failure(error.status(), false) =>
+        {
+            release::fall_back(context, placement, error.status());
+            let stable = placement.deployment();
+            infer_once(gateway, context, json_length, body, stable).await
+        }
+        (answer, _) => answer,
+    }
+}
+
+async fn infer_once(
+    gateway: &Gateway,
+    context: &RequestContext,
+    json_length: Option<usize>,
+    body: Bytes,
+    deployment: &Deployment,
+) -> Answer {
+    let model = describe::tensor_model(deployment).ok_or_else(|| no_tensor_model(deployment))?;
     let size = body.len();
     let request = off_path(size, move || InferRequest::parse(&body, json_length)).await??;
     let timeout = request

@@ -7,3 +7,4 @@ use super::*;
 mod bodies;
 mod endpoints;
 mod paths;
+mod release;

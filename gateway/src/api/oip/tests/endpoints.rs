@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::context::Principal;
 use crate::router::{Deployment, LocalModel, RouteTable, Target};
 
-fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
+pub(super) fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/tensor");
     let options = TensorOptions {
         threads: 1,
@@ -41,14 +41,14 @@ fn gateway(graphs: &[&str]) -> Arc<Gateway> {
     gateway
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
     body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -75,15 +75,15 @@ fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<B
         .unwrap()
 }
 
-async fn get(gateway: &Arc<Gateway>, path: &str) -> Answer {
+pub(super) async fn get(gateway: &Arc<Gateway>, path: &str) -> Answer {
     send(gateway, request(Method::GET, path, "")).await
 }
 
-async fn post(gateway: &Arc<Gateway>, path: &str, body: &Value) -> Answer {
+pub(super) async fn post(gateway: &Arc<Gateway>, path: &str, body: &Value) -> Answer {
     send(gateway, request(Method::POST, path, body.to_string())).await
 }
 
-fn affine() -> Value {
+pub(super) fn affine() -> Value {
     json!({
         "id": "42",
         "inputs": [
