@@ -1,0 +1,85 @@
+//! Who may what, and who did what.
+
+use super::{Kind, Writes};
+
+pub(super) const KEY: Kind = Kind {
+    noun: "key",
+    about: "API keys",
+    path: "/keys",
+    writes: Writes::NoUpdate,
+    columns: &[
+        ("NAME", "name"),
+        ("PREFIX", "prefix"),
+        ("SCOPES", "scopes"),
+        ("EXPIRES", "expires_at"),
+        ("CREATED", "created_at"),
+        ("ID", "id"),
+    ],
+    specials: &[],
+    examples: "  sluice key create laptop scopes='[\"inference\"]'     # the secret is shown once\n  sluice key create ci principal=robot\n  sluice key delete key_…",
+};
+
+pub(super) const PRINCIPAL: Kind = Kind {
+    noun: "principal",
+    about: "People and programs, with their roles",
+    path: "/principals",
+    writes: Writes::All,
+    columns: &[
+        ("NAME", "name"),
+        ("ROLE", "role"),
+        ("CLEARANCE", "clearance"),
+        ("DEPARTMENT", "department"),
+        ("DISABLED", "disabled"),
+        ("ID", "id"),
+    ],
+    specials: &[],
+    examples: "  sluice principal create ada role=developer department=it clearance=confidential\n  sluice principal update ada disabled=true",
+};
+
+pub(super) const DEPARTMENT: Kind = Kind {
+    noun: "department",
+    about: "Departments",
+    path: "/departments",
+    writes: Writes::All,
+    columns: &[
+        ("NAME", "name"),
+        ("DESCRIPTION", "description"),
+        ("ID", "id"),
+    ],
+    specials: &[],
+    examples: "  sluice department create it description='Information technology'",
+};
+
+pub(super) const GRANT: Kind = Kind {
+    noun: "grant",
+    about: "Access to datasets and models beyond the role",
+    path: "/grants",
+    writes: Writes::All,
+    columns: &[
+        ("ID", "id"),
+        ("OF", "object_kind"),
+        ("OBJECT", "object_id"),
+        ("PRINCIPAL", "principal"),
+        ("DEPARTMENT", "department"),
+        ("ACCESS", "access"),
+    ],
+    specials: &[],
+    examples: "  sluice grant create dataset=tickets department=it access=use\n  sluice grant delete grt_…",
+};
+
+pub(super) const AUDIT: Kind = Kind {
+    noun: "audit",
+    about: "Who did what to which record",
+    path: "/audit",
+    writes: Writes::OnlyList,
+    columns: &[
+        ("AT", "at"),
+        ("WHO", "actor_name"),
+        ("DID", "verb"),
+        ("TO", "object_kind"),
+        ("ID", "object_id"),
+        ("BECAUSE", "reason"),
+    ],
+    specials: &[],
+    examples: "  sluice audit list actor=ada verb=approve\n  sluice audit list object=mdv_… -o json",
+};
