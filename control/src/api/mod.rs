@@ -46,6 +46,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::keys::serve_all(&mut api);
     records::models::serve_all(&mut api);
     records::versions::serve_all(&mut api);
+    records::approvals::serve_all(&mut api);
     records::datasets::serve_all(&mut api);
     records::trainings::serve_all(&mut api);
     records::evaluations::serve_all(&mut api);

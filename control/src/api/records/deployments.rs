@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::approvals::said;
 use super::evaluation_runs::Reason;
 use super::models::home;
-use super::versions::said;
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
 use crate::api::input::{check_object, check_text};

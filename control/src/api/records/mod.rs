@@ -2,6 +2,7 @@
 
 pub(super) mod accounting;
 pub(super) mod apply;
+pub(super) mod approvals;
 pub(super) mod artifacts;
 pub(super) mod conversions;
 pub(super) mod datasets;

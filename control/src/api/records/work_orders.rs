@@ -5,9 +5,10 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::approvals::said;
 use super::datasets::number_of;
 use super::evaluation_runs::Reason;
-use super::versions::{refer_model_version, said, version_of};
+use super::versions::{refer_model_version, version_of};
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoBody, NoQuery};
 use crate::api::caller::Caller;
 use crate::api::events::{self, Batch, Event, Seen};
