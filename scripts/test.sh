@@ -15,12 +15,18 @@ step() { printf '\n==> %s\n' "$*"; }
 prepare_python() {
 	"$ROOT/scripts/setup.sh"
 	use_tensorflow_venv
+	use_harness_venv
 	use_test_venv
 }
 
 use_tensorflow_venv() {
 	use_venv "$SLUICE_CACHE" convert-tensorflow "$ROOT/pipelines/convert/tensorflow/requirements.lock.txt" \
 		"TensorFlow for the test of its converter (1.7 GB installed)" --no-deps --no-cache-dir
+}
+
+use_harness_venv() {
+	use_venv "$SLUICE_CACHE" lm-eval "$ROOT/tests/python/lm_eval/requirements.lock.txt" \
+		"lm-evaluation-harness for the test of the endpoints that it talks to (1 GB installed)" --no-deps --no-cache-dir
 }
 
 use_test_venv() {
@@ -48,6 +54,8 @@ python_tests() {
 	fi
 	use_tensorflow_venv
 	export SLUICE_TENSORFLOW_PYTHON=$VENV/bin/python
+	use_harness_venv
+	export SLUICE_LM_EVAL_PYTHON=$VENV/bin/python
 	if use_prometheus; then
 		export SLUICE_TEST_REQUIRE_PROMETHEUS=1
 	elif [ "$(id -u)" = 0 ]; then

@@ -3,7 +3,8 @@
 //!
 //!     cargo run --release -p sluice-control --example records_at_scale -- sqlite:/tmp/scale.db
 //!
-//! The database should be an empty one; filling it takes a minute or two.
+//! The database should be an empty one; filling it takes some minutes. One that this program has filled
+//! before is measured again.
 #![expect(clippy::print_stdout, reason = "a report")]
 
 use std::future::Future;
@@ -19,13 +20,15 @@ use sluice_control::domain::run::RunStatus;
 use sluice_control::domain::secrecy::Secrecy;
 use sluice_control::id::{EvaluationRunId, Id as _, UsageId};
 use sluice_control::store::{
-    Actor, Amounts, AuditFilter, EvaluationSample, Json, SampleFilter, Store, StoreError,
+    Actor, Amounts, AuditFilter, EvaluationSample, Json, Listing, SampleFilter, Store, StoreError,
     StoreSettings, UsageEntry, UsageFilter, UsageGroup,
 };
 use sluice_control::time::Timestamp;
 
 const ENTRIES: i64 = 1_000_000;
 const SAMPLES: i64 = 100_000;
+/// Side by side in one run.
+const PROMPTS: [&str; 2] = ["prm_a", "prm_b"];
 const BATCH: i64 = 5_000;
 const REPEATS: usize = 20;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,21 +41,37 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .parse()?;
     let store = Store::open(&url, &StoreSettings::default()).await?;
     let now = Timestamp::now();
+    let run = match filled(&store).await? {
+        Some(run) => run,
+        None => fill(&store, now).await?,
+    };
+    println!("{:56} {:>9} {:>9}", "page", "median ms", "worst ms");
+    time_ledger(&store, now).await?;
+    time_samples(&store, run).await
+}
+
+/// The run of samples that an earlier call of this program left.
+async fn filled(store: &Store) -> Result<Option<EvaluationRunId>, StoreError> {
+    let runs = store
+        .list(&Listing::<EvaluationRun>::new().limit(1))
+        .await?;
+    Ok(runs.items.first().map(|run| run.id))
+}
+
+async fn fill(store: &Store, now: Timestamp) -> Result<EvaluationRunId, StoreError> {
     let started = Instant::now();
-    fill_ledger(&store, now).await?;
+    fill_ledger(store, now).await?;
     println!(
         "{ENTRIES} usage entries written in {:.1} s",
         started.elapsed().as_secs_f64()
     );
     let started = Instant::now();
-    let run = fill_samples(&store, now).await?;
+    let run = fill_samples(store, now).await?;
     println!(
         "{SAMPLES} samples written in {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    println!("{:44} {:>9} {:>9}", "page", "median ms", "worst ms");
-    time_ledger(&store, now).await?;
-    time_samples(&store, run).await
+    Ok(run)
 }
 
 /// Ninety days of 20 departments, 200 people and 30 deployments.
@@ -92,9 +111,10 @@ async fn fill_samples(store: &Store, now: Timestamp) -> Result<EvaluationRunId, 
     let run = evaluation_run(store).await?;
     for start in (0..SAMPLES).step_by(BATCH as usize) {
         let samples: Vec<EvaluationSample> = (start..start + BATCH)
-            .map(|ordinal| EvaluationSample {
+            .map(|n| (n / 2, PROMPTS[n as usize % 2]))
+            .map(|(ordinal, prompt)| EvaluationSample {
                 run,
-                prompt_version: String::new(),
+                prompt_version: prompt.to_owned(),
                 ordinal,
                 item: format!("item-{ordinal}"),
                 input: Json(json!([{ "role": "user", "content": "x".repeat(400) }])),
@@ -231,7 +251,7 @@ async fn time<T, E, F: Future<Output = Result<T, E>>>(
     }
     taken.sort_by(f64::total_cmp);
     println!(
-        "{what:44} {:9.1} {:9.1}",
+        "{what:56} {:9.1} {:9.1}",
         taken[REPEATS / 2],
         taken[REPEATS - 1]
     );
@@ -240,63 +260,137 @@ async fn time<T, E, F: Future<Output = Result<T, E>>>(
 
 async fn time_ledger(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let all = UsageFilter::default();
-    let month = UsageFilter {
-        from: Some(now.before(DAY * 30)),
-        ..all.clone()
+    let of = |department: Option<&str>, principal: Option<&str>, deployment: Option<&str>| {
+        let named = |name: Option<&str>| name.map(ToOwned::to_owned);
+        UsageFilter {
+            from: Some(now.before(DAY * 30)),
+            department: named(department),
+            principal: named(principal),
+            deployment: named(deployment),
+            ..UsageFilter::default()
+        }
     };
-    let one = UsageFilter {
-        department: Some("dep_7".into()),
-        ..month.clone()
+    let department = of(Some("dep_7"), None, None);
+    let long_past = |filter: UsageFilter| UsageFilter {
+        from: Some(now.before(DAY * 80)),
+        until: Some(now.before(DAY * 73)),
+        ..filter
+    };
+    let first = store.usage_entries(&department, None, 50).await?;
+    let next = first.next.as_deref();
+    let pages = [
+        ("newest 50", &all, None, 50),
+        ("newest 500", &all, None, 500),
+        (
+            "a week long past",
+            &long_past(of(None, None, None)),
+            None,
+            50,
+        ),
+        ("one department", &department, None, 50),
+        ("one department, next page", &department, next, 50),
+        (
+            "one department, a week long past",
+            &long_past(department.clone()),
+            None,
+            50,
+        ),
+        ("one person", &of(None, Some("usr_42"), None), None, 50),
+        ("one deployment", &of(None, None, Some("dpl_12")), None, 50),
+        (
+            "one deployment, a week long past",
+            &long_past(of(None, None, Some("dpl_12"))),
+            None,
+            50,
+        ),
+        (
+            "one person at one deployment",
+            &of(None, Some("usr_42"), Some("dpl_12")),
+            None,
+            50,
+        ),
+        (
+            "one person, another's department",
+            &of(Some("dep_7"), Some("usr_42"), None),
+            None,
+            50,
+        ),
+        (
+            "one department, a deployment it never used",
+            &of(Some("dep_7"), None, Some("dpl_12")),
+            None,
+            50,
+        ),
+        ("nobody", &of(None, Some("usr_none"), None), None, 50),
+    ];
+    for (what, filter, after, limit) in pages {
+        time(&format!("entries: {what}"), || {
+            store.usage_entries(filter, after, limit)
+        })
+        .await?;
+    }
+    time_sums(store, now, &all, &department).await
+}
+
+async fn time_sums(
+    store: &Store,
+    now: Timestamp,
+    all: &UsageFilter,
+    department: &UsageFilter,
+) -> Result<(), StoreError> {
+    let since = |days: u32| UsageFilter {
+        from: Some(now.before(DAY * days)),
+        ..UsageFilter::default()
     };
     let person = UsageFilter {
         principal: Some("usr_42".into()),
-        ..month.clone()
+        ..since(30)
     };
-    let week = UsageFilter {
-        from: Some(now.before(DAY * 40)),
-        until: Some(now.before(DAY * 33)),
-        ..one.clone()
+    let deployment = UsageFilter {
+        deployment: Some("dpl_12".into()),
+        ..since(30)
     };
-    time("ledger: newest 50", || store.usage_entries(&all, None, 50)).await?;
-    let first = store.usage_entries(&one, None, 50).await?;
-    time("ledger: one department, 50", || {
-        store.usage_entries(&one, None, 50)
-    })
-    .await?;
-    time("ledger: its next page", || {
-        store.usage_entries(&one, first.next.as_deref(), 50)
-    })
-    .await?;
-    time("ledger: one department, a week long past", || {
-        store.usage_entries(&week, None, 50)
-    })
-    .await?;
-    time("sum: a month of one department by day", || {
-        store.usage(&one, Some(UsageGroup::Day))
-    })
-    .await?;
-    time("sum: a month of one person by model", || {
-        store.usage(&person, Some(UsageGroup::ModelVersion))
-    })
-    .await?;
-    time("sum: a month of all by department", || {
-        store.usage(&month, Some(UsageGroup::Department))
-    })
-    .await?;
-    time("sum: all 90 days by department", || {
-        store.usage(&all, Some(UsageGroup::Department))
-    })
-    .await?;
-    let every = AuditFilter::default();
-    time("audit: newest 50", || store.audit_events(&every, 50)).await?;
-    let kind = AuditFilter {
+    use UsageGroup::{Day, Department, Deployment, Hour, ModelVersion, Principal};
+    let pages = [
+        ("a month of a department, by day", department, Some(Day)),
+        (
+            "a month of a department, by person",
+            department,
+            Some(Principal),
+        ),
+        ("a month of a department, by hour", department, Some(Hour)),
+        (
+            "a month of a person, by model version",
+            &person,
+            Some(ModelVersion),
+        ),
+        ("a month of a deployment, by hour", &deployment, Some(Hour)),
+        (
+            "a month of all, by department",
+            &since(30),
+            Some(Department),
+        ),
+        ("a month of all, by person", &since(30), Some(Principal)),
+        ("a week of all, by hour", &since(7), Some(Hour)),
+        ("a month of all, by hour", &since(30), Some(Hour)),
+        ("90 days of all, in one", all, None),
+        ("90 days of all, by day", all, Some(Day)),
+        ("90 days of all, by deployment", all, Some(Deployment)),
+        ("90 days of all, by hour", all, Some(Hour)),
+    ];
+    for (what, filter, by) in pages {
+        time(&format!("sums: {what}"), || store.usage(filter, by)).await?;
+    }
+    let models = AuditFilter {
         object_kind: Some("model".into()),
         ..AuditFilter::default()
     };
-    time("audit: newest 50 of a kind", || {
-        store.audit_events(&kind, 50)
-    })
-    .await?;
+    for (what, filter) in [
+        ("newest 50", &AuditFilter::default()),
+        ("newest 50 of a kind", &models),
+    ] {
+        time(&format!("audit: {what}"), || store.audit_events(filter, 50)).await?;
+    }
     Ok(())
 }
 
@@ -305,32 +399,62 @@ async fn time_samples(
     run: EvaluationRunId,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let all = SampleFilter::default();
-    let deep = SampleFilter {
-        after: Some("90000.".into()),
-        ..SampleFilter::default()
+    let after = Some(format!("{}.{}", SAMPLES * 9 / 20, PROMPTS[1]));
+    let prompt = Some(PROMPTS[1].to_owned());
+    let item = |name: &str| SampleFilter {
+        item: Some(name.to_owned()),
+        ..all.clone()
     };
     let failed = SampleFilter {
         passed: Some(false),
-        ..SampleFilter::default()
+        ..all.clone()
     };
     let low = SampleFilter {
         score_below: Some(0.01),
-        ..SampleFilter::default()
+        ..all.clone()
     };
-    let item = SampleFilter {
-        item: Some("item-77777".into()),
-        ..SampleFilter::default()
+    let deep = |filter: &SampleFilter| SampleFilter {
+        after: after.clone(),
+        ..filter.clone()
     };
-    time("samples: first 50", || store.samples(run, &all, 50)).await?;
-    time("samples: 50 after the 90,000th", || {
-        store.samples(run, &deep, 50)
-    })
-    .await?;
-    time("samples: 50 that failed", || {
-        store.samples(run, &failed, 50)
-    })
-    .await?;
-    time("samples: 50 below a score", || store.samples(run, &low, 50)).await?;
-    time("samples: one item", || store.samples(run, &item, 50)).await?;
+    let of_prompt = |filter: &SampleFilter| SampleFilter {
+        prompt_version: prompt.clone(),
+        ..filter.clone()
+    };
+    let low_failed = SampleFilter {
+        passed: Some(false),
+        ..low.clone()
+    };
+    let never = SampleFilter {
+        score_below: Some(-1.0),
+        ..all.clone()
+    };
+    let pages = [
+        ("first 50", all.clone(), 50),
+        ("first 500", all.clone(), 500),
+        ("50 after nine tenths", deep(&all), 50),
+        ("50 of one prompt", of_prompt(&all), 50),
+        ("50 of one prompt, deep", of_prompt(&deep(&all)), 50),
+        ("50 that failed", failed.clone(), 50),
+        ("50 that failed, deep", deep(&failed), 50),
+        ("50 that failed of one prompt", of_prompt(&failed), 50),
+        ("50 below a score", low.clone(), 50),
+        ("50 below a score, deep", deep(&low), 50),
+        ("50 below a score that failed", low_failed.clone(), 50),
+        (
+            "50 below a score that failed, one prompt",
+            of_prompt(&low_failed),
+            50,
+        ),
+        ("none below a score", never, 50),
+        ("one item", item("item-7777"), 50),
+        ("an item that is not there", item("item-none"), 50),
+    ];
+    for (what, filter, limit) in &pages {
+        time(&format!("samples: {what}"), || {
+            store.samples(run, filter, *limit)
+        })
+        .await?;
+    }
     Ok(())
 }

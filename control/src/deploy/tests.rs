@@ -1,6 +1,7 @@
 //! Work orders with real models behind real HTTP, on both databases.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod crash;
 mod gate;
 mod resume;
 pub(crate) mod rig;

@@ -62,8 +62,8 @@ pub struct EvaluationSample {
 const COLUMNS: &str = "run, prompt_version, ordinal, item, input, expected, output, scores, score, passed, error, \
                        latency_us, first_token_us, input_tokens, output_tokens, tags, detail, at";
 const COLUMN_COUNT: usize = 18;
-/// Rows a statement: both databases bind more than 18 × 500 values.
-const BATCH: usize = 500;
+/// Rows a statement. SQLite looks every place up among those before it, so that longer statements cost more a row.
+const BATCH: usize = 100;
 
 impl EvaluationSample {
     fn from_row(row: &AnyRow) -> Result<Self, StoreError> {

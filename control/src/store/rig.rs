@@ -5,7 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::future::Future;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use rand::Rng as _;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
@@ -156,4 +160,69 @@ pub(crate) async fn somebody(store: &Store, role: Role) -> Somebody {
         principal: principal.id,
         actor,
     }
+}
+
+/// Names the database to a test that is run as a process of its own, see [`start_process`].
+const PROCESS_DATABASE: &str = "SLUICE_TEST_PROCESS_DATABASE";
+
+/// How often the crash tests kill a process, on each database: `SLUICE_TEST_KILLS`, or few.
+pub(crate) fn kills() -> u32 {
+    match std::env::var("SLUICE_TEST_KILLS") {
+        Ok(number) => number.parse().unwrap(),
+        Err(_) => 96,
+    }
+}
+
+/// Runs an ignored test as a process on this database, and returns when it calls [`process_is_ready`].
+pub(crate) fn start_process(test: &str, url: &DatabaseUrl) -> Child {
+    let url = match url {
+        DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        DatabaseUrl::Postgres(url) => url.clone(),
+    };
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(PROCESS_DATABASE, url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut byte = [0];
+    let ready = child.stderr.as_mut().unwrap().read_exact(&mut byte);
+    ready.expect("the process ended before it was ready");
+    child
+}
+
+/// The database of such a process; none if the ignored test was run by hand.
+pub(crate) async fn process_store() -> Option<Store> {
+    let url: DatabaseUrl = std::env::var(PROCESS_DATABASE).ok()?.parse().unwrap();
+    let settings = StoreSettings {
+        connections: 4,
+        patience: Duration::from_secs(60),
+        ..StoreSettings::default()
+    };
+    Some(Store::connect(&url, &settings).await.unwrap())
+}
+
+pub(crate) fn process_is_ready() {
+    std::io::Write::write_all(&mut std::io::stderr(), b"!").unwrap();
+}
+
+/// Starts a process and kills it (SIGKILL) within `at_most` of its being ready, `times` times.
+pub(crate) fn start_and_kill(test: &str, url: &DatabaseUrl, times: u32, at_most: Duration) {
+    for _ in 0..times {
+        let mut child = start_process(test, url);
+        std::thread::sleep(rand::rng().random_range(Duration::ZERO..at_most));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// The one number that a statement gives as `n`.
+pub(crate) async fn count(store: &Store, sql: &'static str) -> i64 {
+    let row = sqlx::query(sql)
+        .fetch_one(&mut *store.reader().await.unwrap())
+        .await
+        .unwrap();
+    super::read(&row, "n").unwrap()
 }

@@ -11,7 +11,7 @@ use super::column::{Column, Value, arguments, read};
 use super::evaluation::places;
 use super::{Page, Store, StoreError, Tx};
 use crate::domain::words::words;
-use crate::id::{IdError, UsageId};
+use crate::id::UsageId;
 use crate::time::Timestamp;
 
 /// One request, or a stretch of use. Names are ids, or empty where there is none.
@@ -60,8 +60,8 @@ const AMOUNTS: [&str; 8] = [
 const NAMES: &str =
     "id, at, department, principal, api_key, deployment, model_version, request, status";
 const ENTRY_COLUMNS: usize = 9 + AMOUNTS.len();
-/// Rows a statement: both databases bind more than 17 × 500 values.
-const BATCH: usize = 500;
+/// Rows a statement. SQLite looks every place up among those before it, so that longer statements cost more a row.
+const BATCH: usize = 100;
 
 words! {
     /// What sums are grouped by.
@@ -156,14 +156,15 @@ impl UsageEntry {
         .chain(self.amounts.values().map(|amount| amount.to_value()))
     }
 
-    fn key(&self, period: i64) -> Key<'_> {
-        (
-            start_of(self.at, period),
+    fn key(&self, rollup: &Rollup) -> Key<'_> {
+        let names = [
             self.department.as_str(),
             self.principal.as_str(),
             self.deployment.as_str(),
             self.model_version.as_str(),
-        )
+        ];
+        let names = names.into_iter().take(rollup.names().len()).collect();
+        (start_of(self.at, rollup.period), names)
     }
 
     fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
@@ -183,13 +184,56 @@ impl UsageEntry {
 }
 
 /// A sum's key: sorted, so that two writers take the rows' locks in the same order.
-type Key<'a> = (i64, &'a str, &'a str, &'a str, &'a str);
+type Key<'a> = (i64, Vec<&'a str>);
 type Sums<'a> = BTreeMap<Key<'a>, (i64, Amounts)>;
 
-/// The tables of sums: what each counts, in microseconds.
-const PERIODS: [(&str, i64); 2] = [("usage_hours", HOUR_US), ("usage_days", DAY_US)];
+/// A table of sums.
+struct Rollup {
+    table: &'static str,
+    /// What a row covers, in microseconds.
+    period: i64,
+    /// Whether people, deployments and versions are told apart, or only departments.
+    detailed: bool,
+}
+
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
+const DAYS: Rollup = Rollup {
+    table: "usage_days",
+    period: DAY_US,
+    detailed: true,
+};
+const HOURS: Rollup = Rollup {
+    table: "usage_hours",
+    period: HOUR_US,
+    detailed: true,
+};
+const DEPARTMENT_HOURS: Rollup = Rollup {
+    table: "usage_department_hours",
+    period: HOUR_US,
+    detailed: false,
+};
+
+impl Rollup {
+    /// All, in the order in which a writer takes their locks.
+    const ALL: [Self; 3] = [HOURS, DAYS, DEPARTMENT_HOURS];
+
+    /// The smallest that can tell.
+    fn that_tells(filter: &UsageFilter, by: Option<UsageGroup>) -> Self {
+        match by {
+            Some(UsageGroup::Hour) if filter.principal.is_none() && filter.deployment.is_none() => {
+                DEPARTMENT_HOURS
+            }
+            Some(UsageGroup::Hour) => HOURS,
+            _ => DAYS,
+        }
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        const NAMES: [&str; 4] = ["department", "principal", "deployment", "model_version"];
+        if self.detailed { &NAMES } else { &NAMES[..1] }
+    }
+}
 
 fn start_of(at: Timestamp, period: i64) -> i64 {
     at.as_micros().div_euclid(period) * period
@@ -202,22 +246,22 @@ impl Tx {
     /// # Errors
     /// Only the database's own.
     pub async fn record_usage(&mut self, entries: &[UsageEntry]) -> Result<(), StoreError> {
-        let mut sums = PERIODS.map(|_| Sums::new());
+        let mut sums = Rollup::ALL.map(|rollup| (rollup, Sums::new()));
         for batch in entries.chunks(BATCH) {
             let mut new = self.append(batch).await?;
             // Taken out as they are met: an id that comes twice in a batch counts once, too.
             for entry in batch.iter().filter(|entry| new.remove(&entry.id)) {
-                for (sums, (_, period)) in sums.iter_mut().zip(PERIODS) {
-                    let (errors, amounts) = sums.entry(entry.key(period)).or_default();
+                for (rollup, sums) in &mut sums {
+                    let (errors, amounts) = sums.entry(entry.key(rollup)).or_default();
                     *errors += i64::from(entry.status >= 400) * entry.amounts.requests;
                     *amounts = amounts.plus(entry.amounts);
                 }
             }
         }
-        for (sums, (table, _)) in sums.iter().zip(PERIODS) {
+        for (rollup, sums) in &sums {
             let rows: Vec<_> = sums.iter().collect();
             for batch in rows.chunks(BATCH) {
-                self.add_to_sums(table, batch).await?;
+                self.add_to_sums(rollup, batch).await?;
             }
         }
         Ok(())
@@ -240,33 +284,31 @@ impl Tx {
 
     async fn add_to_sums(
         &mut self,
-        table: &str,
+        rollup: &Rollup,
         rows: &[(&Key<'_>, &(i64, Amounts))],
     ) -> Result<(), StoreError> {
+        let table = rollup.table;
+        let names = rollup.names().join(", ");
         let added: Vec<String> = ["errors"]
             .iter()
             .chain(&AMOUNTS)
             .map(|column| format!("{column} = {table}.{column} + excluded.{column}"))
             .collect();
         let sql = format!(
-            "INSERT INTO {table} (period, department, principal, deployment, model_version, errors, {}) VALUES {} \
-             ON CONFLICT (period, department, principal, deployment, model_version) DO UPDATE SET {}",
+            "INSERT INTO {table} (period, {names}, errors, {}) VALUES {} ON CONFLICT (period, {names}) DO UPDATE SET {}",
             AMOUNTS.join(", "),
-            places(rows.len(), 6 + AMOUNTS.len()),
+            places(rows.len(), 2 + rollup.names().len() + AMOUNTS.len()),
             added.join(", ")
         );
-        let values = rows.iter().flat_map(
-            |((start, department, principal, deployment, version), (errors, amounts))| {
-                let names = [department, principal, deployment, version]
-                    .map(|name| (*name).to_owned().to_value());
-                let numbers = amounts.values().map(|amount| amount.to_value());
-                [start.to_value()]
-                    .into_iter()
-                    .chain(names)
-                    .chain([errors.to_value()])
-                    .chain(numbers)
-            },
-        );
+        let values = rows.iter().flat_map(|((start, names), (errors, amounts))| {
+            let names = names.iter().map(|name| (*name).to_owned().to_value());
+            let numbers = amounts.values().map(|amount| amount.to_value());
+            [start.to_value()]
+                .into_iter()
+                .chain(names)
+                .chain([errors.to_value()])
+                .chain(numbers)
+        });
         // Safe: made of constants and places.
         sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
             .execute(self.connection())
@@ -320,7 +362,7 @@ impl Store {
         filter: &UsageFilter,
         by: Option<UsageGroup>,
     ) -> Result<Vec<UsageSum>, StoreError> {
-        let (table, period) = PERIODS[usize::from(by != Some(UsageGroup::Hour))];
+        let rollup = Rollup::that_tells(filter, by);
         let group = match by {
             None => "''",
             Some(UsageGroup::Hour | UsageGroup::Day) => "period",
@@ -328,7 +370,7 @@ impl Store {
         };
         let from = filter
             .from
-            .map(|from| Timestamp::from_micros(start_of(from, period)));
+            .map(|from| Timestamp::from_micros(start_of(from, rollup.period)));
         let (clauses, values) = conditions(filter, "period", from);
         let sums: Vec<String> = ["errors"]
             .iter()
@@ -343,8 +385,9 @@ impl Store {
             ),
         };
         let sql = format!(
-            "SELECT {selected}, {} FROM {table} WHERE {}{grouping}",
+            "SELECT {selected}, {} FROM {} WHERE {}{grouping}",
             sums.join(", "),
+            rollup.table,
             clauses.join(" AND ")
         );
         // Safe: made of constants and places.
@@ -379,15 +422,17 @@ impl Store {
     ) -> Result<Page<UsageEntry>, StoreError> {
         let (mut clauses, mut values) = conditions(filter, "at", filter.from);
         if let Some(after) = after {
-            let last: UsageId = after
-                .parse()
-                .map_err(|error: IdError| StoreError::invalid("cursor", error.to_string()))?;
-            values.push(last.to_value());
-            clauses.push(format!("id < ${}", values.len()));
+            let (at, id) = decode_cursor(after)?;
+            values.extend([at.to_value(), id.to_value()]);
+            clauses.push(format!(
+                "(at, id) < (${}, ${})",
+                values.len() - 1,
+                values.len()
+            ));
         }
         values.push(i64::from(limit).saturating_add(1).to_value());
         let sql = format!(
-            "SELECT {NAMES}, {} FROM usage_entries WHERE {} ORDER BY id DESC LIMIT ${}",
+            "SELECT {NAMES}, {} FROM usage_entries WHERE {} ORDER BY at DESC, id DESC LIMIT ${}",
             AMOUNTS.join(", "),
             clauses.join(" AND "),
             values.len()
@@ -405,9 +450,16 @@ impl Store {
         let next = items
             .last()
             .filter(|_| more)
-            .map(|last| last.id.to_string());
+            .map(|last| format!("{}.{}", last.at.as_micros(), last.id));
         Ok(Page { items, next })
     }
+}
+
+fn decode_cursor(cursor: &str) -> Result<(Timestamp, UsageId), StoreError> {
+    cursor
+        .split_once('.')
+        .and_then(|(at, id)| Some((Timestamp::from_micros(at.parse().ok()?), id.parse().ok()?)))
+        .ok_or_else(|| StoreError::invalid("cursor", "is not one that the ledger gave"))
 }
 
 #[cfg(test)]
