@@ -30,6 +30,32 @@ async fn record(store: &Store, entries: &[UsageEntry]) {
     tx.commit().await.unwrap();
 }
 
+/// An hour of a department says what the hours of its people do.
+async fn hours_are_those_of_their_parts(store: &Store) {
+    for department in [None, Some("dep_b".to_owned())] {
+        let all = UsageFilter {
+            department: department.clone(),
+            ..UsageFilter::default()
+        };
+        let mut told_apart = Vec::new();
+        for deployment in ["dpl_x", "dpl_y"] {
+            let one = UsageFilter {
+                deployment: Some(deployment.into()),
+                ..all.clone()
+            };
+            told_apart.extend(store.usage(&one, Some(UsageGroup::Hour)).await.unwrap());
+        }
+        for whole in store.usage(&all, Some(UsageGroup::Hour)).await.unwrap() {
+            let parts = told_apart.iter().filter(|it| it.group == whole.group);
+            let (amounts, errors) = parts
+                .fold((Amounts::default(), 0), |(amounts, errors), part| {
+                    (amounts.plus(part.amounts), errors + part.errors)
+                });
+            assert_eq!((whole.amounts, whole.errors), (amounts, errors));
+        }
+    }
+}
+
 #[tokio::test]
 async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
@@ -102,29 +128,7 @@ async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
             120
         );
 
-        // An hour of a department says what the hours of its people do.
-        for department in [None, Some("dep_b".to_owned())] {
-            let all = UsageFilter {
-                department: department.clone(),
-                ..UsageFilter::default()
-            };
-            let mut told_apart = Vec::new();
-            for deployment in ["dpl_x", "dpl_y"] {
-                let one = UsageFilter {
-                    deployment: Some(deployment.into()),
-                    ..all.clone()
-                };
-                told_apart.extend(store.usage(&one, Some(UsageGroup::Hour)).await.unwrap());
-            }
-            for whole in store.usage(&all, Some(UsageGroup::Hour)).await.unwrap() {
-                let parts = told_apart.iter().filter(|it| it.group == whole.group);
-                let (amounts, errors) = parts
-                    .fold((Amounts::default(), 0), |(amounts, errors), part| {
-                        (amounts.plus(part.amounts), errors + part.errors)
-                    });
-                assert_eq!((whole.amounts, whole.errors), (amounts, errors));
-            }
-        }
+        hours_are_those_of_their_parts(store).await;
 
         let part = UsageFilter {
             from: Some(Timestamp::from_micros(24 * HOUR_US)),
