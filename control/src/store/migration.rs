@@ -24,7 +24,7 @@ steps! {
     6 "0006_deployments.sql" "deployments",
     7 "0007_accounting.sql" "accounting",
     10 "0010_leases.sql" "leases",
-    20 "0020_ledger_reading.sql" "ledger_reading",
+    20 "0020_large_lists.sql" "large_lists",
 }
 
 fn migrator() -> Migrator {
