@@ -105,3 +105,26 @@ pub(crate) fn configuration(file: Option<&Path>) -> Result<Config> {
         None => Config::default().with_environment(|name| std::env::var(name).ok())?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_file_holds_every_default_of_content() -> Result<()> {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("sluice.example.toml");
+        let plan = Plan::of(&Config::load(&example)?)?;
+        let default = ArtifactSettings::default();
+        assert_eq!(format!("{:?}", plan.artifacts), format!("{default:?}"));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_wrong_with_content_is_named() {
+        let mut config = Config::default();
+        let upload = serde_json::json!({"max_open": "many"});
+        config.control.artifacts.insert("upload".into(), upload);
+        let problem = Plan::of(&config).map_err(|error| format!("{error:#}"));
+        assert!(problem.is_err_and(|text| text.contains("control.artifacts.upload.max_open")),);
+    }
+}

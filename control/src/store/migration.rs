@@ -25,7 +25,7 @@ steps! {
     7 "0007_accounting.sql" "accounting",
     10 "0010_leases.sql" "leases",
     12 "0012_plans.sql" "plans",
-    20 "0020_ledger_reading.sql" "ledger_reading",
+    20 "0020_large_lists.sql" "large_lists",
 }
 
 fn migrator() -> Migrator {

@@ -30,32 +30,6 @@ async fn record(store: &Store, entries: &[UsageEntry]) {
     tx.commit().await.unwrap();
 }
 
-/// An hour of a department says what the hours of its people do.
-async fn hours_are_those_of_their_parts(store: &Store) {
-    for department in [None, Some("dep_b".to_owned())] {
-        let all = UsageFilter {
-            department: department.clone(),
-            ..UsageFilter::default()
-        };
-        let mut told_apart = Vec::new();
-        for deployment in ["dpl_x", "dpl_y"] {
-            let one = UsageFilter {
-                deployment: Some(deployment.into()),
-                ..all.clone()
-            };
-            told_apart.extend(store.usage(&one, Some(UsageGroup::Hour)).await.unwrap());
-        }
-        for whole in store.usage(&all, Some(UsageGroup::Hour)).await.unwrap() {
-            let parts = told_apart.iter().filter(|it| it.group == whole.group);
-            let (amounts, errors) = parts
-                .fold((Amounts::default(), 0), |(amounts, errors), part| {
-                    (amounts.plus(part.amounts), errors + part.errors)
-                });
-            assert_eq!((whole.amounts, whole.errors), (amounts, errors));
-        }
-    }
-}
-
 #[tokio::test]
 async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
@@ -128,8 +102,6 @@ async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
             120
         );
 
-        hours_are_those_of_their_parts(store).await;
-
         let part = UsageFilter {
             from: Some(Timestamp::from_micros(24 * HOUR_US)),
             until: Some(Timestamp::from_micros(72 * HOUR_US)),
@@ -152,6 +124,53 @@ async fn sums_are_those_of_the_ledger_whatever_is_sent_again() {
             store.usage(&nothing, None).await.unwrap()[0].amounts,
             Amounts::default()
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_hour_of_a_department_says_what_the_hours_of_its_deployments_do() {
+    on_both(async |fresh: std::sync::Arc<Fresh>| {
+        let store = &fresh.store;
+        let entries: Vec<_> = (0..300)
+            .map(|n| {
+                let (department, deployment) =
+                    ([("dep_a", "dpl_x"), ("dep_b", "dpl_x"), ("dep_b", "dpl_y")])[n % 3];
+                let status = if n % 4 == 0 { 503 } else { 200 };
+                entry(
+                    n as i64 * HOUR_US / 10,
+                    department,
+                    deployment,
+                    status,
+                    n as i64,
+                )
+            })
+            .collect();
+        record(store, &entries).await;
+        for department in [None, Some("dep_b".to_owned())] {
+            let all = UsageFilter {
+                department: department.clone(),
+                ..UsageFilter::default()
+            };
+            let mut told_apart = Vec::new();
+            for deployment in ["dpl_x", "dpl_y"] {
+                let one = UsageFilter {
+                    deployment: Some(deployment.into()),
+                    ..all.clone()
+                };
+                told_apart.extend(store.usage(&one, Some(UsageGroup::Hour)).await.unwrap());
+            }
+            let hours = store.usage(&all, Some(UsageGroup::Hour)).await.unwrap();
+            assert_eq!(hours.len(), 30);
+            for whole in hours {
+                let parts = told_apart.iter().filter(|it| it.group == whole.group);
+                let (amounts, errors) = parts
+                    .fold((Amounts::default(), 0), |(amounts, errors), part| {
+                        (amounts.plus(part.amounts), errors + part.errors)
+                    });
+                assert_eq!((whole.amounts, whole.errors), (amounts, errors));
+            }
+        }
     })
     .await;
 }
