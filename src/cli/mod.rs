@@ -11,6 +11,7 @@ mod events;
 mod models;
 mod output;
 mod records;
+mod release;
 mod serve;
 mod top;
 mod worker;
@@ -44,6 +45,7 @@ enum Verb {
     #[command(flatten)]
     Records(records::Noun),
     Apply(records::apply::Apply),
+    Release(release::Release),
     Migrate(database::Migrate),
     Backup(database::Backup),
     Restore(database::Restore),
@@ -63,6 +65,7 @@ impl Cli {
             Verb::Config(verb) => verb.run(),
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
+            Verb::Release(verb) => verb.run(),
             Verb::Migrate(verb) => verb.run().await,
             Verb::Backup(verb) => verb.run().await,
             Verb::Restore(verb) => verb.run().await,

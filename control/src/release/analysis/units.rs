@@ -1,0 +1,98 @@
+//! Counts in which no single caller weighs much.
+//!
+//! Within five seconds one unit counts once, so that a client in a retry loop is not taken for a failing release; of the
+//! events that count, no unit has more than its part of `min_units`; and nothing is the candidate's fault before
+//! so many different ones have met the event. Leaving out events can only make an alarm later, never falser.
+
+use std::collections::{HashMap, HashSet};
+
+use super::outcome::Unit;
+use super::window::Count;
+use crate::time::Timestamp;
+
+/// How long one unit counts once, in microseconds.
+pub(super) const BUCKET_US: i64 = 5_000_000;
+/// Sticky units counted in one bucket; beyond that a bucket is a sample.
+const UNITS_OF_BUCKET: usize = 4_096;
+/// Sticky units whose events are counted; the events of later ones are not.
+const UNITS_HURT: usize = 16_384;
+
+#[derive(Debug, Clone)]
+pub(super) struct Units {
+    min_units: u64,
+    /// What was counted.
+    pub(super) judged: Count,
+    /// The same before any unit's part was cut.
+    pub(super) met: Count,
+    bucket: i64,
+    seen: HashSet<u64>,
+    /// Sticky units that have met the event, and how often that was counted.
+    hurt: HashMap<u64, u64>,
+    hurt_singles: u64,
+}
+
+impl Units {
+    pub(super) fn new(min_units: u32) -> Self {
+        Self {
+            min_units: u64::from(min_units),
+            judged: Count::default(),
+            met: Count::default(),
+            bucket: i64::MIN,
+            seen: HashSet::new(),
+            hurt: HashMap::new(),
+            hurt_singles: 0,
+        }
+    }
+
+    /// Whether this request counts.
+    pub(super) fn observe(&mut self, at: Timestamp, unit: Unit, event: bool) -> bool {
+        if let Unit::Sticky(hash) = unit
+            && !self.first_in_bucket(at, hash)
+        {
+            return false;
+        }
+        self.met.add(event);
+        let counts = !event || self.is_within_its_part(unit);
+        if counts {
+            self.judged.add(event);
+        }
+        counts
+    }
+
+    fn first_in_bucket(&mut self, at: Timestamp, hash: u64) -> bool {
+        let bucket = at.as_micros().div_euclid(BUCKET_US);
+        if bucket != self.bucket {
+            self.bucket = bucket;
+            self.seen.clear();
+        }
+        self.seen.len() < UNITS_OF_BUCKET && self.seen.insert(hash)
+    }
+
+    /// Notes an event, unless its unit already has more than its part of them.
+    fn is_within_its_part(&mut self, unit: Unit) -> bool {
+        let Unit::Sticky(hash) = unit else {
+            self.hurt_singles += 1;
+            return true;
+        };
+        if self.hurt.len() >= UNITS_HURT && !self.hurt.contains_key(&hash) {
+            return false;
+        }
+        let own = self.hurt.entry(hash).or_insert(0);
+        let others = self.judged.events - *own;
+        let within = *own * self.min_units.saturating_sub(1) <= others || self.min_units == 1;
+        *own += u64::from(within);
+        within
+    }
+
+    /// Units that have met the event, counted up to `min_units`.
+    pub(super) fn hurt(&self) -> u64 {
+        (self.hurt.len() as u64 + self.hurt_singles).min(self.min_units)
+    }
+
+    pub(super) fn enough(&self) -> bool {
+        self.hurt() >= self.min_units
+    }
+}
+
+#[cfg(test)]
+mod tests;
