@@ -17,8 +17,13 @@ const SIDE: f64 = 0.1;
 /// "Failed here, answered there" has at most this probability if the revisions are alike, however
 /// likely the request was to fail: `q·(1 − q) ≤ 1/4`.
 const DISCORDANT: f64 = 0.25;
-/// With this share of events among units that are too few to judge, the objective does not pass either.
+/// The first sticky unit that meets the event on the candidate may be one noisy client: it is bet on as if
+/// its being there had been this likely at least.
+const FIRST: f64 = 0.2;
+/// With this share of events, most of which were few units', the objective does not pass either.
 const UNCLEAR: f64 = 0.2;
+/// Above a limit and with this e-value, it does not pass.
+const DOUBTFUL: f64 = 3.0;
 
 #[derive(Debug, Clone)]
 pub(super) struct Judge {
@@ -166,7 +171,10 @@ impl Judge {
             Main::Limit(_) => {}
             Main::Compare(reveals, coins) => {
                 if let Some(chance) = event.then(|| reveals.reveal(unit, share, side)).flatten() {
-                    coins.observe(side == Side::Candidate, chance);
+                    let heads = side == Side::Candidate;
+                    let sticky = matches!(unit, Unit::Sticky(_));
+                    let first = heads && sticky && self.units.hurt() <= 1;
+                    coins.observe(heads, if first { chance.max(FIRST) } else { chance });
                 }
             }
         }
@@ -271,22 +279,20 @@ impl Judge {
             );
             return (Verdict::Inconclusive, text);
         }
-        let met = Ratio::from(self.units.met);
-        if !self.units.enough() && self.units.met.ratio() > UNCLEAR {
+        let (met, counted) = (self.units.met, self.units.judged);
+        if met.ratio() > UNCLEAR && (!self.units.enough() || met.events > 2 * counted.events) {
             let text = format!(
-                "{met} requests met it, all of {} units: too few to tell the release from its callers",
-                self.units.hurt()
+                "{} requests met it, most of few units: too few to tell the release from its callers",
+                Ratio::from(met)
             );
             return (Verdict::Inconclusive, text);
         }
         if let Main::Limit(limit) = &self.main
             && self.units.enough()
-            && self.units.judged.ratio() > limit.max_ratio
+            && counted.ratio() > limit.max_ratio
+            && limit.wealth.ln() > DOUBTFUL.ln()
         {
-            let text = format!(
-                "{} is above the limit, if not surely",
-                Ratio::from(self.units.judged)
-            );
+            let text = format!("{} is above the limit, if not surely", Ratio::from(counted));
             return (Verdict::Inconclusive, text);
         }
         let text = format!(

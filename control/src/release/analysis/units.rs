@@ -1,8 +1,8 @@
 //! Counts in which no single caller weighs much.
 //!
 //! Within five seconds one unit counts once, so that a client in a retry loop is not taken for a failing release; of the
-//! events that count, no unit has more than its part of `min_units`; and nothing is the candidate's fault before
-//! so many different ones have met the event. Leaving out events can only make an alarm later, never falser.
+//! events that count, no unit has more than one and a sixth; and nothing is the candidate's fault before `min_units`
+//! different ones have met the event. Leaving out events can only make an alarm later, never falser.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,6 +16,8 @@ pub(super) const BUCKET_US: i64 = 5_000_000;
 const UNITS_OF_BUCKET: usize = 4_096;
 /// Sticky units whose events are counted; the events of later ones are not.
 const UNITS_HURT: usize = 16_384;
+/// Beyond its first, a unit has at most one event for so many of others. A noisy client moves a ratio by a fifth.
+const OTHERS: u64 = 5;
 
 #[derive(Debug, Clone)]
 pub(super) struct Units {
@@ -79,7 +81,7 @@ impl Units {
         }
         let own = self.hurt.entry(hash).or_insert(0);
         let others = self.judged.events - *own;
-        let within = *own * self.min_units.saturating_sub(1) <= others || self.min_units == 1;
+        let within = *own * OTHERS <= others || self.min_units == 1;
         *own += u64::from(within);
         within
     }
