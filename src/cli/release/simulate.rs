@@ -230,3 +230,6 @@ fn time(seconds: f64) -> String {
         format!("{:.1} min", seconds / 60.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use super::evidence::{Evidence, Measure, Ratio, Test, Verdict, e_value};
 use super::history::{History, Moved};
 use super::limit::Limit;
+use super::noisiest::Noisiest;
 use super::outcome::{Exposure, Outcome, Share, Side, Unit};
 use super::reveals::Reveals;
 use super::units::Units;
@@ -12,15 +13,13 @@ use crate::release::strategy::{Event, Rule};
 use crate::time::Timestamp;
 
 /// How the tests of an objective share its e-value. A weighted mean of e-processes is one.
-const MAIN: f64 = 0.8;
-const SIDE: f64 = 0.1;
+const MAIN: f64 = 0.9;
+const SIDE: f64 = 0.05;
 /// "Failed here, answered there" has at most this probability if the revisions are alike, however
 /// likely the request was to fail: `q·(1 − q) ≤ 1/4`.
 const DISCORDANT: f64 = 0.25;
-/// The first sticky unit that meets the event on the candidate may be one noisy client: it is bet on as if
-/// its being there had been this likely at least.
-const FIRST: f64 = 0.2;
-/// With this share of events, most of which were few units', the objective does not pass either.
+/// With this share of events among units so few that as large a share of them met it, the objective does not pass,
+/// even if there is not enough evidence against the candidate.
 const UNCLEAR: f64 = 0.2;
 /// Above a limit and with this e-value, it does not pass.
 const DOUBTFUL: f64 = 3.0;
@@ -43,8 +42,16 @@ pub(super) struct Judge {
 
 #[derive(Debug, Clone)]
 enum Main {
-    Compare(Box<Reveals>, Coins),
+    Compare(Box<Compared>),
     Limit(Box<Limit>),
+}
+
+/// The candidate's share of the units that have the event.
+#[derive(Debug, Clone)]
+struct Compared {
+    reveals: Reveals,
+    coins: Coins,
+    noisiest: Noisiest,
 }
 
 #[derive(Debug, Clone)]
@@ -67,11 +74,38 @@ impl Coins {
     }
 }
 
+impl Compared {
+    fn new() -> Self {
+        Self {
+            reveals: Reveals::default(),
+            coins: Coins::new(),
+            noisiest: Noisiest::default(),
+        }
+    }
+
+    /// An event of a randomised request.
+    fn observe(&mut self, share: Share, side: Side, unit: Unit) {
+        let before = self.coins.wealth.ln();
+        let coin = self.reveals.reveal(unit, share, side);
+        if let Some(chance) = coin {
+            self.coins.observe(side == Side::Candidate, chance);
+        }
+        if let (Side::Candidate, Unit::Sticky(hash)) = (side, unit) {
+            let won = coin.map(|_| self.coins.wealth.ln() - before);
+            self.noisiest.note(hash, won);
+        }
+    }
+
+    fn ln(&self) -> f64 {
+        self.coins.wealth.ln() - self.noisiest.discount()
+    }
+}
+
 impl Judge {
     /// `alpha` is this objective's part of the chance of a false alarm.
     pub(super) fn new(event: Event, rule: Rule, alpha: f64, min_units: u32, label: String) -> Self {
         let (main, allowed) = match rule {
-            Rule::CompareStable => (Main::Compare(Box::default(), Coins::new()), 0.0),
+            Rule::CompareStable => (Main::Compare(Box::new(Compared::new())), 0.0),
             Rule::MaxRatio(ratio) => (Main::Limit(Box::new(Limit::new(ratio))), ratio),
         };
         Self {
@@ -102,7 +136,7 @@ impl Judge {
         self.step = Count::default();
         self.moved.wealth.begin_step();
         match &mut self.main {
-            Main::Compare(_, coins) => coins.wealth.begin_step(),
+            Main::Compare(compared) => compared.coins.wealth.begin_step(),
             Main::Limit(limit) => limit.wealth.begin_step(),
         }
         if let Some(coins) = &mut self.retried {
@@ -169,27 +203,24 @@ impl Judge {
         match &mut self.main {
             Main::Limit(limit) if counts => limit.observe(at, event),
             Main::Limit(_) => {}
-            Main::Compare(reveals, coins) => {
-                if let Some(chance) = event.then(|| reveals.reveal(unit, share, side)).flatten() {
-                    let heads = side == Side::Candidate;
-                    let sticky = matches!(unit, Unit::Sticky(_));
-                    let first = heads && sticky && self.units.hurt() <= 1;
-                    coins.observe(heads, if first { chance.max(FIRST) } else { chance });
+            Main::Compare(compared) => {
+                if event {
+                    compared.observe(share, side, unit);
                 }
             }
         }
     }
 
-    fn main_wealth(&self) -> &Wealth {
+    fn main_ln(&self) -> f64 {
         match &self.main {
-            Main::Compare(_, coins) => &coins.wealth,
-            Main::Limit(limit) => &limit.wealth,
+            Main::Compare(compared) => compared.ln(),
+            Main::Limit(limit) => limit.wealth.ln(),
         }
     }
 
     /// Natural logarithm of the e-value of all tests together.
     fn ln(&self) -> f64 {
-        let main = match self.main_wealth().ln() {
+        let main = match self.main_ln() {
             // What few units did may still be their own doing.
             ln if !self.units.enough() => ln.min(0.0),
             ln => ln,
@@ -280,9 +311,9 @@ impl Judge {
             return (Verdict::Inconclusive, text);
         }
         let (met, counted) = (self.units.met, self.units.judged);
-        if met.ratio() > UNCLEAR && (!self.units.enough() || met.events > 2 * counted.events) {
+        if met.ratio() > UNCLEAR && self.units.hurt_share().is_some_and(|it| it > UNCLEAR) {
             let text = format!(
-                "{} requests met it, most of few units: too few to tell the release from its callers",
+                "{} requests met it, but of too few units to tell the release from its callers",
                 Ratio::from(met)
             );
             return (Verdict::Inconclusive, text);
@@ -304,21 +335,26 @@ impl Judge {
     }
 
     fn measure(&self) -> Measure {
-        let test = |name: &str, wealth: &Wealth, part, coins: Count| Test {
+        let test = |name: &str, ln, part, coins: Count| Test {
             name: name.into(),
-            e_value: e_value(wealth.ln()),
+            e_value: e_value(ln),
             part,
             coins: coins.into(),
         };
         let main = match &self.main {
-            Main::Compare(_, coins) => test("randomised units", &coins.wealth, MAIN, coins.count),
-            Main::Limit(limit) => test("limit", &limit.wealth, MAIN, self.units.judged),
+            Main::Compare(compared) => test(
+                "randomised units",
+                compared.ln(),
+                MAIN,
+                compared.coins.count,
+            ),
+            Main::Limit(limit) => test("limit", limit.wealth.ln(), MAIN, self.units.judged),
         };
-        let moved = test("own history", &self.moved.wealth, SIDE, self.moved.bets);
+        let moved = test("own history", self.moved.wealth.ln(), SIDE, self.moved.bets);
         let retried = self
             .retried
             .as_ref()
-            .map(|it| test("retried on stable", &it.wealth, SIDE, it.count));
+            .map(|it| test("retried on stable", it.wealth.ln(), SIDE, it.count));
         Measure::Requests {
             stable: self.stable.into(),
             candidate: self.candidate.into(),

@@ -12,6 +12,7 @@ mod evidence;
 mod history;
 mod judge;
 mod limit;
+mod noisiest;
 mod outcome;
 mod quantile;
 mod reveals;

@@ -167,7 +167,7 @@ fn few_units_that_are_all_bad_are_not_passed_either() {
     }
     assert_eq!(rig.verdict(100), Verdict::Inconclusive);
     assert!(
-        rig.because().contains("too few to tell"),
+        rig.because().contains("too few units to tell"),
         "{}",
         rig.because()
     );

@@ -16,6 +16,8 @@ pub(super) const BUCKET_US: i64 = 5_000_000;
 const UNITS_OF_BUCKET: usize = 4_096;
 /// Sticky units whose events are counted; the events of later ones are not.
 const UNITS_HURT: usize = 16_384;
+/// Different sticky units told apart; with more there are enough of them.
+const UNITS_TOLD_APART: usize = 1_024;
 /// Beyond its first, a unit has at most one event for so many of others. A noisy client moves a ratio by a fifth.
 const OTHERS: u64 = 5;
 
@@ -31,6 +33,9 @@ pub(super) struct Units {
     /// Sticky units that have met the event, and how often that was counted.
     hurt: HashMap<u64, u64>,
     hurt_singles: u64,
+    /// Sticky units that were counted, and requests without one.
+    distinct: HashSet<u64>,
+    singles: u64,
 }
 
 impl Units {
@@ -43,15 +48,20 @@ impl Units {
             seen: HashSet::new(),
             hurt: HashMap::new(),
             hurt_singles: 0,
+            distinct: HashSet::new(),
+            singles: 0,
         }
     }
 
     /// Whether this request counts.
     pub(super) fn observe(&mut self, at: Timestamp, unit: Unit, event: bool) -> bool {
-        if let Unit::Sticky(hash) = unit
-            && !self.first_in_bucket(at, hash)
-        {
-            return false;
+        match unit {
+            Unit::Sticky(hash) if !self.first_in_bucket(at, hash) => return false,
+            Unit::Sticky(hash) if self.distinct.len() < UNITS_TOLD_APART => {
+                self.distinct.insert(hash);
+            }
+            Unit::Sticky(_) => {}
+            Unit::Single => self.singles += 1,
         }
         self.met.add(event);
         let counts = !event || self.is_within_its_part(unit);
@@ -89,6 +99,14 @@ impl Units {
     /// Units that have met the event, counted up to `min_units`.
     pub(super) fn hurt(&self) -> u64 {
         (self.hurt.len() as u64 + self.hurt_singles).min(self.min_units)
+    }
+
+    /// The share of units that have met the event; `None` if there are so many that no few of them weigh much.
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2⁵² requests")]
+    pub(super) fn hurt_share(&self) -> Option<f64> {
+        let hurt = self.hurt.len() as u64 + self.hurt_singles;
+        let all = self.distinct.len() as u64 + self.singles;
+        (self.distinct.len() < UNITS_TOLD_APART).then(|| hurt as f64 / all.max(1) as f64)
     }
 
     pub(super) fn enough(&self) -> bool {

@@ -13,9 +13,9 @@
 /// Guesses of the odds ratio of heads. One-sided: being better than expected is no alarm.
 const ODDS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 200.0];
 /// The share of fresh capital that is not bet at all, so that a long quiet time costs little.
-const CASH: f64 = 0.2;
-/// Bets made before the first is moved; the share that moves after the n-th is `1 / (n + PATIENCE)`.
-const PATIENCE: f64 = 16.0;
+const CASH: f64 = 0.1;
+/// The share that moves after the n-th is `1 / (n + PATIENCE)`.
+const PATIENCE: f64 = 50.0;
 /// The share that is bet anew when a step begins, which is when things are likely to change.
 const AT_STEP: f64 = 0.125;
 
