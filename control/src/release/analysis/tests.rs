@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,7 +13,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(objectives: serde_json::Value) -> Self {
+    fn new(objectives: &serde_json::Value) -> Self {
         let strategy = Strategy::parse(json!({ "objectives": objectives })).unwrap();
         let mut rig = Self {
             analyser: Analyser::new(&strategy),
@@ -73,7 +75,7 @@ fn errors_compared() -> serde_json::Value {
 
 #[test]
 fn a_candidate_that_fails_where_stable_does_not_is_a_breach() {
-    let mut rig = Rig::new(errors_compared());
+    let mut rig = Rig::new(&errors_compared());
     for user in 0..20 {
         rig.observe(Side::Stable, Unit::Sticky(user), good());
     }
@@ -102,7 +104,7 @@ fn one_client_alone_is_no_breach() {
         json!([{ "event": "slow_request", "over": "5s", "compare": "stable" }]),
         json!([{ "event": "slow_request", "over": "5s", "max_ratio": 0.05 }]),
     ] {
-        let mut rig = Rig::new(objective.clone());
+        let mut rig = Rig::new(&objective);
         for round in 0..2_000 {
             let bad = Facts {
                 stable_answered: Some(false),
@@ -129,7 +131,7 @@ fn one_client_alone_is_no_breach() {
 
 #[test]
 fn a_good_candidate_passes_when_enough_was_judged() {
-    let mut rig = Rig::new(errors_compared());
+    let mut rig = Rig::new(&errors_compared());
     assert_eq!(rig.verdict(100), Verdict::NoData);
     for user in 0..99 {
         rig.observe(Side::Candidate, Unit::Sticky(user), good());
@@ -145,7 +147,7 @@ fn a_good_candidate_passes_when_enough_was_judged() {
 
 #[test]
 fn what_is_suspicious_does_not_pass() {
-    let mut rig = Rig::new(errors_compared());
+    let mut rig = Rig::new(&errors_compared());
     for user in 0..100 {
         rig.observe(Side::Candidate, Unit::Sticky(user), good());
     }
@@ -161,7 +163,8 @@ fn what_is_suspicious_does_not_pass() {
 
 #[test]
 fn few_units_that_are_all_bad_are_not_passed_either() {
-    let mut rig = Rig::new(json!([{ "event": "slow_request", "over": "5s", "compare": "stable" }]));
+    let mut rig =
+        Rig::new(&json!([{ "event": "slow_request", "over": "5s", "compare": "stable" }]));
     for _ in 0..1_000 {
         rig.observe(Side::Candidate, Unit::Sticky(1), slow());
     }
@@ -175,7 +178,7 @@ fn few_units_that_are_all_bad_are_not_passed_either() {
 
 #[test]
 fn client_faults_and_people_who_hang_up_are_nobodys_error() {
-    let mut rig = Rig::new(json!([{ "event": "error", "max_ratio": 0.01 }]));
+    let mut rig = Rig::new(&json!([{ "event": "error", "max_ratio": 0.01 }]));
     for class in [Class::ClientFault, Class::Cancelled] {
         for _ in 0..500 {
             rig.observe(Side::Candidate, Unit::Single, Facts { class, ..good() });
@@ -216,7 +219,7 @@ fn cohorts_and_copies_count_for_limits_only() {
         { "event": "error", "max_ratio": 0.1 },
     ]);
     for exposure in [Exposure::Cohort, Exposure::Shadow] {
-        let mut rig = Rig::new(objectives.clone());
+        let mut rig = Rig::new(&objectives);
         for user in 0..100 {
             rig.expose(Side::Candidate, exposure, Unit::Sticky(user), failed());
         }
@@ -233,7 +236,7 @@ fn cohorts_and_copies_count_for_limits_only() {
 
 #[test]
 fn cold_caches_are_not_held_against_latencies_but_errors_are() {
-    let mut rig = Rig::new(json!([
+    let mut rig = Rig::new(&json!([
         { "event": "slow_request", "over": "5s", "max_ratio": 0.05 },
         { "event": "error", "max_ratio": 0.05 },
     ]));
@@ -248,7 +251,7 @@ fn cold_caches_are_not_held_against_latencies_but_errors_are() {
     }
     assert!(rig.analyser.is_breached());
 
-    let mut rig = Rig::new(json!([{ "event": "error", "max_ratio": 0.05 }]));
+    let mut rig = Rig::new(&json!([{ "event": "error", "max_ratio": 0.05 }]));
     rig.analyser.begin_step(rig.now);
     for _ in 0..20 {
         rig.observe(Side::Candidate, Unit::Single, failed());
@@ -261,7 +264,7 @@ fn cold_caches_are_not_held_against_latencies_but_errors_are() {
 fn the_only_client_is_held_against_its_own_past() {
     let objective = json!([{ "event": "slow_request", "over": "5s", "compare": "stable" }]);
     for (before, breaches) in [(good(), true), (slow(), false)] {
-        let mut rig = Rig::new(objective.clone());
+        let mut rig = Rig::new(&objective);
         for _ in 0..50 {
             rig.observe(Side::Stable, Unit::Sticky(1), before);
         }
@@ -280,7 +283,7 @@ fn the_only_client_is_held_against_its_own_past() {
 #[test]
 fn a_retry_on_stable_tells_whose_fault_it_was() {
     for (stable_answered, breaches) in [(true, true), (false, false)] {
-        let mut rig = Rig::new(errors_compared());
+        let mut rig = Rig::new(&errors_compared());
         for _ in 0..50 {
             let facts = Facts {
                 stable_answered: Some(stable_answered),
@@ -294,7 +297,7 @@ fn a_retry_on_stable_tells_whose_fault_it_was() {
 
 #[test]
 fn an_incident_that_hits_both_is_nobodys_fault() {
-    let mut rig = Rig::new(errors_compared());
+    let mut rig = Rig::new(&errors_compared());
     rig.share = Share::percent(50.0);
     for round in 0..2_000_u64 {
         let facts = if (500..700).contains(&round) && round % 2 == 0 {
@@ -310,7 +313,7 @@ fn an_incident_that_hits_both_is_nobodys_fault() {
 
 #[test]
 fn answers_that_do_not_agree_are_a_breach() {
-    let mut rig = Rig::new(json!([{ "shadow_agreement": { "min": 0.9 } }]));
+    let mut rig = Rig::new(&json!([{ "shadow_agreement": { "min": 0.9 } }]));
     assert_eq!(rig.verdict(1), Verdict::NoData);
     for pair in 0..200 {
         rig.analyser.compared(rig.now, Unit::Single, pair % 20 != 0);
@@ -330,7 +333,7 @@ fn answers_that_do_not_agree_are_a_breach() {
 
 #[test]
 fn an_evaluation_decides_by_its_difference() {
-    let mut rig = Rig::new(json!([{ "evaluation": "qa", "min_delta": -0.01 }]));
+    let mut rig = Rig::new(&json!([{ "evaluation": "qa", "min_delta": -0.01 }]));
     assert_eq!(rig.verdict(1), Verdict::NoData);
     rig.analyser.evaluated("another", -1.0);
     assert_eq!(rig.verdict(1), Verdict::NoData);
@@ -345,7 +348,7 @@ fn an_evaluation_decides_by_its_difference() {
 
 #[test]
 fn a_person_who_goes_on_starts_the_evidence_anew() {
-    let mut rig = Rig::new(errors_compared());
+    let mut rig = Rig::new(&errors_compared());
     for user in 0..50 {
         rig.observe(Side::Candidate, Unit::Sticky(user), failed());
     }
@@ -356,7 +359,7 @@ fn a_person_who_goes_on_starts_the_evidence_anew() {
 
 #[test]
 fn evidence_is_kept_as_it_was() {
-    let mut rig = Rig::new(json!([
+    let mut rig = Rig::new(&json!([
         { "event": "error", "compare": "stable" },
         { "event": "slow_ttft", "over": "1s", "max_ratio": 0.05 },
         { "shadow_agreement": { "min": 0.9 } },
@@ -412,7 +415,7 @@ fn the_verdict_over_all_is_the_worst() {
 
 #[test]
 fn quantiles_of_both_and_their_difference() {
-    let mut rig = Rig::new(errors_compared());
+    let mut rig = Rig::new(&errors_compared());
     assert!(rig.analyser.quantiles().is_empty());
     for index in 0..5_000_u64 {
         let facts = |factor: u64| Facts::ok(Duration::from_millis((100 + index % 100) * factor));

@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy as _, any, prop};

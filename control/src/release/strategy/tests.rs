@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy as _, any, prop};
@@ -62,6 +64,7 @@ fn nothing_said_is_the_default() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_is_wrong_is_named() {
     let cases = [
         (
