@@ -48,6 +48,7 @@ pub mod id;
 pub mod pipelines;
 pub mod publish;
 pub mod quota;
+pub mod release;
 pub mod serving;
 pub mod store;
 pub mod tasks;

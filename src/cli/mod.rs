@@ -12,6 +12,7 @@ mod models;
 mod output;
 mod plan;
 mod records;
+mod release;
 mod serve;
 mod top;
 mod worker;
@@ -45,6 +46,7 @@ enum Verb {
     #[command(flatten)]
     Records(records::Noun),
     Apply(records::apply::Apply),
+    Release(release::Release),
     Migrate(database::Migrate),
     Backup(database::Backup),
     Restore(database::Restore),
@@ -64,6 +66,7 @@ impl Cli {
             Verb::Config(verb) => verb.run(),
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
+            Verb::Release(verb) => verb.run(),
             Verb::Migrate(verb) => verb.run().await,
             Verb::Backup(verb) => verb.run().await,
             Verb::Restore(verb) => verb.run().await,

@@ -1,0 +1,150 @@
+//! Verdicts, and the numbers that they rest on: written into the history of a release, so that every decision can
+//! be shown again with what was known when it was made.
+
+use serde::{Deserialize, Serialize};
+
+use super::quantile::Quantile;
+use super::window::Count;
+use crate::domain::words::words;
+use crate::time::Timestamp;
+
+words! {
+    /// What the evidence says. The last two are never taken for either of the first.
+    pub enum Verdict ("verdict of an analysis") {
+        Pass = "pass",
+        Breach = "breach",
+        /// There is data, but not enough of it, or it is suspicious.
+        Inconclusive = "inconclusive",
+        NoData = "no_data",
+    }
+}
+
+/// How many of how many.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ratio {
+    pub events: u64,
+    pub of: u64,
+}
+
+/// What one always-valid test has gathered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// `randomised units`, `limit`, `own history`, `retried on stable`.
+    pub name: String,
+    /// Its capital; 1 at the start.
+    pub e_value: f64,
+    /// Its part in the objective's e-value.
+    pub part: f64,
+    /// The coins it bet on. Of `randomised units`: events on the candidate, of all events.
+    pub coins: Ratio,
+}
+
+/// What was measured for an objective.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Measure {
+    Requests {
+        /// Over the release so far, settling times left out.
+        stable: Ratio,
+        candidate: Ratio,
+        /// The candidate's requests judged since the step began.
+        judged_in_step: u64,
+        /// Different units that met the event on the candidate, counted up to `min_units`.
+        units: u64,
+        /// The evidence, and where it becomes a breach.
+        e_value: f64,
+        limit: f64,
+        tests: Vec<Test>,
+    },
+    Evaluation {
+        /// The candidate's score minus the live version's; `None` until it was evaluated.
+        delta: Option<f64>,
+        min_delta: f64,
+    },
+}
+
+/// One objective's verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The objective, in words.
+    pub objective: String,
+    pub verdict: Verdict,
+    /// Why, with the numbers that decide.
+    pub because: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breached_at: Option<Timestamp>,
+    pub measure: Measure,
+}
+
+/// All objectives at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Assessment {
+    pub at: Timestamp,
+    pub verdict: Verdict,
+    pub objectives: Vec<Evidence>,
+}
+
+/// One latency's quantile on both revisions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QuantilePair {
+    /// `ttft`, `token_time`, `total`.
+    pub latency: String,
+    /// 0.5, 0.9 or 0.99.
+    pub p: f64,
+    pub stable: Option<Quantile>,
+    pub candidate: Option<Quantile>,
+    /// Candidate minus stable in seconds, lowest and highest that both bounds allow.
+    pub difference: Option<(f64, Option<f64>)>,
+}
+
+impl From<Count> for Ratio {
+    fn from(count: Count) -> Self {
+        Self {
+            events: count.events,
+            of: count.of,
+        }
+    }
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.events, self.of)
+    }
+}
+
+impl Assessment {
+    /// The verdict over all objectives: the worst, where not knowing is worse than passing and better than a breach.
+    #[must_use]
+    pub fn new(at: Timestamp, objectives: Vec<Evidence>) -> Self {
+        let has = |verdict| objectives.iter().any(|it| it.verdict == verdict);
+        let verdict = [Verdict::Breach, Verdict::Inconclusive, Verdict::NoData]
+            .into_iter()
+            .find(|verdict| has(*verdict))
+            .unwrap_or(if objectives.is_empty() {
+                Verdict::NoData
+            } else {
+                Verdict::Pass
+            });
+        Self {
+            at,
+            verdict,
+            objectives,
+        }
+    }
+
+    /// Why it is not a pass, in one line.
+    #[must_use]
+    pub fn because(&self) -> String {
+        self.objectives
+            .iter()
+            .filter(|it| it.verdict == self.verdict)
+            .map(|it| format!("{}: {}", it.objective, it.because))
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+}
+
+/// An e-value as a number that JSON can hold.
+pub(super) fn e_value(ln: f64) -> f64 {
+    ln.min(690.0).exp()
+}
