@@ -1,12 +1,16 @@
 //! The control plane inside `sluice serve`: started beside the models, never waited for.
 
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
 use sluice_control::control::{Control, ControlSettings, Open};
 use sluice_control::deploy::Shelf;
 use sluice_control::evaluation::run::{Evaluate, RowLimits};
 use sluice_control::serving::{Serving, ServingSettings};
+use sluice_control::store::DatabaseUrl;
 use sluice_control::work::{self, WorkSettings};
 use sluice_control::{api, upkeep};
 use sluice_gateway::Gateway;
@@ -23,6 +27,7 @@ pub(super) struct Plane {
     work: WorkSettings,
     stop: Stop,
     running: JoinSet<()>,
+    _own: OwnFolder,
 }
 
 impl Plane {
@@ -43,18 +48,20 @@ impl Plane {
             pipelines: Some(config.control.tasks.pipelines.clone()),
         });
         gateway.set_control(api::service(&control));
-        let folder = config.data.join("control");
+        let shared = config.data.join("control");
+        let own = OwnFolder::take(&shared, &plan.url)
+            .with_context(|| format!("data: {} cannot be used", shared.display()))?;
         let serving = Serving::start(
             Arc::clone(gateway),
-            Arc::new(Shelf::new(control.clone(), folder.join("models"))),
+            Arc::new(Shelf::new(control.clone(), shared.join("models"))),
             Arc::clone(control.wake()),
-            &folder,
+            &own.path,
             ServingSettings {
                 memory_budget: config.control.memory.map(|bytes| bytes as u64),
                 ..ServingSettings::default()
             },
         )
-        .with_context(|| format!("data: {} cannot be used", folder.display()))?;
+        .with_context(|| format!("data: {} cannot be used", own.path.display()))?;
         let work = plan.work.clone();
         let mut running = JoinSet::new();
         let opening = control.clone();
@@ -74,6 +81,7 @@ impl Plane {
             work,
             stop: stop.clone(),
             running,
+            _own: own,
         }))
     }
 
@@ -126,5 +134,41 @@ async fn tasks(open: &Open, evaluate: Evaluate, settings: &WorkSettings, stop: S
             worker.drain().await;
         }
         Err(error) => tracing::error!(%error, "control.tasks: this process takes no tasks"),
+    }
+}
+
+/// What was published last and what was used, of one process on one database: others in the same data folder
+/// have theirs.
+#[derive(Debug)]
+struct OwnFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Processes on one database in one data folder.
+const PROCESSES: usize = 256;
+
+impl OwnFolder {
+    /// The first that no other process holds, so that a process that starts again finds what it left.
+    fn take(shared: &Path, url: &DatabaseUrl) -> std::io::Result<Self> {
+        let digest = Sha256::digest(url.to_string());
+        let name: String = digest
+            .iter()
+            .take(6)
+            .map(|it| format!("{it:02x}"))
+            .collect();
+        for number in 1..=PROCESSES {
+            let path = shared.join(format!("{name}-{number}"));
+            std::fs::create_dir_all(&path)?;
+            let lock = File::create(path.join(".lock"))?;
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { path, _lock: lock }),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(std::io::Error::other(format!(
+            "{PROCESSES} processes use it already"
+        )))
     }
 }
