@@ -21,23 +21,22 @@ fn the_example_file_holds_every_default() {
     assert!(!std::mem::take(&mut config.control.artifacts).is_empty());
     assert_eq!(config, Config::default());
 
-    // Each field stands in the file, set or commented out, so that none is undocumented.
     let defaults = serde_json::to_value(Config::default()).unwrap();
     for (section, fields) in defaults.as_object().unwrap() {
-        for field in fields
-            .as_object()
-            .into_iter()
-            .flat_map(|fields| fields.keys())
-        {
-            let documented = source.lines().any(|line| {
-                line.trim_start_matches("# ")
-                    .starts_with(&format!("{field} = "))
-            });
-            assert!(
-                documented,
-                "[{section}] {field} is not in sluice.example.toml"
-            );
-        }
+        documented(&source, section, fields);
+    }
+}
+
+/// Each field stands in the file, set or commented out, so that none is undocumented.
+fn documented(source: &str, section: &str, fields: &serde_json::Value) {
+    for (field, value) in fields.as_object().into_iter().flatten() {
+        let stands = source.lines().any(|line| {
+            let line = line.trim_start_matches("# ");
+            line.starts_with(&format!("{field} = "))
+                || line.starts_with(&format!("[{section}.{field}]"))
+        });
+        assert!(stands, "[{section}] {field} is not in sluice.example.toml");
+        documented(source, &format!("{section}.{field}"), value);
     }
 }
 
