@@ -119,7 +119,7 @@ pub(super) async fn append_move(
 
 impl Queue {
     /// Writes a report of a claim's attempt.
-    pub(super) async fn report(&self, claim: &ClaimName, report: Report) -> Result<(), TaskError> {
+    pub(super) async fn report(&self, claim: &ClaimName, report: &Report) -> Result<(), TaskError> {
         let mut tx = self.store.begin().await?;
         let (set, progress) = match report.progress.clone() {
             Some((fraction, message)) => (

@@ -92,6 +92,18 @@ impl Recorder {
         pending.forget_old_lines();
     }
 
+    /// What was taken and could not be written, before what came since. What has no room any more is counted.
+    pub(super) fn put_back(&self, report: Report) {
+        let mut pending = self.pending.lock();
+        let room = EVENTS.saturating_sub(pending.events.len());
+        let kept = report.events.len().min(room);
+        pending.events_left_out += (report.events.len() - kept) as u64;
+        for event in report.events.into_iter().rev().take(kept) {
+            pending.events.push_front(event);
+        }
+        pending.progress = pending.progress.take().or(report.progress);
+    }
+
     /// Everything since the last time.
     pub(super) fn take(&self) -> Report {
         let mut pending = self.pending.lock();

@@ -313,18 +313,18 @@ impl Shared {
             executor: Arc::clone(&self.executor),
             stage: Mutex::new((0.0, 1.0)),
         };
-        let ending = {
-            let working = self.until_stopped(claim, &context, work.as_ref());
-            let reporting = self.keep_reporting(&context.claim, &recorder);
-            tokio::pin!(working, reporting);
-            tokio::select! {
-                ending = &mut working => ending,
-                () = &mut reporting => working.await,
-            }
+        let over = CancellationToken::new();
+        let working = async {
+            let ending = self.until_stopped(claim, &context, work.as_ref()).await;
+            over.cancel();
+            ending
         };
+        // Joined, not raced: a report that is being written when the work ends would be lost.
+        let reporting = self.keep_reporting(&context.claim, &recorder, &over);
+        let (ending, ()) = tokio::join!(working, reporting);
         let report = recorder.take();
         if !report.is_empty()
-            && let Err(error) = self.queue.report(&context.claim, report).await
+            && let Err(error) = self.queue.report(&context.claim, &report).await
         {
             tracing::debug!(task = %claim.id, %error, "a last report was not written");
         }
@@ -377,18 +377,30 @@ impl Shared {
         }
     }
 
-    async fn keep_reporting(&self, claim: &ClaimName, recorder: &Recorder) {
-        loop {
-            sleep(self.settings.report).await;
+    /// Writes what is reported, until the work is over.
+    async fn keep_reporting(
+        &self,
+        claim: &ClaimName,
+        recorder: &Recorder,
+        over: &CancellationToken,
+    ) {
+        while over
+            .run_until_cancelled(sleep(self.settings.report))
+            .await
+            .is_some()
+        {
             let report = recorder.take();
             if report.is_empty() {
                 continue;
             }
-            match self.queue.report(claim, report).await {
+            match self.queue.report(claim, &report).await {
                 Ok(()) => {}
                 // The heartbeat will say so too, and stop the attempt.
                 Err(TaskError::Fenced { .. }) => return,
-                Err(error) => tracing::warn!(task = %claim.id, %error, "a report was not written"),
+                Err(error) => {
+                    tracing::warn!(task = %claim.id, %error, "a report is not written yet");
+                    recorder.put_back(report);
+                }
             }
         }
     }

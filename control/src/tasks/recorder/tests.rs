@@ -59,6 +59,40 @@ fn of_progress_the_last_is_kept_and_of_metrics_the_newest() {
 }
 
 #[test]
+fn what_could_not_be_written_comes_before_what_came_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::new(&folder.path().join("log.txt"), 1000).unwrap();
+    let metric = |n: usize| recorder.event(EventKind::Metric, json!(n));
+    let numbers = |report: &Report| -> Vec<_> {
+        let metrics = report.events.iter();
+        let metrics = metrics.filter(|event| event.1 == EventKind::Metric);
+        metrics.map(|event| event.2.as_u64().unwrap()).collect()
+    };
+    metric(0);
+    recorder.progress(0.5, None);
+    let first = recorder.take();
+    metric(1);
+    recorder.put_back(first);
+    let report = recorder.take();
+    assert_eq!(numbers(&report), [0, 1]);
+    assert_eq!(report.progress, Some((0.5, None)));
+
+    (0..10).for_each(metric);
+    let early = recorder.take();
+    (10..EVENTS + 5).for_each(metric);
+    recorder.put_back(early);
+    let report = recorder.take();
+    // The oldest make room, and are counted.
+    assert_eq!(report.events.len(), EVENTS);
+    assert!(numbers(&report).ends_with(&[1003, 1004]));
+    let counted = report
+        .events
+        .iter()
+        .filter(|event| event.1 == EventKind::Warning);
+    assert_eq!(counted.count(), 1);
+}
+
+#[test]
 fn a_fraction_that_is_none_is_made_one() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::new(&folder.path().join("log.txt"), 1000).unwrap();

@@ -108,7 +108,7 @@ async fn a_worker_thought_dead_is_refused_everything() {
         };
         let name = super::super::journal::ClaimName::from(&dead);
         assert!(matches!(
-            queue.report(&name, report).await,
+            queue.report(&name, &report).await,
             Err(TaskError::Fenced { .. })
         ));
         assert!(queue.heartbeat("dead").await.unwrap().is_empty());
@@ -381,7 +381,7 @@ async fn of_a_long_log_the_end_is_kept() {
                 events,
             };
             queue
-                .report(&ClaimName::from(&claim), report)
+                .report(&ClaimName::from(&claim), &report)
                 .await
                 .unwrap();
         }
