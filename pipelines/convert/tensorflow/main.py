@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,12 @@ PARAMS = (
         None,
     ),
     structure("dims", 'sizes of symbolic dimensions: {"batch": [1, 64]}', signature.check_dims, None),
-    structure("outputs", "JSON list of names for the outputs", signature.check_names, None),
+    structure(
+        "outputs",
+        "JSON list of names for the outputs; a SavedModel's are taken in the order of their names",
+        signature.check_names,
+        None,
+    ),
     integer("opset", "version of ONNX's operators", 13, 18, OPSET),
     choice("precision", "int8 quantises matrices, and activations as they come", graphs.PRECISIONS, "fp32"),
     *signature.LIMIT_PARAMS,
@@ -133,9 +139,10 @@ def load_saved_model(params: Any) -> Source:
         message = f"`signature` is {params.signature}; the model has {known}"
         raise Failure("bad_params", message, param="signature")
     function = loaded.signatures[params.signature]
-    specs = function.structured_input_signature[1]
+    # A signature is a map: it comes in another order in every process, and `outputs` names by place.
+    specs = dict(sorted(function.structured_input_signature[1].items(), key=by_number))
     inputs = [declared(name, spec.shape, spec.dtype.name) for name, spec in specs.items()]
-    names = list(function.structured_outputs)
+    names = [name for name, _ in sorted(function.structured_outputs.items(), key=by_number)]
 
     def call(*values: Any) -> list[Any]:
         # The variables live as long as `loaded` does.
@@ -144,6 +151,11 @@ def load_saved_model(params: Any) -> Source:
         return [found[name] for name in names]
 
     return Source(call, inputs, names)
+
+
+def by_number(item: tuple[str, Any]) -> list[tuple[int, str]]:
+    """Sorts by name, with `output_2` before `output_10`: the order in which Keras numbers what it exports."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", item[0])]
 
 
 def refuse_reaching_out(folder: Path) -> None:
@@ -203,9 +215,8 @@ def export(job: Job, source: Source, inputs: list[signature.Input]) -> None:
 
     @tf.function(input_signature=specs, autograph=False)
     def function(*values: Any) -> dict[str, Any]:
-        # The renaming is what the exporter takes the outputs' names from.
-        found = source.call(*values)
-        return {name: tf.identity(tensor, name) for name, tensor in zip(source.outputs, found, strict=True)}
+        # The exporter sorts outputs by name: these names keep them in the model's order until they get their own.
+        return {f"output_{place:04}": tensor for place, tensor in enumerate(source.call(*values))}
 
     try:
         model, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=job.params.opset)

@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import numpy as np
+import onnxruntime
 import pytest
 
 PYTHON = os.environ.get("SLUICE_TENSORFLOW_PYTHON")
@@ -74,6 +75,16 @@ def test_every_form_is_converted_and_served(command, serve, made, source):
     for out in answer.json()["outputs"]:
         found = np.array(out["data"], np.float32).reshape(out["shape"])
         np.testing.assert_allclose(found, expected[out["name"]], atol=1e-5)
+
+
+def test_names_for_outputs_go_by_place(command, made):
+    """Names that sort the other way round, to a map that comes in another order in every process."""
+    run = command("tensorflow", PYTHON, source=made / "saved", outputs=["z", "a"]).succeeded()
+    session = onnxruntime.InferenceSession(run.model / "model.onnx")
+    expected = np.load(made / "expected.npz")
+    scores, shares = session.run(["z", "a"], {name: expected[name] for name in ("image", "size")})
+    np.testing.assert_allclose(scores, expected["scores"], atol=1e-5)
+    np.testing.assert_allclose(shares, expected["shares"], atol=1e-5)
 
 
 def test_int8(command, made):
