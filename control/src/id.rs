@@ -182,6 +182,7 @@ ids! {
     DeploymentId "dpl" "deployment",
     WorkOrderId "wo" "work order",
     WorkOrderStepId "wos" "work order step",
+    ReleaseDecisionId "rdc" "release decision",
     TaskId "tsk" "task",
     QuotaId "quo" "quota",
     UsageId "usg" "usage entry",

@@ -26,11 +26,13 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use sluice_engine::backend::onnx::default_budget;
 use sluice_gateway::Gateway;
+use sluice_gateway::release::ReleaseSink;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::deploy::{Artifacts, Driver, DriverSettings, Replicas};
+use crate::deploy::{Artifacts, Deployments, Driver, DriverSettings, Replicas};
 use crate::publish::{Publisher, SnapshotFile};
+use crate::release::controller::{Controller, Recorder, Releases};
 use crate::store::Store;
 use crate::usage::{Ledger, LedgerSettings};
 
@@ -50,6 +52,8 @@ pub struct Serving {
     replicas: Arc<Replicas>,
     publisher: Arc<Publisher>,
     ledger: Arc<Ledger>,
+    recorder: Arc<Recorder>,
+    releases: Releases,
     settings: ServingSettings,
     store: Arc<OnceLock<Store>>,
     wake: Arc<Notify>,
@@ -75,8 +79,13 @@ impl Serving {
         gateway.observer().tell(ledger.tally());
         let replicas = Replicas::new(Arc::clone(&gateway), artifacts, budget);
         let file = SnapshotFile::in_folder(folder);
+        let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), file);
+        gateway.releases().tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
+        let recorder = Recorder::new(Arc::clone(&publisher), folder);
         let serving = Self {
-            publisher: Publisher::new(gateway, Arc::clone(&replicas), file),
+            releases: Releases::new(Arc::clone(&publisher), Arc::clone(&recorder), Arc::clone(&wake)),
+            recorder,
+            publisher,
             replicas,
             ledger,
             settings,
@@ -89,6 +98,8 @@ impl Serving {
         let stop = serving.stopped();
         let run = async move { ledger.run(move || store.get().cloned(), stop).await };
         serving.tasks.lock().spawn(run);
+        let (recorder, stop) = (Arc::clone(&serving.recorder), serving.stopped());
+        serving.tasks.lock().spawn(async move { recorder.run(stop).await });
         Ok(serving)
     }
 
@@ -99,6 +110,14 @@ impl Serving {
             return;
         }
         self.publisher.follow(store.clone());
+        let deployments = Deployments::new(store.clone(), Arc::clone(&self.wake));
+        self.recorder.follow(store.clone(), deployments.clone());
+        self.releases.follow(store.clone(), deployments);
+        let controller = Controller::new(
+            store.clone(),
+            Arc::clone(&self.publisher),
+            Arc::clone(&self.recorder),
+        );
         let driver = Driver::new(
             store,
             Arc::clone(&self.replicas),
@@ -114,6 +133,13 @@ impl Serving {
         tasks.spawn(async move { publisher.run(&wake, stop).await });
         let (wake, stop) = (Arc::clone(&self.wake), self.stopped());
         tasks.spawn(async move { driver.run(&wake, stop).await });
+        let (wake, stop) = (Arc::clone(&self.wake), self.stopped());
+        tasks.spawn(async move { controller.run(&wake, stop).await });
+    }
+
+    /// For the API.
+    pub fn releases(&self) -> &Releases {
+        &self.releases
     }
 
     pub fn publisher(&self) -> &Arc<Publisher> {

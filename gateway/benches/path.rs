@@ -30,7 +30,7 @@ fn under_release() -> (Arc<Gateway>, HeaderMap) {
     };
     let split = Split::new(SplitConfig {
         weight: Weight::percent(5.0).expect("a weight"),
-        cohorts: vec![Cohort::header("x-sluice-cohort", "beta").expect("a cohort")],
+        cohorts: vec![Cohort::headers([("x-sluice-cohort", "beta")]).expect("a cohort")],
         sticky: ["x-session-id", "user", "api_key"]
             .map(|key| key.parse().expect("a key"))
             .to_vec(),

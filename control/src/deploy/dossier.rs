@@ -169,6 +169,16 @@ pub(super) fn still_deployable(
     }
 }
 
+/// The gate once more, for an order that was approved before, by its row.
+///
+/// # Errors
+/// As [`check_again`].
+pub(crate) async fn check_order(tx: &mut Tx, order: &Stored<WorkOrder>) -> Result<(), DeployError> {
+    let version = tx.get::<ModelVersion>(order.candidate).await?;
+    let settings = Settings::read(&order.snapshot)?;
+    check_again(tx, order, &version, &settings).await
+}
+
 /// The gate once more, for an order that was approved before.
 ///
 /// # Errors

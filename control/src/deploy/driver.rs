@@ -6,10 +6,12 @@
 //! | state | what is done | and then |
 //! |---|---|---|
 //! | `approved` | – | `preparing` |
-//! | `preparing` | the steps of [`prepare`] | `promoting`; a step that fails ends it as `aborted` |
+//! | `preparing` | the steps of [`prepare`] | `promoting`, or a release; a step that fails ends it as `aborted` |
 //! | `promoting`, not live yet | the gate once more; live in one transaction | (still `promoting`) |
 //! | `promoting`, live | the route table is swapped | `promoted` |
 //! | `rolling_back` | nothing has moved | `rolled_back` |
+//!
+//! Orders with a `release_state` are the [release controller's](crate::release::controller).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::dossier::check_again;
-use super::prepare::prepare;
+use super::prepare::{STEPS, prepare};
 use super::replicas::{Blueprint, Replicas};
 use super::service::leave_live;
 use super::{DeployError, Settings};
@@ -28,6 +30,7 @@ use crate::domain::record::{Deployment, ModelVersion, StepStatus, WorkOrder, Wor
 use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
 use crate::id::WorkOrderId;
 use crate::publish::Publisher;
+use crate::release::planner::Release;
 use crate::store::{Actor, Json, Lease, Store, StoreError, Stored, Tx};
 
 /// How the driver works. The defaults suit a service.
@@ -158,9 +161,13 @@ impl Driver {
         lease: &Lease,
         outcome: Result<(), StopReason>,
     ) -> Result<(), StoreError> {
-        let key = order.id.to_string();
+        let key = order.origin(order.id).to_string();
         match outcome {
-            Ok(()) => self.replicas.unpin(&key),
+            Ok(()) => {
+                // What a release begins with is placed before it may be freed.
+                self.publisher.tick().await;
+                self.replicas.unpin(&key);
+            }
             Err(StopReason::Gone) => {
                 tracing::info!(work_order = key, "ended by somebody else");
                 self.replicas.unpin(&key);
@@ -195,7 +202,10 @@ impl Driver {
                         .await?;
                 }
                 WorkOrderState::Preparing => {
-                    prepare(&steps, &self.replicas, &blueprint).await?;
+                    self.prepare(&steps, &order, &blueprint).await?;
+                    if self.hand_over(&order, &blueprint, lease).await? {
+                        return Ok(());
+                    }
                     self.step(id, lease, WorkOrderEvent::Promote, |_| ())
                         .await?;
                 }
@@ -213,6 +223,47 @@ impl Driver {
         }
     }
 
+    /// What is brought back and was kept warm is taken as it is.
+    async fn prepare(
+        &self,
+        steps: &Steps<'_>,
+        order: &Stored<WorkOrder>,
+        blueprint: &Blueprint,
+    ) -> Result<(), StopReason> {
+        if order.restores.is_some() && self.replicas.pin_if_loaded(&blueprint.key) {
+            for name in STEPS {
+                steps.skip(name, "it is still loaded").await?;
+            }
+            return Ok(());
+        }
+        prepare(steps, &self.replicas, blueprint).await
+    }
+
+    /// Makes a release of a prepared order, where there is a strategy and something to release it beside. From here
+    /// on its controller moves it.
+    async fn hand_over(
+        &self,
+        order: &Stored<WorkOrder>,
+        blueprint: &Blueprint,
+        lease: &Lease,
+    ) -> Result<bool, StopReason> {
+        let deployment = self.store.get::<Deployment>(order.deployment).await?;
+        let is_release = blueprint.settings.is_stepwise() && order.restores.is_none();
+        if !is_release || deployment.live_work_order.is_none() {
+            return Ok(false);
+        }
+        let mut tx = self.begin(lease).await?;
+        let began = Release::new(tx.now());
+        let state = serde_json::to_value(&began).map_err(|error| StopReason::Failed(error.to_string()))?;
+        tx.update::<WorkOrder>(&self.actor(), order.id, None, |it| {
+            it.release_state = Some(Json(state));
+        })
+        .await?;
+        tx.commit().await?;
+        tracing::info!(work_order = %order.id, revision = blueprint.revision, "ready to be released");
+        Ok(true)
+    }
+
     async fn promote(
         &self,
         steps: &Steps<'_>,
@@ -223,7 +274,7 @@ impl Driver {
         let is_live = deployment.live_work_order == Some(order.id);
         // Killed between preparing and the swap: what was loaded is gone.
         if !is_live && self.replicas.get(&blueprint.key).is_none() {
-            prepare(steps, &self.replicas, blueprint).await?;
+            self.prepare(steps, order, blueprint).await?;
         }
         if !is_live {
             let mut tx = self.begin(steps.lease).await?;
@@ -287,7 +338,7 @@ impl Driver {
 }
 
 /// What the deployment serves, and which versions are live, in one transaction.
-async fn go_live(tx: &mut Tx, actor: &Actor, order: &Stored<WorkOrder>) -> Result<(), DeployError> {
+pub(crate) async fn go_live(tx: &mut Tx, actor: &Actor, order: &Stored<WorkOrder>) -> Result<(), DeployError> {
     tx.lock_deployment(order.deployment).await?;
     let order = tx.get::<WorkOrder>(order.id).await?;
     if order.state != WorkOrderState::Promoting {
@@ -304,6 +355,11 @@ async fn go_live(tx: &mut Tx, actor: &Actor, order: &Stored<WorkOrder>) -> Resul
     let settings = Settings::read(&order.snapshot)?;
     check_again(tx, &order, &version, &settings).await?;
     let before = tx.get::<Deployment>(order.deployment).await?;
+    if let Some(live) = before.live_work_order {
+        let replaced = tx.get::<WorkOrder>(live).await?.origin(live);
+        tx.update::<WorkOrder>(actor, order.id, None, |it| it.replaced = Some(replaced))
+            .await?;
+    }
     tx.update::<Deployment>(actor, order.deployment, None, |it| {
         it.live_version = Some(order.candidate);
         it.live_digest = Some(order.candidate_digest.clone());

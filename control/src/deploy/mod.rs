@@ -31,7 +31,8 @@ mod service;
 mod settings;
 mod shelf;
 
-pub(crate) use dossier::Dossier;
+pub(crate) use dossier::{Dossier, check_order};
+pub(crate) use driver::go_live;
 pub use driver::{Driver, DriverSettings};
 pub use error::DeployError;
 pub use replicas::{Artifacts, Blueprint, Materialised, Replicas};

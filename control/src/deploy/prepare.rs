@@ -10,7 +10,10 @@ use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, Samplin
 use sluice_gateway::router::{Deployment as Routed, LocalModel, Target};
 
 use super::driver::{Done, Steps, StopReason};
-use super::replicas::{Blueprint, Replicas};
+use super::replicas::{Blueprint, Need, Replicas};
+
+/// Their names, in order.
+pub(super) const STEPS: [&str; 6] = ["fetch", "verify", "convert", "load", "warm_up", "probe"];
 
 /// Fetches, verifies, loads, warms up and probes. The replica is held, pinned, in `replicas`.
 pub(super) async fn prepare(
@@ -46,7 +49,7 @@ pub(super) async fn prepare(
     };
     let replica = steps
         .run("load", async {
-            let (replica, footprint) = replicas.load(blueprint, &folder, true).await?;
+            let (replica, footprint) = replicas.load(blueprint, &folder, Need::Pinned).await?;
             let detail = json!({
                 "revision": &*replica.revision,
                 "weight_bytes": footprint.weights,

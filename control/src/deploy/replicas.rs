@@ -41,7 +41,7 @@ pub struct Materialised {
 /// A revision to be loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blueprint {
-    /// What it is held by: a work order's id, or the name of a revision on trial.
+    /// What it is held by: the id of the work order that made it, or the name of a revision on trial.
     pub key: Arc<str>,
     /// What requests give as their model.
     pub name: String,
@@ -58,7 +58,7 @@ impl Blueprint {
     /// [`StoreError::Malformed`].
     pub fn of(live: &LiveRevision) -> Result<Self, StoreError> {
         let settings = Settings::read(&live.snapshot)?;
-        let order = live.work_order.to_string();
+        let order = live.origin().to_string();
         Ok(Self {
             name: settings.endpoint.clone(),
             revision: label(live.number, &order),
@@ -95,6 +95,8 @@ pub struct Replicas {
     artifacts: Arc<dyn Artifacts>,
     budget: u64,
     held: Mutex<HashMap<Arc<str>, Held>>,
+    /// Keys of replicas that are kept as long as nobody needs their room.
+    spare: Mutex<HashSet<Arc<str>>>,
     /// By artifact digest: what this process fetched and verified.
     copies: Mutex<HashMap<String, LocalCopy>>,
 }
@@ -105,6 +107,17 @@ pub(crate) struct LocalCopy {
     pub(crate) folder: PathBuf,
     /// The engine's digest of the folder when it was fetched and verified.
     pub(crate) content: String,
+}
+
+/// What a replica is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Traffic reaches it, or soon will.
+    Served,
+    /// A work order or a trial is not finished with it.
+    Pinned,
+    /// It may be wanted back.
+    Spare,
 }
 
 #[derive(Debug)]
@@ -125,6 +138,7 @@ impl Replicas {
             artifacts,
             budget,
             held: Mutex::default(),
+            spare: Mutex::default(),
             copies: Mutex::default(),
         })
     }
@@ -132,6 +146,18 @@ impl Replicas {
     /// The replica, once it is loaded.
     pub fn get(&self, key: &str) -> Option<Arc<Routed>> {
         self.held.lock().get(key)?.deployment.clone()
+    }
+
+    /// Pins a replica, if it is loaded.
+    pub(crate) fn pin_if_loaded(&self, key: &str) -> bool {
+        let mut held = self.held.lock();
+        match held.get_mut(key) {
+            Some(held) if held.deployment.is_some() => {
+                held.pinned = true;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Bytes of all replicas, loaded or being loaded.
@@ -171,7 +197,7 @@ impl Replicas {
     }
 
     /// Sums the memory, loads, and holds it: pinned until [`Replicas::unpin`] if a work order or a trial asks. What is
-    /// there already is not loaded again.
+    /// there already is not loaded again; what is spare makes room.
     ///
     /// # Errors
     /// Why not, in words, with the sum where it does not fit.
@@ -179,7 +205,7 @@ impl Replicas {
         &self,
         blueprint: &Blueprint,
         folder: &Path,
-        pinned: bool,
+        need: Need,
     ) -> Result<(Arc<Routed>, Footprint), String> {
         let config = blueprint
             .config(folder)
@@ -187,7 +213,7 @@ impl Replicas {
         let footprint = load::footprint(&self.gateway, &config)
             .await
             .map_err(|error| error.to_string())?;
-        let mut place = match self.reserve(blueprint, footprint, pinned)? {
+        let mut place = match self.reserve(blueprint, footprint, need)? {
             Reserved::There(deployment) => return Ok((deployment, footprint)),
             Reserved::Place(place) => place,
         };
@@ -213,8 +239,9 @@ impl Replicas {
         &self,
         blueprint: &Blueprint,
         footprint: Footprint,
-        pinned: bool,
+        need: Need,
     ) -> Result<Reserved<'_>, String> {
+        let pinned = need == Need::Pinned;
         let mut held = self.held.lock();
         if let Some(there) = held.get_mut(&blueprint.key) {
             there.pinned |= pinned;
@@ -222,6 +249,9 @@ impl Replicas {
                 Some(deployment) => Ok(Reserved::There(Arc::clone(deployment))),
                 None => Err(format!("{} is being loaded already", blueprint.name)),
             };
+        }
+        if need != Need::Spare {
+            self.make_room(&mut held, footprint.total());
         }
         let others: u64 = held.values().map(|held| held.footprint).sum();
         if others.saturating_add(footprint.total()) > self.budget {
@@ -256,6 +286,30 @@ impl Replicas {
             key: Arc::clone(&blueprint.key),
             filled: false,
         }))
+    }
+
+    /// Frees what is spare and used by no request, until `wanted` bytes fit.
+    fn make_room(&self, held: &mut HashMap<Arc<str>, Held>, wanted: u64) {
+        for key in self.spare.lock().iter() {
+            let taken: u64 = held.values().map(|held| held.footprint).sum();
+            if taken.saturating_add(wanted) <= self.budget {
+                return;
+            }
+            let is_free = |held: &Held| {
+                let deployment = held.deployment.as_ref();
+                !held.pinned && deployment.is_some_and(|it| Arc::strong_count(it) == 1)
+            };
+            if held.get(key).is_some_and(is_free)
+                && let Some(gone) = held.remove(key)
+            {
+                tracing::info!(replica = gone.name, "no longer kept warm: its room is needed");
+            }
+        }
+    }
+
+    /// What is kept as long as nobody needs its room.
+    pub(crate) fn set_spare(&self, keys: &[Arc<str>]) {
+        *self.spare.lock() = keys.iter().cloned().collect();
     }
 
     /// Its work order is over, or its trial: it stays only while something routes to it.

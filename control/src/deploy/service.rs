@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::dossier::{Dossier, approval, check_again, still_deployable};
@@ -10,8 +11,9 @@ use crate::domain::model_version::ModelVersionEvent;
 use crate::domain::record::{Deployment, ModelVersion, WorkOrder};
 use crate::domain::roles::Verb;
 use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
-use crate::id::{DeploymentId, ModelVersionId, WorkOrderId};
+use crate::id::{DeploymentId, ModelVersionId, PrincipalId, WorkOrderId};
 use crate::quota;
+use crate::release::strategy::Strategy;
 use crate::store::{Actor, Audit, Json, Store, StoreError, Stored, Tx};
 
 /// What a work order is about.
@@ -21,6 +23,43 @@ pub struct NewWorkOrder {
     /// The version to serve; the one that is live, to serve it by other settings.
     pub candidate: ModelVersionId,
     pub reason: String,
+    /// Other servers that hold it, instead of the deployment's setting.
+    pub upstream: Vec<String>,
+    /// How traffic moves to it, instead of the deployment's setting.
+    pub strategy: Option<Value>,
+    /// In steps, whatever the deployment's strategy says.
+    pub stepwise: bool,
+}
+
+impl NewWorkOrder {
+    /// As the deployment's settings say.
+    pub fn new(deployment: DeploymentId, candidate: ModelVersionId, reason: impl Into<String>) -> Self {
+        Self {
+            deployment,
+            candidate,
+            reason: reason.into(),
+            upstream: Vec::new(),
+            strategy: None,
+            stepwise: false,
+        }
+    }
+
+    /// The deployment's settings with what is different this time.
+    fn settings(&self, deployment: &Deployment) -> Result<Settings, StoreError> {
+        let mut settings = Settings::of(deployment);
+        if let Some(strategy) = &self.strategy {
+            settings.strategy = strategy.clone();
+        }
+        if self.stepwise && !settings.is_stepwise() {
+            // Written out, so that the order says what was done, whatever the defaults become.
+            settings.strategy = serde_json::to_value(Strategy::default()).unwrap_or_default();
+        }
+        if !self.upstream.is_empty() {
+            settings.move_to(&self.upstream)?;
+        }
+        settings.check()?;
+        Ok(settings)
+    }
 }
 
 /// Deployments and their work orders. Cheap to clone.
@@ -66,9 +105,11 @@ impl Deployments {
             )
             .into());
         }
-        let settings = Settings::of(&deployment);
-        settings.check()?;
-        let order = pending(caller, &deployment, &version, &settings, new.reason)?;
+        if new.stepwise && deployment.live_work_order.is_none() {
+            return Err(DeployError::NothingLive);
+        }
+        let settings = new.settings(&deployment)?;
+        let order = pending(caller.actor.principal, &deployment, &version, &settings, new.reason)?;
         let order = tx.create(&caller.actor, order).await?;
         tx.commit().await?;
         Ok(order)
@@ -192,33 +233,72 @@ impl Deployments {
         id: DeploymentId,
         reason: &str,
     ) -> Result<Stored<WorkOrder>, DeployError> {
-        let promoted = self.store.promoted_work_orders(id, HISTORY).await?;
-        let mut tx = self.store.begin().await?;
-        tx.lock_deployment(id).await?;
-        let deployment = tx.get::<Deployment>(id).await?;
+        let deployment = self.store.get::<Deployment>(id).await?;
         caller.may(Verb::OperateRelease, deployment.department)?;
         let live = deployment.live_work_order.ok_or(DeployError::NothingLive)?;
-        let mut earlier = promoted.iter().skip_while(|order| order.id != live);
+        let promoted = self.store.promoted_work_orders(id, HISTORY).await?;
+        // From where the live revision was first live: taking back twice is not taking back the taking back.
+        let live = promoted.iter().find(|order| order.id == live);
+        let origin = live.map(|order| order.origin(order.id));
+        let mut earlier = promoted.iter().skip_while(|order| Some(order.id) != origin);
         let live = earlier.next().ok_or(DeployError::NothingEarlier)?;
         // Not one with the same content: going back to it would change nothing.
         let target = earlier
             .find(|order| order.candidate != live.candidate || order.snapshot != live.snapshot)
             .ok_or(DeployError::NothingEarlier)?;
+        let actor = with_reason(&caller.actor, Some(reason.to_owned()));
+        let order = self.bring(&actor, id, target).await?;
+        order.ok_or(DeployError::NothingEarlier)
+    }
+
+    /// Back to the revision that a work order brought, as [`Deployments::roll_back`], on behalf of one whose right was
+    /// asked for before. `None` if it is live already.
+    ///
+    /// # Errors
+    /// [`DeployError::Busy`], and the gate's.
+    pub(crate) async fn bring_back(
+        &self,
+        actor: &Actor,
+        id: DeploymentId,
+        origin: &str,
+    ) -> Result<Option<Stored<WorkOrder>>, DeployError> {
+        let origin: WorkOrderId = origin.parse().map_err(|_| DeployError::NothingEarlier)?;
+        let target = self.store.get::<WorkOrder>(origin).await?;
+        self.bring(actor, id, &target).await
+    }
+
+    async fn bring(
+        &self,
+        actor: &Actor,
+        id: DeploymentId,
+        target: &Stored<WorkOrder>,
+    ) -> Result<Option<Stored<WorkOrder>>, DeployError> {
+        let origin = target.origin(target.id);
+        let mut tx = self.store.begin().await?;
+        tx.lock_deployment(id).await?;
+        let deployment = tx.get::<Deployment>(id).await?;
+        if let Some(live) = deployment.live_work_order
+            && tx.get::<WorkOrder>(live).await?.origin(live) == origin
+        {
+            return Ok(None);
+        }
         let version = tx.get::<ModelVersion>(target.candidate).await?;
         let settings = Settings::read(&target.snapshot)?;
         check_again(&mut tx, target, &version, &settings).await?;
         quota::check_room(&mut tx, &deployment, &settings).await?;
-        let mut order = pending(caller, &deployment, &version, &settings, reason.to_owned())?;
+        let reason = actor.reason.clone().unwrap_or_default();
+        let mut order = pending(actor.principal, &deployment, &version, &settings, reason)?;
+        order.restores = Some(origin);
         order.evidence.clone_from(&target.evidence);
         order.override_reason.clone_from(&target.override_reason);
         order.approver = target.approver;
-        let order = self.busy(&mut tx, &caller.actor, order).await?;
-        let actor = with_reason(&caller.actor, Some(format!("as approved in {}", target.id)));
+        let order = self.busy(&mut tx, actor, order).await?;
+        let actor = with_reason(actor, Some(format!("as approved in {}", target.id)));
         let order = tx
             .transition::<WorkOrder>(&actor, order.id, None, WorkOrderEvent::Approve, |_| ())
             .await?;
         self.commit(tx).await?;
-        Ok(order)
+        Ok(Some(order))
     }
 
     /// Creates an order, or says which one stands in its way.
@@ -285,7 +365,7 @@ fn with_reason(actor: &Actor, reason: Option<String>) -> Actor {
 }
 
 fn pending(
-    caller: &Caller,
+    author: Option<PrincipalId>,
     deployment: &Stored<Deployment>,
     version: &Stored<ModelVersion>,
     settings: &Settings,
@@ -298,7 +378,7 @@ fn pending(
         candidate: version.id,
         candidate_digest: digest,
         previous: deployment.live_version,
-        author: caller.actor.principal,
+        author,
         approver: None,
         state: WorkOrderState::Pending,
         step: 0,
@@ -306,6 +386,9 @@ fn pending(
         evidence: None,
         override_reason: None,
         reason,
+        release_state: None,
+        restores: None,
+        replaced: None,
         ended_because: None,
         finished_at: None,
     })

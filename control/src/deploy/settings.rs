@@ -9,7 +9,11 @@ use sluice_gateway::config::{Config, DeploymentConfig};
 use crate::domain::gate::Requirement;
 use crate::domain::record::Deployment;
 use crate::domain::secrecy::Secrecy;
+use crate::release::controller::split;
+use crate::release::planner::Release;
+use crate::release::strategy::Strategy;
 use crate::store::{Document, Json, StoreError};
+use crate::time::Timestamp;
 
 /// A deployment's settings at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,8 +105,54 @@ impl Settings {
                 ),
             ));
         }
+        self.strategy()?;
         // The folder is not known yet, and its content is checked when it is loaded.
         self.config(&self.endpoint, Path::new("."), "").map(drop)
+    }
+
+    /// Whether traffic moves to it in steps. Without a strategy all of it is switched at once.
+    pub fn is_stepwise(&self) -> bool {
+        match &self.strategy {
+            Value::Null => false,
+            Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        }
+    }
+
+    /// How traffic moves to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], naming the field below `strategy`.
+    pub fn strategy(&self) -> Result<Strategy, StoreError> {
+        let invalid = |field: &str, problem| match field {
+            "strategy" => StoreError::invalid("strategy", problem),
+            field => StoreError::invalid(format!("strategy.{field}"), problem),
+        };
+        let strategy = match &self.strategy {
+            Value::Null => Strategy::default(),
+            words => Strategy::parse(words.clone())
+                .map_err(|error| invalid(&error.field, error.message))?,
+        };
+        // Headers and sticky keys have to be ones that a request can have.
+        split(&strategy, &Release::new(Timestamp::from_micros(0)), "")
+            .map_err(|error| invalid("strategy", error.to_string()))?;
+        Ok(strategy)
+    }
+
+    /// Has other servers compute it; what only an engine of this process knows is left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`].
+    pub(crate) fn move_to(&mut self, upstream: &[String]) -> Result<(), StoreError> {
+        let before = match &self.engine_options {
+            Value::Object(fields) => fields.clone(),
+            _ => Map::new(),
+        };
+        let was_remote = before.contains_key("upstream");
+        let mut fields = if was_remote { before } else { Map::new() };
+        fields.insert("upstream".into(), upstream.into());
+        self.engine_options = Value::Object(fields);
+        Ok(())
     }
 
     /// Whether other servers compute it.

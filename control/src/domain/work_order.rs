@@ -35,7 +35,7 @@ words! {
         Prepare = "prepare",
         StartShadow = "start_shadow",
         StartCanary = "start_canary",
-        /// On to the next canary step.
+        /// On to the next step.
         Advance = "advance",
         Pause = "pause",
         Resume = "resume",
@@ -70,7 +70,7 @@ impl Machine for WorkOrderState {
 
     const NAME: &'static str = "work order";
     const SUMMARY: &'static str = "`canary` and `paused` carry the number of their step: `start_canary` makes it 1, `advance` adds one. Shadow and canary \
-may be left out: a work order may promote as soon as it is prepared. While it has taken no traffic it is aborted; after that it is rolled back. One work order of a \
+may be left out: a work order may promote as soon as it is prepared. A paused one goes on where it was: with `start_shadow`, `resume` or `promote`. While it has taken no traffic it is aborted; after that it is rolled back. One work order of a \
 deployment may be unfinished at a time, and taking back a promoted one is a new work order.";
     const INITIAL: Self = Self::Pending;
     const STATES: &'static [Self] = Self::ALL;
@@ -82,12 +82,15 @@ deployment may be unfinished at a time, and taking back a promoted one is a new 
             (Self::Pending, Event::Approve) => Self::Approved,
             (Self::Pending, Event::Reject) => Self::Rejected,
             (Self::Approved, Event::Prepare) => Self::Preparing,
-            (Self::Preparing, Event::StartShadow) => Self::Shadow,
+            (Self::Preparing | Self::Canary | Self::Paused, Event::StartShadow)
+            | (Self::Shadow, Event::Advance) => Self::Shadow,
             (Self::Preparing | Self::Shadow, Event::StartCanary)
             | (Self::Canary, Event::Advance)
             | (Self::Paused, Event::Resume) => Self::Canary,
-            (Self::Canary, Event::Pause) => Self::Paused,
-            (Self::Preparing | Self::Shadow | Self::Canary, Event::Promote) => Self::Promoting,
+            (Self::Shadow | Self::Canary | Self::Promoting, Event::Pause) => Self::Paused,
+            (Self::Preparing | Self::Shadow | Self::Canary | Self::Paused, Event::Promote) => {
+                Self::Promoting
+            }
             (Self::Promoting, Event::Finish) => Self::Promoted,
             (Self::Shadow | Self::Canary | Self::Paused | Self::Promoting, Event::RollBack) => {
                 Self::RollingBack

@@ -12,11 +12,16 @@
 mod file;
 mod keys;
 mod publisher;
+mod routes;
 mod snapshot;
 
 pub use file::SnapshotFile;
 pub use publisher::{Publisher, Trial, TrialError};
-pub use snapshot::{PublishedKey, PublishedQuota, Snapshot};
+pub(crate) use routes::Place;
+pub use routes::{BrakeError, Routes};
+pub use snapshot::{
+    PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot,
+};
 
 #[cfg(test)]
 mod tests;

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_gateway::Gateway;
-use sluice_gateway::router::{Deployment as Routed, RouteError, Source};
+use sluice_gateway::router::{Deployment as Routed, Release as Split, RouteError, Source};
 use tokio::sync::{Mutex, Notify};
 
 use super::file::{Kept, SnapshotFile};
 use super::keys::{Counters, entries};
-use super::snapshot::Snapshot;
-use crate::deploy::replicas::LocalCopy;
+use super::routes::{Keyed, Place, Routes};
+use super::snapshot::{PublishedRelease, PublishedWarm, Snapshot};
+use crate::deploy::replicas::{LocalCopy, Need};
 use crate::deploy::{Blueprint, Replicas, replicas};
-use crate::id::{ApiKeyId, DeploymentId};
+use crate::id::ApiKeyId;
 use crate::quota;
+use crate::release::analysis::Share;
+use crate::release::controller::{Watches, split};
 use crate::store::{LiveRevision, Store, StoreError};
 use crate::time::Timestamp;
 
@@ -23,10 +26,14 @@ use crate::time::Timestamp;
 pub struct Publisher {
     gateway: Arc<Gateway>,
     replicas: Arc<Replicas>,
+    routes: Arc<Routes>,
+    watches: Arc<Watches>,
     file: SnapshotFile,
     state: Mutex<State>,
     /// Set once the database was opened: until then the file's snapshot stands.
     store: std::sync::OnceLock<Store>,
+    /// What was published last, for those who cannot wait for a model to load.
+    published: parking_lot::Mutex<Arc<Snapshot>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +44,6 @@ struct State {
     /// Keys that were published last.
     in_force: Vec<ApiKeyId>,
     keys_are_stale: bool,
-    /// What traffic reaches now.
-    routed: HashMap<DeploymentId, (Arc<str>, Arc<Routed>)>,
     trials: HashMap<Arc<str>, Arc<Routed>>,
     failures: HashMap<Arc<str>, Failure>,
     books_read: Option<Instant>,
@@ -61,12 +66,16 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 impl Publisher {
     /// Knows the last snapshot's file, and no database yet. [`Publisher::restore`] serves what it says.
     pub fn new(gateway: Arc<Gateway>, replicas: Arc<Replicas>, file: SnapshotFile) -> Arc<Self> {
+        let routes = Routes::new(Arc::clone(&gateway), Arc::clone(&replicas));
         Arc::new(Self {
             gateway,
             replicas,
+            watches: Watches::new(Arc::clone(&routes)),
+            routes,
             file,
             state: Mutex::default(),
             store: std::sync::OnceLock::new(),
+            published: parking_lot::Mutex::default(),
         })
     }
 
@@ -79,6 +88,21 @@ impl Publisher {
         };
         state.copies = kept.copies;
         self.apply(&mut state, kept.snapshot).await;
+    }
+
+    /// The records as they are followed now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.published.lock())
+    }
+
+    /// The control plane's part of the route table.
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// Those who watch the releases.
+    pub fn watches(&self) -> &Arc<Watches> {
+        &self.watches
     }
 
     /// From now on the records are followed.
@@ -138,6 +162,7 @@ impl Publisher {
         let changed = snapshot != state.snapshot;
         if changed {
             state.counters.follow(&snapshot.quotas);
+            *self.published.lock() = Arc::new(snapshot.clone());
             state.snapshot = snapshot;
             state.keys_are_stale = true;
         }
@@ -174,91 +199,126 @@ impl Publisher {
 
     /// Loads what is missing, then swaps the table once. Returns whether something was loaded.
     async fn publish_routes(&self, state: &mut State) -> bool {
-        let mut next = HashMap::new();
+        let mut places = BTreeMap::new();
         let mut loaded = false;
         for revision in state.snapshot.revisions.clone() {
-            let blueprint = match Blueprint::of(&revision) {
-                Ok(blueprint) => blueprint,
-                Err(error) => {
-                    tracing::error!(deployment = %revision.deployment, %error, "not published");
-                    continue;
-                }
+            let id = revision.deployment;
+            let released = state.snapshot.releases.iter();
+            let release = released.clone().find(|it| it.candidate.deployment == id);
+            let release = release.cloned();
+            let mut stable = self.held(state, &revision, &mut loaded).await;
+            let candidate = match &release {
+                Some(release) => self.held(state, &release.candidate, &mut loaded).await,
+                None => None,
             };
-            let old = state.routed.get(&revision.deployment).cloned();
-            let key = Arc::clone(&blueprint.key);
-            let replica = match (&old, self.replicas.get(&key)) {
-                (Some((routed, replica)), _) if *routed == key => Some(Arc::clone(replica)),
-                (_, Some(replica)) => Some(replica),
-                (_, None) => {
-                    let replica = self.load(state, &blueprint).await;
-                    loaded |= replica.is_some();
-                    replica
-                }
-            };
-            match (replica, old) {
-                (Some(replica), _) => next.insert(revision.deployment, (key, replica)),
-                // The predecessor goes on.
-                (None, Some(old)) => next.insert(revision.deployment, old),
-                (None, None) => None,
-            };
-        }
-        let same = |next: &HashMap<DeploymentId, (Arc<str>, Arc<Routed>)>| {
-            next.len() == state.routed.len()
-                && next
-                    .iter()
-                    .all(|(id, (key, _))| state.routed.get(id).is_some_and(|(old, _)| old == key))
-        };
-        if !same(&next) {
-            let mut table: Vec<_> = next.iter().collect();
-            table.sort_by_key(|(id, _)| **id);
-            let table = table
-                .into_iter()
-                .map(|(_, (_, it))| Arc::clone(it))
-                .collect();
-            match self.gateway.publish_from(Source::Control, table) {
-                Ok(()) => state.routed = next,
-                Err(error) => tracing::error!(%error, "the routes stay as they are"),
+            // The predecessor goes on.
+            stable = stable.or_else(|| Some(self.routes.place(id)?.stable));
+            // All traffic was the candidate's already; only taking it back has to wait.
+            if release.as_ref().is_some_and(|it| it.state.share == Share::ALL) {
+                stable = stable.or_else(|| candidate.clone());
             }
-        } else {
-            drop(next);
+            if let Some(stable) = stable {
+                places.insert(id, place(stable, candidate, release.as_ref()));
+            }
         }
-        let in_use: HashSet<Arc<str>> = state
-            .routed
-            .values()
-            .map(|(key, _)| Arc::clone(key))
+        self.watches.follow(&state.snapshot.releases, &places);
+        self.routes.publish(places);
+        let warm = self.keep_warm(state).await;
+        let in_use: HashSet<Arc<str>> = self
+            .routes
+            .keys()
+            .into_iter()
             .chain(state.trials.keys().cloned())
+            .chain(warm)
             .collect();
-        // One owner is the table, one is `state`: the count of a routed one does not matter.
         self.replicas.retire(&in_use);
         loaded
     }
 
+    /// A revision's replica, loaded if it has to be.
+    async fn held(
+        &self,
+        state: &mut State,
+        revision: &LiveRevision,
+        loaded: &mut bool,
+    ) -> Option<Keyed> {
+        let blueprint = match Blueprint::of(revision) {
+            Ok(blueprint) => blueprint,
+            Err(error) => {
+                tracing::error!(deployment = %revision.deployment, %error, "not published");
+                return None;
+            }
+        };
+        let replica = match self.replicas.get(&blueprint.key) {
+            Some(replica) => replica,
+            None => {
+                let replica = self.load(state, &blueprint, Need::Served).await?;
+                *loaded = true;
+                replica
+            }
+        };
+        Some(Keyed {
+            key: blueprint.key,
+            replica,
+        })
+    }
+
+    /// Loads what is kept to be taken back to, where there is room, and says what may be freed for others.
+    async fn keep_warm(&self, state: &mut State) -> Vec<Arc<str>> {
+        let now = Timestamp::now();
+        let kept = |warm: &&PublishedWarm| now < warm.until;
+        let warm: Vec<_> = state.snapshot.warm.iter().filter(kept).cloned().collect();
+        let mut keys = Vec::new();
+        for PublishedWarm { revision, .. } in warm {
+            let Ok(blueprint) = Blueprint::of(&revision) else {
+                continue;
+            };
+            keys.push(Arc::clone(&blueprint.key));
+            self.replicas.set_spare(&keys);
+            if self.replicas.get(&blueprint.key).is_none() {
+                _ = self.load(state, &blueprint, Need::Spare).await;
+            }
+        }
+        self.replicas.set_spare(&keys);
+        keys
+    }
+
     /// Loads what another process made live, or this one before it was restarted.
-    async fn load(&self, state: &mut State, blueprint: &Blueprint) -> Option<Arc<Routed>> {
+    async fn load(
+        &self,
+        state: &mut State,
+        blueprint: &Blueprint,
+        need: Need,
+    ) -> Option<Arc<Routed>> {
         let waits = |failure: &Failure| Instant::now() < failure.again;
         if state.failures.get(&blueprint.key).is_some_and(waits) {
             return None;
         }
-        match self.try_load(state, blueprint).await {
+        let (deployment, revision) = (&blueprint.name, &blueprint.revision);
+        match self.try_load(state, blueprint, need).await {
             Ok(replica) => {
                 state.failures.remove(&blueprint.key);
-                tracing::info!(
-                    deployment = blueprint.name,
-                    revision = blueprint.revision,
-                    "loaded"
-                );
+                tracing::info!(deployment, revision, "loaded");
                 Some(replica)
             }
             Err(why) => {
                 let count = state.failures.get(&blueprint.key).map_or(0, |it| it.count);
                 let pause = (FIRST_RETRY * 2_u32.saturating_pow(count)).min(LAST_RETRY);
-                tracing::error!(
-                    deployment = blueprint.name,
-                    revision = blueprint.revision,
-                    why,
-                    "a live revision cannot be loaded; tried again in {} s",
-                    pause.as_secs()
-                );
+                let seconds = pause.as_secs();
+                match need {
+                    Need::Served | Need::Pinned => tracing::error!(
+                        deployment,
+                        revision,
+                        why,
+                        "a revision cannot be loaded; tried again in {seconds} s"
+                    ),
+                    Need::Spare => tracing::info!(
+                        deployment,
+                        revision,
+                        why,
+                        "not kept warm; tried again in {seconds} s"
+                    ),
+                }
                 let failure = Failure {
                     count: (count + 1).min(8),
                     again: Instant::now() + pause,
@@ -269,13 +329,18 @@ impl Publisher {
         }
     }
 
-    async fn try_load(&self, state: &State, blueprint: &Blueprint) -> Result<Arc<Routed>, String> {
+    async fn try_load(
+        &self,
+        state: &State,
+        blueprint: &Blueprint,
+        need: Need,
+    ) -> Result<Arc<Routed>, String> {
         if blueprint.settings.is_remote() {
             let nowhere = std::path::Path::new("");
-            return Ok(self.replicas.load(blueprint, nowhere, false).await?.0);
+            return Ok(self.replicas.load(blueprint, nowhere, need).await?.0);
         }
         let copy = self.local_copy(state, blueprint).await?;
-        let (replica, _) = self.replicas.load(blueprint, &copy.folder, false).await?;
+        let (replica, _) = self.replicas.load(blueprint, &copy.folder, need).await?;
         Ok(replica)
     }
 
@@ -295,7 +360,11 @@ impl Publisher {
     /// Writes the snapshot for the next start, with where its models lie.
     async fn keep(&self, state: &mut State) {
         let mut copies = BTreeMap::new();
-        for LiveRevision { digest, .. } in &state.snapshot.revisions {
+        let snapshot = &state.snapshot;
+        let candidates = snapshot.releases.iter().map(|it| &it.candidate);
+        let warm = snapshot.warm.iter().map(|it| &it.revision);
+        let revisions = snapshot.revisions.iter().chain(candidates).chain(warm);
+        for LiveRevision { digest, .. } in revisions {
             let copy = self.replicas.copy_of(digest);
             if let Some(copy) = copy.or_else(|| state.copies.get(digest).cloned()) {
                 copies.insert(digest.clone(), copy);
@@ -328,6 +397,30 @@ impl Publisher {
             Err(error) => tracing::warn!(%error, "the month's use could not be read"),
         }
     }
+}
+
+/// Where a deployment's name leads, by what is loaded.
+fn place(stable: Keyed, candidate: Option<Keyed>, release: Option<&PublishedRelease>) -> Place {
+    let mut place = Place::alone(stable);
+    place.candidate = candidate;
+    if let (Some(candidate), Some(release)) = (&place.candidate, release)
+        && release.state.is_armed()
+        && candidate.key != place.stable.key
+    {
+        let id = release.candidate.work_order.to_string();
+        let made = split(&release.strategy, &release.state, &id)
+            .map_err(|error| error.to_string())
+            .and_then(|split| {
+                let (stable, candidate) = (&place.stable.replica, &candidate.replica);
+                Split::new(id.as_str(), Arc::clone(stable), Arc::clone(candidate), split)
+                    .map_err(|error| error.to_string())
+            });
+        match made {
+            Ok(made) => place.split = Some(Arc::new(made)),
+            Err(error) => tracing::error!(release = id, error, "stable gets all of the traffic"),
+        }
+    }
+    place
 }
 
 /// A revision on trial: loaded beside the live one and reachable by operators as `model@version`, until it is
@@ -379,7 +472,7 @@ impl Publisher {
         };
         let (replica, _) = self
             .replicas
-            .load(&blueprint, &folder, true)
+            .load(&blueprint, &folder, Need::Pinned)
             .await
             .map_err(failed)?;
         let mut state = self.state.lock().await;

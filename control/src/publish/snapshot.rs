@@ -2,18 +2,42 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::deploy::Settings;
 use crate::domain::record::{Department, Quota, Scope};
 use crate::domain::roles::{Role, Verb};
-use crate::id::{ApiKeyId, DepartmentId, PrincipalId, QuotaId};
-use crate::store::{KeyOwner, Listing, LiveRevision, MAX_LIMIT, Store, StoreError};
+use crate::id::{ApiKeyId, DepartmentId, DeploymentId, PrincipalId, QuotaId};
+use crate::release::planner::Release;
+use crate::release::strategy::Strategy;
+use crate::store::{
+    KeyOwner, Listing, LiveRevision, MAX_LIMIT, ReleasedRevision, Store, StoreError, WarmRevision,
+};
 use crate::time::Timestamp;
 
 /// All that the data plane needs to know of the records.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     pub revisions: Vec<LiveRevision>,
+    #[serde(default)]
+    pub releases: Vec<PublishedRelease>,
+    #[serde(default)]
+    pub warm: Vec<PublishedWarm>,
     pub keys: Vec<PublishedKey>,
     pub quotas: Vec<PublishedQuota>,
+}
+
+/// A release that is not over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishedRelease {
+    pub candidate: LiveRevision,
+    pub state: Release,
+    pub strategy: Strategy,
+}
+
+/// A revision that is kept to be taken back to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishedWarm {
+    pub revision: LiveRevision,
+    pub until: Timestamp,
 }
 
 /// A key that is in force, and whose it is.
@@ -42,12 +66,24 @@ pub struct PublishedQuota {
 }
 
 impl Snapshot {
+    /// What a deployment may be taken back to in no time.
+    pub fn warm(&self, deployment: DeploymentId) -> Option<&LiveRevision> {
+        let now = Timestamp::now();
+        let warm = self.warm.iter().map(|it| (&it.revision, it.until));
+        let mut warm = warm.filter(|(it, until)| it.deployment == deployment && now < *until);
+        warm.next().map(|(revision, _)| revision)
+    }
+
     /// As the database has it now.
     ///
     /// # Errors
     /// Only the database's own.
     pub async fn take(store: &Store) -> Result<Self, StoreError> {
         let revisions = store.live_revisions().await?;
+        let releases = store.releases_under_way().await?;
+        let releases = releases.into_iter().filter_map(published).collect();
+        let warm = store.warm_revisions().await?;
+        let warm = warm.into_iter().filter_map(kept_warm).collect();
         let mut keys: Vec<_> = store
             .keys_in_force(Timestamp::now())
             .await?
@@ -67,10 +103,42 @@ impl Snapshot {
             .collect();
         Ok(Self {
             revisions,
+            releases,
+            warm,
             keys,
             quotas,
         })
     }
+}
+
+/// What was written by a newer binary, or by hand, is said and left out: the stable revision goes on.
+fn published(released: ReleasedRevision) -> Option<PublishedRelease> {
+    let ReleasedRevision { revision, state } = released;
+    let read = || -> Result<_, String> {
+        let state = serde_json::from_value(state.0).map_err(|error| error.to_string())?;
+        let settings = Settings::read(&revision.snapshot).map_err(|error| error.to_string())?;
+        let strategy = settings.strategy().map_err(|error| error.to_string())?;
+        Ok((state, strategy))
+    };
+    match read() {
+        Ok((state, strategy)) => Some(PublishedRelease {
+            candidate: revision,
+            state,
+            strategy,
+        }),
+        Err(error) => {
+            tracing::error!(release = %revision.work_order, error, "a release cannot be read");
+            None
+        }
+    }
+}
+
+fn kept_warm(warm: WarmRevision) -> Option<PublishedWarm> {
+    let strategy = Settings::read(&warm.replaced_by).ok()?.strategy().ok()?;
+    Some(PublishedWarm {
+        until: warm.since.after(strategy.keep_warm),
+        revision: warm.revision,
+    })
 }
 
 impl From<KeyOwner> for PublishedKey {

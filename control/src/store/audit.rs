@@ -1,6 +1,6 @@
 //! Who did what to which record, and what it was before and after. Only ever appended to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
 use super::column::{Column, Value, arguments, placed, read};
@@ -10,7 +10,7 @@ use crate::id::{AuditEventId, DepartmentId, Id, PrincipalId};
 use crate::time::Timestamp;
 
 /// On whose behalf something is done, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// `None` for the system itself.
     pub principal: Option<PrincipalId>,

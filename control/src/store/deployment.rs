@@ -7,11 +7,11 @@ use super::column::Column;
 use super::record::columns;
 use super::{Document, Stateful, Store, StoreError, Stored, Tx, arguments, mapped, read};
 use crate::domain::machine::Machine as _;
-use crate::domain::record::{Deployment, WorkOrder, WorkOrderStep};
+use crate::domain::record::{Deployment, ReleaseDecision, WorkOrder, WorkOrderStep};
 use crate::domain::work_order::{WorkOrderEvent, WorkOrderState, next_step};
 use crate::id::{
-    ArtifactId, DepartmentId, DeploymentId, ModelVersionId, PrincipalId, WorkOrderId,
-    WorkOrderStepId,
+    ArtifactId, DepartmentId, DeploymentId, ModelVersionId, PrincipalId, ReleaseDecisionId,
+    WorkOrderId, WorkOrderStepId,
 };
 use crate::time::Timestamp;
 
@@ -25,8 +25,12 @@ mapped! {
 }
 mapped! {
     WorkOrder(WorkOrderId) in "work_orders":
-    fixed [deployment, candidate, candidate_digest, previous, author, state, step, snapshot, reason],
-    editable [approver, evidence, override_reason, ended_because, finished_at]
+    fixed [deployment, candidate, candidate_digest, previous, author, state, step, snapshot, reason, restores],
+    editable [approver, evidence, override_reason, release_state, replaced, ended_because, finished_at]
+}
+mapped! {
+    ReleaseDecision(ReleaseDecisionId) in "release_decisions":
+    fixed [work_order, at, actor, kind, action, reason, state, evidence], editable []
 }
 mapped! {
     WorkOrderStep(WorkOrderStepId) in "work_order_steps":
@@ -57,6 +61,9 @@ pub struct LiveRevision {
     pub department: DepartmentId,
     pub owner: Option<PrincipalId>,
     pub work_order: WorkOrderId,
+    /// The order that it was first brought by, where `work_order` brings it back.
+    #[serde(default)]
+    pub restores: Option<WorkOrderId>,
     pub version: ModelVersionId,
     /// The version's number within its model.
     pub number: i64,
@@ -67,12 +74,13 @@ pub struct LiveRevision {
 }
 
 impl LiveRevision {
-    fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
+    pub(super) fn from_row(row: &AnyRow) -> Result<Self, StoreError> {
         Ok(Self {
             deployment: read(row, "deployment")?,
             department: read(row, "department")?,
             owner: read(row, "owner")?,
             work_order: read(row, "work_order")?,
+            restores: read(row, "restores")?,
             version: read(row, "version")?,
             number: read(row, "number")?,
             artifact: read(row, "artifact")?,
@@ -84,11 +92,18 @@ impl LiveRevision {
 
 /// A revision by its work order. `live_digest` is checked against the order's, so that a row that was
 /// changed by hand serves nothing.
-const REVISION: &str = "SELECT d.id AS deployment, d.department AS department, d.owner AS owner, \
-    w.id AS work_order, w.candidate AS version, v.number AS number, v.artifact AS artifact, \
+pub(super) const REVISION: &str = "SELECT d.id AS deployment, d.department AS department, d.owner AS owner, \
+    w.id AS work_order, w.restores AS restores, w.candidate AS version, v.number AS number, v.artifact AS artifact, \
     w.candidate_digest AS digest, w.snapshot AS snapshot \
     FROM work_orders w JOIN deployments d ON d.id = w.deployment JOIN model_versions v ON v.id = w.candidate \
     WHERE d.deleted_at IS NULL AND v.deleted_at IS NULL";
+
+impl LiveRevision {
+    /// The order that the revision is known by, however often it was brought back since.
+    pub fn origin(&self) -> WorkOrderId {
+        self.restores.unwrap_or(self.work_order)
+    }
+}
 
 /// Settings that take, or will take, resources: of what is live, and of what was approved.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,7 +213,7 @@ impl Store {
     pub async fn work_orders_under_way(&self) -> Result<Vec<Stored<WorkOrder>>, StoreError> {
         let sql = format!(
             "SELECT {} FROM work_orders WHERE state IN ('approved', 'preparing', 'promoting', 'rolling_back') \
-             AND finished_at IS NULL AND deleted_at IS NULL ORDER BY id",
+             AND release_state IS NULL AND finished_at IS NULL AND deleted_at IS NULL ORDER BY id",
             columns::<WorkOrder>()
         );
         // Safe: the columns are constants of the program.
@@ -271,6 +286,20 @@ impl Store {
         .fetch_optional(&mut *self.reader().await?)
         .await?;
         row.as_ref().map(Stored::from_row).transpose()
+    }
+
+    /// A deployment's work order under way, or else the newest that was promoted.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn promoted_or_active(
+        &self,
+        deployment: DeploymentId,
+    ) -> Result<Option<Stored<WorkOrder>>, StoreError> {
+        if let Some(active) = self.active_work_order(deployment).await? {
+            return Ok(Some(active));
+        }
+        Ok(self.promoted_work_orders(deployment, 1).await?.pop())
     }
 
     /// The deployment that answers to `endpoint`.

@@ -26,6 +26,7 @@ steps! {
     10 "0010_leases.sql" "leases",
     12 "0012_plans.sql" "plans",
     20 "0020_large_lists.sql" "large_lists",
+    21 "0021_releases.sql" "releases",
 }
 
 fn migrator() -> Migrator {

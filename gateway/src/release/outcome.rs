@@ -52,9 +52,11 @@ pub struct ReleaseOutcome {
     pub class: Class,
     /// Status of that revision's answer; 499 when the client hung up before.
     pub status: u16,
-    /// The candidate failed and stable answered. Then only `class`, `status` and `total`
+    /// The candidate failed and stable was asked. Then only `class`, `status` and `total`
     /// (of both attempts) tell of the candidate; it gave no answer to describe.
     pub retried: bool,
+    /// When it was retried: whether stable's answer was what had been asked for.
+    pub stable_answered: bool,
     /// Which endpoint.
     pub route: Route,
     /// From the request's head to the first token.
@@ -96,6 +98,7 @@ impl ReleaseOutcome {
             class: class(completed),
             status: completed.status,
             retried: false,
+            stable_answered: false,
             route: completed.route,
             ttft: None,
             tpot: None,
@@ -112,6 +115,7 @@ impl ReleaseOutcome {
                 class: class_of_failure(failure, completed.status),
                 status: failure.as_u16(),
                 retried: true,
+                stable_answered: completed.fault.is_none(),
                 ..base
             };
         }

@@ -85,31 +85,36 @@ impl FromStr for StickyKey {
 /// Requests that go to the candidate whatever the weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cohort {
-    /// Those with this header and value.
-    Header(HeaderName, HeaderValue),
+    /// Those with all of these headers and values.
+    Headers(Box<[(HeaderName, HeaderValue)]>),
     /// Those of these principals: by the key's name, or by the id of the principal or
     /// its department.
     Principals(Box<[Box<str>]>),
 }
 
 impl Cohort {
-    /// The cohort of a header.
+    /// The cohort of requests that have all of these headers.
     ///
     /// # Errors
-    /// No header can have this name or value.
-    pub fn header(name: &str, value: &str) -> Result<Self, SplitError> {
-        let bad = || SplitError::Cohort(format!("{name}: {value}"));
-        let name = HeaderName::from_str(name).map_err(|_| bad())?;
-        let value = HeaderValue::from_str(value).map_err(|_| bad())?;
-        Ok(Self::Header(name, value))
+    /// No header can have such a name or value.
+    pub fn headers<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, SplitError> {
+        let header = |(name, value): (&str, &str)| {
+            let bad = || SplitError::Cohort(format!("{name}: {value}"));
+            let header = HeaderName::from_str(name).map_err(|_| bad())?;
+            Ok((header, HeaderValue::from_str(value).map_err(|_| bad())?))
+        };
+        let headers: Result<_, SplitError> = headers.into_iter().map(header).collect();
+        Ok(Self::Headers(headers?))
     }
 
     fn holds(&self, subject: &Subject<'_>) -> bool {
         match self {
-            Self::Header(name, value) => {
+            Self::Headers(wanted) => wanted.iter().all(|(name, value)| {
                 let mut given = subject.headers.get_all(name).iter();
                 given.any(|given| given == value)
-            }
+            }),
             Self::Principals(names) => subject.principal.is_some_and(|principal| {
                 let owner = principal.owner.as_deref();
                 names.iter().any(|name| {

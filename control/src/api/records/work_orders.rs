@@ -149,11 +149,7 @@ async fn order(
         .refer::<Deployment>("deployment", &fields.deployment)
         .await?;
     let candidate = version_for(desk, &deployment, &fields.version).await?;
-    let new = NewWorkOrder {
-        deployment: deployment.id,
-        candidate,
-        reason: fields.reason.clone(),
-    };
+    let new = NewWorkOrder::new(deployment.id, candidate, fields.reason.clone());
     let stored = desk.deployments().order(&desk.deployer(), new).await?;
     let place = format!("/work_orders/{}", stored.id);
     Ok(Answer::record(stored).at(place))

@@ -105,11 +105,7 @@ impl Process {
         };
         let digest = format!("sha256:{}", uuid::Uuid::now_v7().simple());
         let candidate = version(&self.store, &self.people, &self.product, &digest, verdict).await;
-        let new = NewWorkOrder {
-            deployment: self.at[at].id,
-            candidate,
-            reason: "a test".into(),
-        };
+        let new = NewWorkOrder::new(self.at[at].id, candidate, "a test");
         // Refused while the deployment is busy.
         let _ = self.deployments.order(&self.people.developer, new).await;
     }

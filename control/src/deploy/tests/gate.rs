@@ -32,11 +32,7 @@ async fn only_what_passed_goes_live_and_only_by_who_may() {
         let at = deployment(store, &people, &product, "helpdesk", elsewhere()).await;
         let good = version(store, &people, &product, "sha256:aa", Verdict::Passed).await;
         let bad = version(store, &people, &product, "sha256:bb", Verdict::Failed).await;
-        let new = |candidate| NewWorkOrder {
-            deployment: at.id,
-            candidate,
-            reason: "a test".into(),
-        };
+        let new = |candidate| NewWorkOrder::new(at.id, candidate, "a test");
         let (calls, approver) = (&rig.deployments, &people.approver);
 
         let stranger = super::rig::people(store).await;

@@ -227,11 +227,7 @@ impl Rig {
         at: &Stored<Deployment>,
         version: ModelVersionId,
     ) -> Stored<WorkOrder> {
-        let new = NewWorkOrder {
-            deployment: at.id,
-            candidate: version,
-            reason: "a test".into(),
-        };
+        let new = NewWorkOrder::new(at.id, version, "a test");
         self.deployments
             .order(&people.developer, new)
             .await

@@ -55,6 +55,12 @@ pub struct WorkOrder {
     pub evidence: Option<Document>,
     pub override_reason: Option<String>,
     pub reason: String,
+    /// Where its release stands; `null` where all traffic is switched at once.
+    pub release_state: Option<Document>,
+    /// The order whose revision this one brings back.
+    pub restores: Option<WorkOrderId>,
+    /// The order whose revision was live before.
+    pub replaced: Option<WorkOrderId>,
     pub ended_because: Option<String>,
     /// Set with every final state: it frees the deployment for the next order.
     pub finished_at: Option<Timestamp>,
@@ -68,6 +74,44 @@ words! {
         Failed = "failed",
         Skipped = "skipped",
     }
+}
+
+impl WorkOrder {
+    /// The order that made the revision: its own, or the one that is brought back.
+    pub fn origin(&self, id: WorkOrderId) -> WorkOrderId {
+        self.restores.unwrap_or(id)
+    }
+}
+
+words! {
+    /// What a line of a release's history is about.
+    pub enum DecisionKind ("kind of a decision") {
+        /// The planner's.
+        Action = "action",
+        /// A person's.
+        Command = "command",
+        /// A person asked, and was refused.
+        Refused = "refused",
+        /// Something worth knowing that changed nothing.
+        Note = "note",
+    }
+}
+
+/// One decision about a release, with what it was made on. Never edited.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseDecision {
+    #[serde(rename = "release")]
+    pub work_order: WorkOrderId,
+    /// When it was decided, which is before it was written where the database did not answer then.
+    pub at: Timestamp,
+    pub actor: String,
+    pub kind: DecisionKind,
+    pub action: Option<Document>,
+    pub reason: Option<String>,
+    /// The release after it.
+    pub state: Document,
+    /// What was known of the candidate.
+    pub evidence: Option<Document>,
 }
 
 /// Something that was done for a work order, by whom, and how it went.

@@ -14,7 +14,9 @@ mod task;
 pub use access::{Access, ApiKey, Department, Grant, Principal, Scope};
 pub use artifact::{Artifact, ArtifactKind, Upload};
 pub use dataset::{Dataset, DatasetVersion, Modality};
-pub use deployment::{Deployment, StepStatus, WorkOrder, WorkOrderStep};
+pub use deployment::{
+    DecisionKind, Deployment, ReleaseDecision, StepStatus, WorkOrder, WorkOrderStep,
+};
 pub use evaluation::{Evaluation, EvaluationMethod, EvaluationRun, PromptVersion};
 pub use model::{Model, ModelVersion};
 pub use quota::Quota;

@@ -183,11 +183,7 @@ async fn models_answer_while_the_database_is_stopped_and_follow_it_when_it_is_ba
     ];
     let calls = Deployments::new(store.clone(), wake);
     let deploy = async |candidate| {
-        let new = NewWorkOrder {
-            deployment: at.id,
-            candidate,
-            reason: "a test".into(),
-        };
+        let new = NewWorkOrder::new(at.id, candidate, "a test");
         let order = calls.order(&people.developer, new).await.unwrap();
         calls
             .approve(&people.approver, order.id, None, None)

@@ -58,6 +58,9 @@ pub(in crate::store) fn work_order(
         evidence: None,
         override_reason: None,
         reason: "first".into(),
+        release_state: None,
+        restores: None,
+        replaced: None,
         ended_because: None,
         finished_at: None,
     }

@@ -162,7 +162,7 @@ fn the_first_key_present_counts() {
 fn cohorts_go_to_the_candidate_whatever_the_weight() {
     let split = Split::new(SplitConfig {
         cohorts: vec![
-            Cohort::header("x-sluice-cohort", "beta").unwrap(),
+            Cohort::headers([("x-sluice-cohort", "beta")]).unwrap(),
             Cohort::Principals(["qa-team".into(), "support".into()].into()),
         ],
         ..SplitConfig::default()
@@ -223,7 +223,7 @@ fn what_cannot_be_is_refused_by_name() {
         error.contains("`no header`") && error.contains("api_key"),
         "{error}"
     );
-    assert!(Cohort::header("x y", "z").is_err() && Cohort::header("x", "\n").is_err());
+    assert!(Cohort::headers([("x y", "z")]).is_err() && Cohort::headers([("x", "\n")]).is_err());
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn picking_allocates_nothing() {
         weight: percent(5.0),
         shadow: percent(20.0),
         cohorts: vec![
-            Cohort::header("x-sluice-cohort", "beta").unwrap(),
+            Cohort::headers([("x-sluice-cohort", "beta")]).unwrap(),
             Cohort::Principals(["qa-team".into()].into()),
         ],
         sticky: ["x-session-id", "user", "api_key"]

@@ -1,0 +1,197 @@
+//! A release as people see it: order, state, strategy and evidence in one.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::call::Desk;
+use crate::api::problem::Problem;
+use crate::deploy::{Blueprint, Settings};
+use crate::domain::record::{Deployment, WorkOrder};
+use crate::domain::work_order::WorkOrderState;
+use crate::id::{DeploymentId, WorkOrderId};
+use crate::release::controller::Gathered;
+use crate::release::planner::{Phase, Release};
+use crate::release::strategy::Step;
+use crate::store::{StoreError, Stored};
+use crate::time::Timestamp;
+
+/// A version as it is served.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub(crate) struct RevisionView {
+    /// `v2`.
+    pub version: String,
+    /// What answers say in `x-sluice-revision`.
+    pub revision: String,
+}
+
+/// A release in a list.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ReleaseSummary {
+    pub id: WorkOrderId,
+    pub deployment: DeploymentId,
+    pub endpoint: String,
+    pub state: WorkOrderState,
+    /// `null` before the candidate is prepared.
+    pub phase: Option<String>,
+    /// What a pause or a roll-back is for.
+    pub why: Option<Value>,
+    /// What has to happen before it can go on, where that is not time or traffic.
+    pub waits_for: Option<String>,
+    /// The index of the step that is being done.
+    pub step: usize,
+    /// How many there are.
+    pub step_count: usize,
+    /// That step in words.
+    pub step_text: String,
+    /// When it began.
+    pub since: Option<Timestamp>,
+    /// Percent of the units that the candidate answers.
+    pub weight: f64,
+    /// Percent of the requests that are copied to it.
+    pub shadow: f64,
+    pub stable: Option<RevisionView>,
+    pub candidate: RevisionView,
+    pub reason: String,
+    pub started_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub ended_because: Option<String>,
+}
+
+/// A release.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ReleaseView {
+    #[serde(flatten)]
+    pub summary: ReleaseSummary,
+    pub steps: Vec<Value>,
+    pub strategy: Value,
+    /// What this process knows of the candidate; `null` where it is not loaded here.
+    pub evidence: Option<Value>,
+}
+
+/// Everything about a release, read anew.
+pub(super) async fn view(
+    desk: &Desk,
+    order: &Stored<WorkOrder>,
+    gathered: Option<Gathered>,
+) -> Result<ReleaseView, Problem> {
+    let deployment = desk.store.get::<Deployment>(order.deployment).await?;
+    let strategy = Settings::read(&order.snapshot)?.strategy()?;
+    let state = match &order.release_state {
+        Some(state) => serde_json::from_value::<Release>(state.0.clone()).ok(),
+        None => None,
+    };
+    let replaced = order.replaced.or(deployment.live_work_order);
+    let stable = match replaced {
+        Some(id) if id != order.id => revision(desk, id).await?,
+        _ => None,
+    };
+    let candidate = revision(desk, order.id).await?.unwrap_or_else(|| RevisionView {
+        version: order.candidate.to_string(),
+        revision: String::new(),
+    });
+    let step = state.as_ref().map_or(0, |state| state.step);
+    let steps: Vec<Value> = strategy
+        .steps
+        .iter()
+        .map(|step| serde_json::to_value(step).unwrap_or_default())
+        .collect();
+    let summary = ReleaseSummary {
+        id: order.id,
+        deployment: order.deployment,
+        endpoint: deployment.endpoint.clone(),
+        state: order.state,
+        phase: state.as_ref().map(|state| phase(&state.phase).to_owned()),
+        why: state.as_ref().and_then(|state| why(&state.phase)),
+        waits_for: waits_for(order, state.as_ref()),
+        step,
+        step_count: steps.len(),
+        step_text: strategy.steps.get(step).map(text).unwrap_or_default(),
+        since: state.as_ref().map(|state| state.since),
+        weight: state.as_ref().map_or(0.0, |state| state.share.as_percent()),
+        shadow: state.as_ref().map_or(0.0, |state| state.shadow.as_percent()),
+        stable,
+        candidate,
+        reason: order.reason.clone(),
+        started_at: order.created_at,
+        finished_at: order.finished_at,
+        ended_because: order.ended_because.clone(),
+    };
+    Ok(ReleaseView {
+        summary,
+        steps,
+        strategy: json(&strategy),
+        evidence: gathered.map(|gathered| json(&gathered)),
+    })
+}
+
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// `None` once the version was put away.
+async fn revision(desk: &Desk, order: WorkOrderId) -> Result<Option<RevisionView>, Problem> {
+    let live = match desk.store.revision_of(order).await {
+        Ok(live) => live,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(RevisionView {
+        version: format!("v{}", live.number),
+        revision: Blueprint::of(&live)?.revision,
+    }))
+}
+
+const fn phase(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Prepared => "prepared",
+        Phase::Running => "running",
+        Phase::Paused { .. } => "paused",
+        Phase::Promoting => "promoting",
+        Phase::Promoted => "promoted",
+        Phase::RollingBack { .. } => "rolling_back",
+        Phase::RolledBack { .. } => "rolled_back",
+        Phase::Aborted => "aborted",
+    }
+}
+
+fn why(phase: &Phase) -> Option<Value> {
+    match phase {
+        Phase::Paused { why, .. } | Phase::RollingBack { why } | Phase::RolledBack { why } => {
+            Some(json(why))
+        }
+        _ => None,
+    }
+}
+
+fn waits_for(order: &WorkOrder, state: Option<&Release>) -> Option<String> {
+    match (order.state, state.map(|state| &state.phase)) {
+        (WorkOrderState::Pending, _) => Some("approval".to_owned()),
+        (WorkOrderState::Approved | WorkOrderState::Preparing, None) => {
+            Some("the candidate to be loaded".to_owned())
+        }
+        (_, Some(Phase::Paused { .. })) => Some("a person, to resume or to take it back".to_owned()),
+        _ => None,
+    }
+}
+
+/// A step in words.
+fn text(step: &Step) -> String {
+    let time = sluice_gateway::config::human::format_duration;
+    match step {
+        Step::Shadow(shadow) => format!("shadow: {} % for {}", shadow.percent, time(shadow.lasts)),
+        Step::Weight(percent) => format!("weight: {percent} %"),
+        Step::Analyse(analyse) => match analyse.min_requests {
+            Some(wanted) => {
+                let most = time(analyse.max_duration);
+                format!("analyse: {wanted} requests, at most {most}")
+            }
+            None => format!("analyse: for {}", time(analyse.max_duration)),
+        },
+        Step::Pause(pause) => match pause.lasts {
+            Some(lasts) => format!("pause: for {}", time(lasts)),
+            None => "pause: until somebody resumes it".to_owned(),
+        },
+        Step::Promote(_) => "promote".to_owned(),
+    }
+}
