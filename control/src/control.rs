@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::artifacts::Artifacts;
+use crate::release::controller::Releases;
 use crate::store::{DatabaseUrl, Store, StoreError, StoreSettings};
 use crate::tasks::{Queue, QueueSettings};
 
@@ -49,6 +50,7 @@ pub struct Control {
 #[derive(Debug)]
 struct Shared {
     open: OnceLock<Open>,
+    releases: OnceLock<Releases>,
     settings: ControlSettings,
     changes: watch::Sender<u64>,
     wake: Arc<Notify>,
@@ -84,6 +86,7 @@ impl Control {
         Self {
             shared: Arc::new(Shared {
                 open: OnceLock::new(),
+                releases: OnceLock::new(),
                 settings,
                 changes: watch::Sender::new(0),
                 wake: Arc::default(),
@@ -149,6 +152,17 @@ impl Control {
     /// `None` until the database was opened once.
     pub fn open(&self) -> Option<&Open> {
         self.shared.open.get()
+    }
+
+    /// This process serves models, and so has their releases in hand.
+    pub fn set_releases(&self, releases: Releases) {
+        // The first is kept: a process serves once.
+        _ = self.shared.releases.set(releases);
+    }
+
+    /// `None` in a process that serves no models.
+    pub fn releases(&self) -> Option<&Releases> {
+        self.shared.releases.get()
     }
 
     /// Waits for the database to be opened; `None` if the process stops before.

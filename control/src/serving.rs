@@ -80,10 +80,16 @@ impl Serving {
         let replicas = Replicas::new(Arc::clone(&gateway), artifacts, budget);
         let file = SnapshotFile::in_folder(folder);
         let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), file);
-        gateway.releases().tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
+        gateway
+            .releases()
+            .tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
         let recorder = Recorder::new(Arc::clone(&publisher), folder);
         let serving = Self {
-            releases: Releases::new(Arc::clone(&publisher), Arc::clone(&recorder), Arc::clone(&wake)),
+            releases: Releases::new(
+                Arc::clone(&publisher),
+                Arc::clone(&recorder),
+                Arc::clone(&wake),
+            ),
             recorder,
             publisher,
             replicas,
@@ -99,7 +105,10 @@ impl Serving {
         let run = async move { ledger.run(move || store.get().cloned(), stop).await };
         serving.tasks.lock().spawn(run);
         let (recorder, stop) = (Arc::clone(&serving.recorder), serving.stopped());
-        serving.tasks.lock().spawn(async move { recorder.run(stop).await });
+        serving
+            .tasks
+            .lock()
+            .spawn(async move { recorder.run(stop).await });
         Ok(serving)
     }
 

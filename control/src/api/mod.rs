@@ -11,6 +11,7 @@ mod body;
 mod call;
 mod caller;
 mod content;
+mod emergency;
 mod events;
 mod idempotency;
 mod input;
@@ -25,6 +26,7 @@ mod tests;
 use std::convert::Infallible;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::response::{Html, IntoResponse as _};
 use axum::routing::get;
 use http::{HeaderValue, Request, header};
@@ -58,6 +60,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::conversions::serve_all(&mut api);
     records::deployments::serve_all(&mut api);
     records::work_orders::serve_all(&mut api);
+    records::releases::serve_all(&mut api);
     records::tasks::serve_all(&mut api);
     records::accounting::serve_all(&mut api);
     records::apply::serve_all(&mut api);
@@ -84,6 +87,11 @@ pub fn router(control: &Control) -> Router {
             response
         }
     };
+    // Taking back does not wait for the database.
+    let control = control.clone();
+    let router = router.layer(from_fn(move |request, next| {
+        emergency::take_back(control.clone(), request, next)
+    }));
     // The description is of no record and says nothing of one: whoever may reach the API may read it.
     router
         .route(&format!("{BASE}/openapi.json"), get(json))

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::deploy::DeployError;
 use crate::domain::roles::Forbidden;
 use crate::id::IdError;
+use crate::release::controller::ReleaseError;
 use crate::store::StoreError;
 
 /// A field of the request and what is wrong with it.
@@ -178,6 +179,18 @@ impl From<DeployError> for Problem {
             DeployError::Busy(_) => Self::conflict("busy", text),
             DeployError::NothingLive => Self::conflict("nothing_live", text),
             DeployError::NothingEarlier => Self::conflict("nothing_earlier", text),
+        }
+    }
+}
+
+impl From<ReleaseError> for Problem {
+    fn from(error: ReleaseError) -> Self {
+        let text = error.to_string();
+        match error {
+            ReleaseError::Deploy(error) => error.into(),
+            ReleaseError::Refused(_) => Self::conflict("refused", text),
+            ReleaseError::NoRelease(_) => Self::conflict("no_release", text),
+            ReleaseError::NoDatabase => Self::unavailable(text),
         }
     }
 }

@@ -249,14 +249,17 @@ impl Driver {
     ) -> Result<bool, StopReason> {
         let deployment = self.store.get::<Deployment>(order.deployment).await?;
         let is_release = blueprint.settings.is_stepwise() && order.restores.is_none();
-        if !is_release || deployment.live_work_order.is_none() {
+        let (true, Some(live)) = (is_release, deployment.live_work_order) else {
             return Ok(false);
-        }
+        };
         let mut tx = self.begin(lease).await?;
         let began = Release::new(tx.now());
-        let state = serde_json::to_value(&began).map_err(|error| StopReason::Failed(error.to_string()))?;
+        let replaced = tx.get::<WorkOrder>(live).await?.origin(live);
+        let state =
+            serde_json::to_value(&began).map_err(|error| StopReason::Failed(error.to_string()))?;
         tx.update::<WorkOrder>(&self.actor(), order.id, None, |it| {
             it.release_state = Some(Json(state));
+            it.replaced = Some(replaced);
         })
         .await?;
         tx.commit().await?;
@@ -338,7 +341,11 @@ impl Driver {
 }
 
 /// What the deployment serves, and which versions are live, in one transaction.
-pub(crate) async fn go_live(tx: &mut Tx, actor: &Actor, order: &Stored<WorkOrder>) -> Result<(), DeployError> {
+pub(crate) async fn go_live(
+    tx: &mut Tx,
+    actor: &Actor,
+    order: &Stored<WorkOrder>,
+) -> Result<(), DeployError> {
     tx.lock_deployment(order.deployment).await?;
     let order = tx.get::<WorkOrder>(order.id).await?;
     if order.state != WorkOrderState::Promoting {

@@ -302,7 +302,10 @@ impl Replicas {
             if held.get(key).is_some_and(is_free)
                 && let Some(gone) = held.remove(key)
             {
-                tracing::info!(replica = gone.name, "no longer kept warm: its room is needed");
+                tracing::info!(
+                    replica = gone.name,
+                    "no longer kept warm: its room is needed"
+                );
             }
         }
     }

@@ -33,7 +33,11 @@ pub struct NewWorkOrder {
 
 impl NewWorkOrder {
     /// As the deployment's settings say.
-    pub fn new(deployment: DeploymentId, candidate: ModelVersionId, reason: impl Into<String>) -> Self {
+    pub fn new(
+        deployment: DeploymentId,
+        candidate: ModelVersionId,
+        reason: impl Into<String>,
+    ) -> Self {
         Self {
             deployment,
             candidate,
@@ -109,7 +113,13 @@ impl Deployments {
             return Err(DeployError::NothingLive);
         }
         let settings = new.settings(&deployment)?;
-        let order = pending(caller.actor.principal, &deployment, &version, &settings, new.reason)?;
+        let order = pending(
+            caller.actor.principal,
+            &deployment,
+            &version,
+            &settings,
+            new.reason,
+        )?;
         let order = tx.create(&caller.actor, order).await?;
         tx.commit().await?;
         Ok(order)
@@ -277,6 +287,12 @@ impl Deployments {
         let mut tx = self.store.begin().await?;
         tx.lock_deployment(id).await?;
         let deployment = tx.get::<Deployment>(id).await?;
+        if let Some(active) = self.store.active_work_order(id).await?
+            && active.restores == Some(origin)
+        {
+            // Asked twice.
+            return Ok(Some(active));
+        }
         if let Some(live) = deployment.live_work_order
             && tx.get::<WorkOrder>(live).await?.origin(live) == origin
         {

@@ -19,9 +19,7 @@ pub use file::SnapshotFile;
 pub use publisher::{Publisher, Trial, TrialError};
 pub(crate) use routes::Place;
 pub use routes::{BrakeError, Routes};
-pub use snapshot::{
-    PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot,
-};
+pub use snapshot::{PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot};
 
 #[cfg(test)]
 mod tests;

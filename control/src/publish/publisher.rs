@@ -214,7 +214,10 @@ impl Publisher {
             // The predecessor goes on.
             stable = stable.or_else(|| Some(self.routes.place(id)?.stable));
             // All traffic was the candidate's already; only taking it back has to wait.
-            if release.as_ref().is_some_and(|it| it.state.share == Share::ALL) {
+            if release
+                .as_ref()
+                .is_some_and(|it| it.state.share == Share::ALL)
+            {
                 stable = stable.or_else(|| candidate.clone());
             }
             if let Some(stable) = stable {
@@ -412,8 +415,13 @@ fn place(stable: Keyed, candidate: Option<Keyed>, release: Option<&PublishedRele
             .map_err(|error| error.to_string())
             .and_then(|split| {
                 let (stable, candidate) = (&place.stable.replica, &candidate.replica);
-                Split::new(id.as_str(), Arc::clone(stable), Arc::clone(candidate), split)
-                    .map_err(|error| error.to_string())
+                Split::new(
+                    id.as_str(),
+                    Arc::clone(stable),
+                    Arc::clone(candidate),
+                    split,
+                )
+                .map_err(|error| error.to_string())
             });
         match made {
             Ok(made) => place.split = Some(Arc::new(made)),

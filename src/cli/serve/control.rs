@@ -62,6 +62,7 @@ impl Plane {
             },
         )
         .with_context(|| format!("data: {} cannot be used", own.path.display()))?;
+        control.set_releases(serving.releases().clone());
         let work = plan.work.clone();
         let mut running = JoinSet::new();
         let opening = control.clone();

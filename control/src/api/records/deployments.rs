@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::approvals::said;
 use super::evaluation_runs::Reason;
 use super::models::home;
+use super::releases::Because;
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
 use crate::api::input::{check_object, check_text};
@@ -18,6 +19,7 @@ use crate::domain::gate::Requirement;
 use crate::domain::record::{Department, Deployment, Model, Principal, WorkOrder};
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
+use crate::release::controller::TakenBackTo;
 use crate::store::{Json, Listing, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -35,7 +37,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
         post(
             "/deployments/{id}/rollback",
             Verb::OperateRelease,
-            "Go back to the revision that was served before",
+            "Take the release under way back, or go back to the revision before the live one",
         ),
         roll_back,
     );
@@ -50,12 +52,25 @@ pub(crate) fn serve_all(api: &mut Registry) {
 }
 
 async fn roll_back(
-    call: Call<NoQuery, Body<Reason>>,
+    call: Call<NoQuery, Body<Because>>,
 ) -> Result<Answer<Stored<WorkOrder>>, Problem> {
-    let desk = &call.desk;
+    let (desk, reason) = (&call.desk, &call.body.0.reason);
+    check_text("reason", reason)?;
     let id = desk.find::<Deployment>(call.segment("id")).await?.id;
-    let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
-    let order = calls.roll_back(&desk.deployer(), id, &reason).await?;
+    let order = match desk.control.releases() {
+        Some(releases) => match releases.roll_back(&desk.deployer(), id, reason).await? {
+            TakenBackTo::Recorded(order) => *order,
+            // The route's own answer for it is made where nothing waits for the database.
+            TakenBackTo::Queued { .. } => {
+                return Err(Problem::unavailable("the database does not answer"));
+            }
+        },
+        None => {
+            desk.deployments()
+                .roll_back(&desk.deployer(), id, reason)
+                .await?
+        }
+    };
     let place = format!("/work_orders/{}", order.id);
     Ok(Answer::record(order).at(place))
 }

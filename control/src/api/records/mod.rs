@@ -14,6 +14,8 @@ pub(super) mod imports;
 pub(super) mod keys;
 pub(super) mod models;
 pub(super) mod people;
+pub(super) mod releases;
+mod releases_view;
 pub(super) mod tasks;
 pub(super) mod trainings;
 pub(super) mod uploads;

@@ -1,17 +1,17 @@
 //! Releases: work orders whose traffic moves in steps. Started, watched, steered and read back here.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::work_orders::version_for;
+use crate::api::call::NoQuery;
 use crate::api::call::{Answer, Body, Call, Desk, Items, Paging, limit_of};
 use crate::api::input::check_text;
 use crate::api::problem::Problem;
 use crate::api::records::releases_view::{ReleaseSummary, ReleaseView, view};
 use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, filter};
-use crate::api::call::NoQuery;
 use crate::domain::record::{Deployment, ReleaseDecision, WorkOrder};
 use crate::domain::roles::Verb;
 use crate::release::controller::{NewRelease, Releases};
@@ -24,15 +24,27 @@ pub(crate) fn serve_all(api: &mut Registry) {
         list,
     );
     api.route(
-        post("/releases", Verb::CreateWorkOrder, "Start a release of a version, or of other servers"),
+        post(
+            "/releases",
+            Verb::CreateWorkOrder,
+            "Start a release of a version, or of other servers",
+        ),
         start,
     );
     api.route(
-        get("/releases/{id}", Verb::View, "Show a release with the evidence of this process"),
+        get(
+            "/releases/{id}",
+            Verb::View,
+            "Show a release with the evidence of this process",
+        ),
         show,
     );
     api.route(
-        get("/releases/{id}/decisions", Verb::View, "What was decided about a release, and on which evidence"),
+        get(
+            "/releases/{id}/decisions",
+            Verb::View,
+            "What was decided about a release, and on which evidence",
+        ),
         decisions,
     );
     for (path, summary, asked) in COMMANDS {
@@ -43,11 +55,27 @@ pub(crate) fn serve_all(api: &mut Registry) {
 }
 
 const COMMANDS: [(&str, &str, Command); 5] = [
-    ("/releases/{id}/pause", "Hold a release where it is", Command::Pause),
-    ("/releases/{id}/resume", "Let a release go on", Command::Resume),
-    ("/releases/{id}/promote", "Leave out the remaining steps; the gate is asked all the same", Command::Promote),
+    (
+        "/releases/{id}/pause",
+        "Hold a release where it is",
+        Command::Pause,
+    ),
+    (
+        "/releases/{id}/resume",
+        "Let a release go on",
+        Command::Resume,
+    ),
+    (
+        "/releases/{id}/promote",
+        "Leave out the remaining steps; the gate is asked all the same",
+        Command::Promote,
+    ),
     ("/releases/{id}/abort", "Give a release up", Command::Abort),
-    ("/releases/{id}/rollback", "Take a release back", Command::RollBack),
+    (
+        "/releases/{id}/rollback",
+        "Take a release back",
+        Command::RollBack,
+    ),
 ];
 
 filter!(ReleaseFilter {
@@ -131,7 +159,10 @@ async fn start(call: Call<NoQuery, Body<ReleaseFields>>) -> Result<Answer<Releas
             ));
         }
         None => deployment.live_version.ok_or_else(|| {
-            Problem::conflict("nothing_live", "the deployment serves nothing; name a version")
+            Problem::conflict(
+                "nothing_live",
+                "the deployment serves nothing; name a version",
+            )
         })?,
     };
     let new = NewRelease {
@@ -217,7 +248,7 @@ pub(super) async fn find(desk: &Desk, text: &str) -> Result<Stored<WorkOrder>, P
 }
 
 pub(super) fn releases(desk: &Desk) -> Result<&Releases, Problem> {
-    desk.control.releases().ok_or_else(|| {
-        Problem::unavailable("this process serves no models; ask one that does")
-    })
+    desk.control
+        .releases()
+        .ok_or_else(|| Problem::unavailable("this process serves no models; ask one that does"))
 }

@@ -86,10 +86,12 @@ pub(super) async fn view(
         Some(id) if id != order.id => revision(desk, id).await?,
         _ => None,
     };
-    let candidate = revision(desk, order.id).await?.unwrap_or_else(|| RevisionView {
-        version: order.candidate.to_string(),
-        revision: String::new(),
-    });
+    let candidate = revision(desk, order.id)
+        .await?
+        .unwrap_or_else(|| RevisionView {
+            version: order.candidate.to_string(),
+            revision: String::new(),
+        });
     let step = state.as_ref().map_or(0, |state| state.step);
     let steps: Vec<Value> = strategy
         .steps
@@ -109,7 +111,9 @@ pub(super) async fn view(
         step_text: strategy.steps.get(step).map(text).unwrap_or_default(),
         since: state.as_ref().map(|state| state.since),
         weight: state.as_ref().map_or(0.0, |state| state.share.as_percent()),
-        shadow: state.as_ref().map_or(0.0, |state| state.shadow.as_percent()),
+        shadow: state
+            .as_ref()
+            .map_or(0.0, |state| state.shadow.as_percent()),
         stable,
         candidate,
         reason: order.reason.clone(),
@@ -170,7 +174,9 @@ fn waits_for(order: &WorkOrder, state: Option<&Release>) -> Option<String> {
         (WorkOrderState::Approved | WorkOrderState::Preparing, None) => {
             Some("the candidate to be loaded".to_owned())
         }
-        (_, Some(Phase::Paused { .. })) => Some("a person, to resume or to take it back".to_owned()),
+        (_, Some(Phase::Paused { .. })) => {
+            Some("a person, to resume or to take it back".to_owned())
+        }
         _ => None,
     }
 }

@@ -156,7 +156,7 @@ async fn order(
 }
 
 /// `v2` is one of the deployment's model.
-async fn version_for(
+pub(super) async fn version_for(
     desk: &Desk,
     deployment: &Deployment,
     text: &str,

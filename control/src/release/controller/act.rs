@@ -72,7 +72,10 @@ pub(super) async fn apply(
         at: made.at,
         actor: made.by.name.clone(),
         kind: made.kind,
-        action: made.action.as_ref().map(|it| json(serde_json::to_value(it))),
+        action: made
+            .action
+            .as_ref()
+            .map(|it| json(serde_json::to_value(it))),
         reason: made.by.reason.clone(),
         state: json(serde_json::to_value(&after)),
         evidence: made.evidence.map(Json),
@@ -106,7 +109,10 @@ async fn step(
         }
     };
     match event(order.state, before, after, action) {
-        Some(event) => tx.transition::<WorkOrder>(by, order.id, None, event, edit).await?,
+        Some(event) => {
+            tx.transition::<WorkOrder>(by, order.id, None, event, edit)
+                .await?
+        }
         None => tx.update::<WorkOrder>(by, order.id, None, edit).await?,
     };
     Ok(())
@@ -129,7 +135,10 @@ fn because(after: &Release, by: &Actor) -> Option<String> {
 fn in_words(why: &Why) -> Option<String> {
     match why {
         Why::Breach(because) | Why::Inconclusive(because) => Some(because.clone()),
-        Why::Gate(missing) => Some(format!("the approval gate is closed: {}", missing.join("; "))),
+        Why::Gate(missing) => Some(format!(
+            "the approval gate is closed: {}",
+            missing.join("; ")
+        )),
         Why::Step | Why::Person => None,
     }
 }
@@ -139,7 +148,9 @@ const fn state_of(release: &Release, now: WorkOrderState) -> WorkOrderState {
     match release.phase {
         Phase::Prepared => now,
         // Compared by their parts: nobody is served by it, but it is asked.
-        Phase::Running if release.share.parts() == 0 && release.shadow.parts() > 0 => WorkOrderState::Shadow,
+        Phase::Running if release.share.parts() == 0 && release.shadow.parts() > 0 => {
+            WorkOrderState::Shadow
+        }
         Phase::Running => WorkOrderState::Canary,
         Phase::Paused { .. } => WorkOrderState::Paused,
         Phase::Promoting => WorkOrderState::Promoting,
@@ -162,7 +173,9 @@ fn event(
     let next = state_of(after, now);
     let entered = matches!(action, Action::Enter { .. }) && before.phase != Phase::Prepared;
     Some(match (now, next) {
-        (State::Shadow, State::Shadow) | (State::Canary, State::Canary) if entered => Event::Advance,
+        (State::Shadow, State::Shadow) | (State::Canary, State::Canary) if entered => {
+            Event::Advance
+        }
         (now, next) if now == next => return None,
         (_, State::Shadow) => Event::StartShadow,
         (State::Paused, State::Canary) => Event::Resume,

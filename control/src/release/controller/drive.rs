@@ -171,7 +171,9 @@ impl Controller {
                 None if begun => (Assessment::new(now, Vec::new()), None),
                 None => return Ok(()),
             };
-            let action = self.next(&order, &state, &strategy, &assessment, now).await?;
+            let action = self
+                .next(&order, &state, &strategy, &assessment, now)
+                .await?;
             match action {
                 Action::Wait { .. } => return Ok(()),
                 Action::RollBack { why } => return self.take_back(watch.as_deref(), why).await,
@@ -201,7 +203,9 @@ impl Controller {
         drop(tx);
         if finishes && !missing.is_empty() {
             // Its evidence was withdrawn in the last moments.
-            return Ok(Action::RollBack { why: Why::Gate(missing) });
+            return Ok(Action::RollBack {
+                why: Why::Gate(missing),
+            });
         }
         Ok(with(&missing))
     }

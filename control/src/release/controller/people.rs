@@ -14,7 +14,7 @@ use crate::deploy::{Caller, DeployError, Deployments, NewWorkOrder};
 use crate::domain::record::{DecisionKind, Deployment, WorkOrder};
 use crate::domain::roles::{Forbidden, Verb};
 use crate::id::{DeploymentId, ModelVersionId, WorkOrderId};
-use crate::publish::Publisher;
+use crate::publish::{Publisher, Snapshot};
 use crate::release::analysis::Assessment;
 use crate::release::planner::{Action, Command, Observed, Refused, Release, Why, command};
 use crate::store::{Actor, Store, StoreError, Stored};
@@ -48,9 +48,6 @@ pub enum ReleaseError {
     /// 503.
     #[error("the control plane has no database yet")]
     NoDatabase,
-    /// 404, while the database does not answer.
-    #[error("nothing is known here of a deployment {0}")]
-    Unknown(String),
 }
 
 impl From<StoreError> for ReleaseError {
@@ -156,6 +153,11 @@ impl Releases {
         }
     }
 
+    /// What is published, without the database.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.publisher.snapshot()
+    }
+
     /// What this process knows of a release's candidate.
     pub fn gathered(&self, release: WorkOrderId) -> Option<Gathered> {
         self.shared.publisher.watches().gathered(release)
@@ -220,7 +222,12 @@ impl Releases {
         let answer = command(state, asked, observed);
         if let (Ok(Action::RollBack { why }), Some(watch)) = (&answer, &watch) {
             drop(tx);
-            if let Some(taken) = self.shared.publisher.watches().take_back(watch, why.clone(), by) {
+            if let Some(taken) = self
+                .shared
+                .publisher
+                .watches()
+                .take_back(watch, why.clone(), by)
+            {
                 self.shared.recorder.add(taken).await;
             }
             // What is not written within this time is written later.
@@ -335,7 +342,12 @@ impl Releases {
             Ok(Ok(Some(order))) => Ok(TakenBackTo::Recorded(Box::new(order))),
             Ok(Err(error)) if !error.is_retryable() => Err(error),
             _ => Ok(TakenBackTo::Queued {
-                revision: self.shared.publisher.routes().answering(id).unwrap_or_default(),
+                revision: self
+                    .shared
+                    .publisher
+                    .routes()
+                    .answering(id)
+                    .unwrap_or_default(),
             }),
         }
     }

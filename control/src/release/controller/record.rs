@@ -68,7 +68,9 @@ impl Recorder {
         let open = read(&journal);
         for taken in &open {
             let to = Arc::clone(&taken.to);
-            publisher.routes().brake_from_the_start(taken.deployment, to);
+            publisher
+                .routes()
+                .brake_from_the_start(taken.deployment, to);
         }
         Arc::new(Self {
             publisher,
@@ -183,7 +185,9 @@ async fn take_back(
     let order = tx.get::<WorkOrder>(release).await?;
     let state = release_state(&order)?;
     let mut made = Made {
-        action: Some(Action::RollBack { why: taken.why.clone() }),
+        action: Some(Action::RollBack {
+            why: taken.why.clone(),
+        }),
         kind: taken.kind,
         at: taken.at,
         by: taken.by.clone(),
@@ -207,7 +211,9 @@ async fn bring_back(
     let id = match taken.order {
         Some(id) => id,
         None => {
-            let order = deployments.bring_back(&taken.by, taken.deployment, &taken.to).await?;
+            let order = deployments
+                .bring_back(&taken.by, taken.deployment, &taken.to)
+                .await?;
             let Some(order) = order else {
                 // The records say so already.
                 return Ok(true);

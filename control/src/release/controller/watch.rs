@@ -114,13 +114,19 @@ impl Watches {
     }
 
     pub(super) fn of(&self, release: WorkOrderId) -> Option<Arc<Watch>> {
-        self.by_release.read().get(release.to_string().as_str()).cloned()
+        self.by_release
+            .read()
+            .get(release.to_string().as_str())
+            .cloned()
     }
 
     /// The release of a deployment whose candidate is loaded here.
     pub(super) fn at(&self, deployment: DeploymentId) -> Option<Arc<Watch>> {
         let watched = self.by_release.read();
-        watched.values().find(|it| it.deployment == deployment).cloned()
+        watched
+            .values()
+            .find(|it| it.deployment == deployment)
+            .cloned()
     }
 
     /// What this process knows of a release; `None` where its candidate is not loaded here.
@@ -183,7 +189,8 @@ impl Watch {
                 state: release.state.clone(),
                 analyser,
                 requests: Requests::default(),
-                is_taken_back: !release.state.is_armed() && !matches!(release.state.phase, Phase::Prepared),
+                is_taken_back: !release.state.is_armed()
+                    && !matches!(release.state.phase, Phase::Prepared),
             }),
         }
     }
@@ -194,10 +201,18 @@ impl Watch {
             return;
         }
         let before = std::mem::replace(&mut known.state, state.clone());
-        let was_frozen = matches!(&before.phase, Phase::Paused { why: Why::Breach(_), .. });
+        let was_frozen = matches!(
+            &before.phase,
+            Phase::Paused {
+                why: Why::Breach(_),
+                ..
+            }
+        );
         if was_frozen && matches!(state.phase, Phase::Running | Phase::Promoting) {
             known.analyser.rearm(now);
-        } else if (before.step, before.share, before.since) != (state.step, state.share, state.since) {
+        } else if (before.step, before.share, before.since)
+            != (state.step, state.share, state.since)
+        {
             known.analyser.begin_step(now);
         }
     }
@@ -288,7 +303,9 @@ fn process() -> String {
 }
 
 fn timestamp(at: SystemTime) -> Timestamp {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
@@ -347,7 +364,9 @@ fn copy(pair: &ShadowPair, at: Timestamp) -> Outcome {
         facts: Facts {
             class,
             ttft: answer.ttft,
-            output_tokens: u32::try_from(answer.output_tokens).ok().filter(|_| answer.finish.is_some()),
+            output_tokens: u32::try_from(answer.output_tokens)
+                .ok()
+                .filter(|_| answer.finish.is_some()),
             empty: answer.text.is_empty(),
             ..Facts::ok(answer.total)
         },
