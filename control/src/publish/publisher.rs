@@ -34,6 +34,8 @@ pub struct Publisher {
     store: std::sync::OnceLock<Store>,
     /// What was published last, for those who cannot wait for a model to load.
     published: parking_lot::Mutex<Arc<Snapshot>>,
+    /// By key: why a revision was given up after some tries. It is tried again all the same.
+    given_up: parking_lot::Mutex<HashMap<Arc<str>, String>>,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +61,8 @@ struct Failure {
 
 /// How often the month's use is read from the ledger: what other processes serve is seen this late.
 const BOOKS: Duration = Duration::from_secs(10);
+/// So many times a release's candidate is tried before the release is taken back.
+const TRIES: u32 = 4;
 const POLL: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -70,12 +74,13 @@ impl Publisher {
         Arc::new(Self {
             gateway,
             replicas,
-            watches: Watches::new(Arc::clone(&routes)),
+            watches: Watches::new(&routes),
             routes,
             file,
             state: Mutex::default(),
             store: std::sync::OnceLock::new(),
             published: parking_lot::Mutex::default(),
+            given_up: parking_lot::Mutex::default(),
         })
     }
 
@@ -93,6 +98,11 @@ impl Publisher {
     /// The records as they are followed now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.published.lock())
+    }
+
+    /// Why a revision cannot be loaded here, after some tries.
+    pub(crate) fn given_up(&self, key: &str) -> Option<String> {
+        self.given_up.lock().get(key).cloned()
     }
 
     /// The control plane's part of the route table.
@@ -301,6 +311,7 @@ impl Publisher {
         match self.try_load(state, blueprint, need).await {
             Ok(replica) => {
                 state.failures.remove(&blueprint.key);
+                self.given_up.lock().remove(&blueprint.key);
                 tracing::info!(deployment, revision, "loaded");
                 Some(replica)
             }
@@ -321,6 +332,9 @@ impl Publisher {
                         why,
                         "not kept warm; tried again in {seconds} s"
                     ),
+                }
+                if count + 1 >= TRIES {
+                    self.given_up.lock().insert(Arc::clone(&blueprint.key), why);
                 }
                 let failure = Failure {
                     count: (count + 1).min(8),

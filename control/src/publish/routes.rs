@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sluice_gateway::Gateway;
+use sluice_gateway::metrics::TakenBack as Cause;
 use sluice_gateway::router::{Deployment as Routed, Entry, Release as Split, RouteError, Source};
 
 use crate::deploy::Replicas;
@@ -147,6 +148,11 @@ impl Routes {
             tracing::error!(%error, "a brake did not take hold");
             BrakeError::NotRouted
         })
+    }
+
+    /// Counts what was taken back.
+    pub(crate) fn count(&self, cause: Cause) {
+        self.gateway.metrics().taken_back(cause);
     }
 
     /// Pulls a brake that was on before the process was restarted: it takes hold with the first publication.

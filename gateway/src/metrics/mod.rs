@@ -14,6 +14,7 @@ mod native;
 pub mod observer;
 mod protobuf;
 mod recorder;
+mod release;
 pub mod series;
 mod stats;
 #[cfg(test)]
@@ -23,18 +24,20 @@ mod triton;
 pub mod window;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use metrics::Counter;
 use parking_lot::Mutex;
 
 use crate::config::MetricsConfig;
+use crate::release::ReleaseSink;
 use crate::router::RouteTable;
 use exposition::Exposition;
 pub use exposition::Format;
 use histogram::Buckets;
 use recorder::Bounds;
+pub use release::{Objective, TakenBack, VERDICTS};
 use series::Scope;
 pub use series::{Completed, Series};
 
@@ -101,6 +104,9 @@ pub struct Metrics {
     unrouted: Arc<Series>,
     shed: [Counter; Shed::ALL.len()],
     shadows: [Counter; Shadowing::ALL.len()],
+    taken_back: [Counter; TakenBack::ALL.len()],
+    /// Who knows how releases stand.
+    releases: OnceLock<Arc<dyn ReleaseSink>>,
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
@@ -133,7 +139,16 @@ impl Metrics {
                 ("result", result),
             )
         });
+        let taken_back = TakenBack::ALL.map(|(_, cause)| {
+            ours.counter_of(
+                "sluice_rollbacks_total",
+                "Revisions that were taken out of the traffic, by cause.",
+                ("cause", cause),
+            )
+        });
         Self {
+            taken_back,
+            releases: OnceLock::new(),
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
@@ -179,6 +194,16 @@ impl Metrics {
         self.shadows[result as usize].increment(1);
     }
 
+    /// Counts a revision that was taken back.
+    pub fn taken_back(&self, cause: TakenBack) {
+        self.taken_back[cause as usize].increment(1);
+    }
+
+    /// How releases stand is asked of `sink` from now on.
+    pub(crate) fn ask(&self, sink: Arc<dyn ReleaseSink>) {
+        _ = self.releases.set(sink);
+    }
+
     /// Forgets series of revisions that no route and no request uses any more, so
     /// that a gateway that lives through many releases does not grow.
     pub fn retire(&self, current: &RouteTable) {
@@ -220,6 +245,9 @@ impl Metrics {
         let mut exposition = Exposition::default();
         self.recorder.collect(&mut exposition);
         engine::collect(&mut exposition, routes);
+        if let Some(sink) = self.releases.get() {
+            release::collect(&mut exposition, &**sink);
+        }
         exposition
     }
 }

@@ -18,8 +18,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
 use crate::config::ReleaseConfig;
-use crate::metrics::Metrics;
 use crate::metrics::observer::Record;
+use crate::metrics::{Metrics, Objective};
 pub use outcome::{Class, ReleaseOutcome};
 pub use placement::Placement;
 use shadow::Live;
@@ -35,6 +35,11 @@ pub trait ReleaseSink: std::fmt::Debug + Send + Sync {
     /// The candidate has answered the copy of a request. Called on the shadow's own task;
     /// at most `release.shadow_concurrency` are at it at once.
     fn pair(&self, pair: ShadowPair);
+
+    /// How the objectives of the releases under way stand, for a scrape of the metrics.
+    fn objectives(&self) -> Vec<Objective> {
+        Vec::new()
+    }
 }
 
 /// The releases' side of the data plane: who listens, and the shadows under way.
@@ -65,6 +70,7 @@ impl Watch {
 
     /// Tells `sink` from now on. Once; a second sink is ignored.
     pub fn tell(&self, sink: Arc<dyn ReleaseSink>) {
+        self.metrics.ask(Arc::clone(&sink));
         _ = self.sink.set(sink);
     }
 

@@ -30,6 +30,7 @@ use crate::domain::run::RunStatus;
 use crate::domain::secrecy::Secrecy;
 use crate::id::{ArtifactId, DatasetVersionId, EvaluationId, ModelId, ModelVersionId};
 use crate::publish::{Publisher, SnapshotFile};
+use crate::release::controller::{Controller, Recorder, Releases};
 use crate::store::{Json, Store, Stored};
 
 /// Folders of this machine, by what their content digests to.
@@ -94,6 +95,9 @@ pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
     pub(crate) data: tempfile::TempDir,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) controller: Controller,
+    pub(crate) releases: Releases,
     _stop: StopHandle,
 }
 
@@ -144,14 +148,24 @@ impl Rig {
         let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), file);
         publisher.follow(store.clone());
         let wake = Arc::new(Notify::new());
+        let deployments = Deployments::new(store.clone(), Arc::clone(&wake));
+        let recorder = Recorder::new(Arc::clone(&publisher), data.path());
+        recorder.follow(store.clone(), deployments.clone());
+        let (of, by) = (Arc::clone(&publisher), Arc::clone(&recorder));
+        let releases = Releases::new(of, by, Arc::clone(&wake));
+        releases.follow(store.clone(), deployments.clone());
+        let (of, by) = (Arc::clone(&publisher), Arc::clone(&recorder));
         Self {
+            controller: Controller::new(store.clone(), of, by),
+            recorder,
+            releases,
             driver: Driver::new(
                 store.clone(),
                 Arc::clone(&replicas),
                 Arc::clone(&publisher),
                 DriverSettings::default(),
             ),
-            deployments: Deployments::new(store.clone(), Arc::clone(&wake)),
+            deployments,
             store: store.clone(),
             gateway,
             replicas,

@@ -146,6 +146,7 @@ impl Controller {
     }
 
     async fn drive(&self, id: WorkOrderId) -> Result<(), ReleaseError> {
+        let mut followed = false;
         for _ in 0..ACTIONS {
             let order = self.store.get::<WorkOrder>(id).await?;
             let state = release_state(&order)?;
@@ -159,8 +160,11 @@ impl Controller {
             let (assessment, gathered) = match &watch {
                 // The evidence would be another step's.
                 Some(watch) if watch.state() != state => {
+                    if std::mem::replace(&mut followed, true) {
+                        return Ok(());
+                    }
                     self.publisher.tick().await;
-                    return Ok(());
+                    continue;
                 }
                 Some(watch) => {
                     self.read_evaluations(&order, &strategy, watch).await?;
@@ -169,7 +173,7 @@ impl Controller {
                 }
                 // Nothing is decided before the candidate is loaded here, but what is begun is ended.
                 None if begun => (Assessment::new(now, Vec::new()), None),
-                None => return Ok(()),
+                None => return self.give_up(&order, &state, now).await,
             };
             let action = self
                 .next(&order, &state, &strategy, &assessment, now)
@@ -219,6 +223,25 @@ impl Controller {
         }
         self.recorder.round().await;
         Ok(())
+    }
+
+    /// A candidate that this process cannot load, as after a restart on a machine with less memory.
+    async fn give_up(
+        &self,
+        order: &Stored<WorkOrder>,
+        state: &Release,
+        now: Timestamp,
+    ) -> Result<(), ReleaseError> {
+        let Some(why) = self.publisher.given_up(&order.id.to_string()) else {
+            return Ok(());
+        };
+        let action = match state.phase {
+            Phase::Prepared => Action::Abort,
+            _ => Action::RollBack {
+                why: Why::Breach(format!("the candidate cannot be loaded: {why}")),
+            },
+        };
+        self.act(order, state, action, None, now).await
     }
 
     async fn act(

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
+use sluice_gateway::metrics::TakenBack as Cause;
 use tokio::sync::Notify;
 
 use super::act::{Made, apply, release_state};
@@ -305,6 +306,7 @@ impl Releases {
         if let Err(error) = publisher.routes().brake(id, &to) {
             tracing::warn!(deployment = %id, %error, "it is loaded first");
         }
+        publisher.routes().count(Cause::Person);
         let taken = TakenBack {
             deployment: id,
             release: None,

@@ -148,6 +148,11 @@ impl Recorder {
                 Ok(false) => left.push(taken),
                 Ok(true) => self.let_go(&taken).await,
                 Err(error) if error.is_retryable() => left.push(taken),
+                // Stable keeps the traffic, whatever is wrong with the records.
+                Err(error) if taken.release.is_some() => {
+                    tracing::error!(deployment = %taken.deployment, %error, "taken back, but not written down");
+                    left.push(taken);
+                }
                 Err(error) => {
                     tracing::error!(deployment = %taken.deployment, %error, "not taken back after all: the records stand");
                     self.let_go(&taken).await;

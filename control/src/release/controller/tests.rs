@@ -1,1 +1,495 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::{Value, json};
+use sluice_gateway::release::{Class, ReleaseOutcome, ReleaseSink as _};
+use sluice_gateway::router::Entry;
+use sluice_gateway::router::split::{Assignment, Side, Weight};
+use sluice_gateway::stack::Route;
+
+use super::*;
+use crate::deploy::tests::rig::{People, Product, Rig, deployment, people, product, version};
+use crate::domain::Verdict;
+use crate::domain::record::{Deployment, EvaluationRun, ModelVersion, ReleaseDecision, WorkOrder};
+use crate::domain::work_order::WorkOrderState as State;
+use crate::id::{ModelVersionId, WorkOrderId};
+use crate::release::planner::{Command, Refused};
+use crate::store::rig::{Fresh, on_both};
+use crate::store::{Actor, Listing, Store, Stored};
+use crate::time::Timestamp;
+
+/// A deployment whose versions other servers compute, which nobody asks: outcomes are told.
+struct Stage {
+    rig: Rig,
+    people: People,
+    product: Product,
+    at: Stored<Deployment>,
+    v1: ModelVersionId,
+    v2: ModelVersionId,
+}
+
+fn elsewhere(port: u16) -> Value {
+    json!({"upstream": format!("http://127.0.0.1:{port}/v1")})
+}
+
+fn strategy(steps: Value) -> Value {
+    json!({
+        "steps": steps,
+        "objectives": [{"event": "error", "compare": "stable"}, {"event": "error", "max_ratio": 0.2}],
+        "settle": "1ms",
+    })
+}
+
+impl Stage {
+    /// Version 1 is live.
+    async fn new(store: &Store) -> Self {
+        let rig = Rig::new(store).await;
+        let people = people(store).await;
+        let product = product(store, &people).await;
+        let at = deployment(store, &people, &product, "helpdesk", elsewhere(9)).await;
+        let v1 = version(store, &people, &product, "sha256:aa", Verdict::Passed).await;
+        let v2 = version(store, &people, &product, "sha256:bb", Verdict::Passed).await;
+        rig.deploy(&people, &at, v1).await;
+        Self {
+            rig,
+            people,
+            product,
+            at,
+            v1,
+            v2,
+        }
+    }
+
+    /// A release of version 2, prepared.
+    async fn start(&self, steps: Value) -> WorkOrderId {
+        let new = NewRelease {
+            deployment: self.at.id,
+            candidate: self.v2,
+            upstream: Vec::new(),
+            strategy: Some(strategy(steps)),
+            reason: "a test".into(),
+            approve: false,
+        };
+        let (order, _) = self
+            .rig
+            .releases
+            .start(&self.people.developer, new)
+            .await
+            .unwrap();
+        self.rig.approve(&self.people, order.id).await;
+        self.rig.driver.round().await.unwrap();
+        order.id
+    }
+
+    async fn order(&self, id: WorkOrderId) -> Stored<WorkOrder> {
+        self.rig.store.get(id).await.unwrap()
+    }
+
+    async fn decisions(&self, id: WorkOrderId) -> Vec<Stored<ReleaseDecision>> {
+        let listing = Listing::<ReleaseDecision>::new()
+            .is("work_order", &id)
+            .oldest_first();
+        self.rig.store.list(&listing).await.unwrap().items
+    }
+
+    async fn command(
+        &self,
+        id: WorkOrderId,
+        asked: Command,
+    ) -> Result<Stored<WorkOrder>, ReleaseError> {
+        let operator = &self.people.operator;
+        self.rig
+            .releases
+            .command(operator, id, asked, "a test")
+            .await
+    }
+
+    async fn live(&self) -> Option<ModelVersionId> {
+        let at = self.rig.store.get::<Deployment>(self.at.id).await.unwrap();
+        at.live_version
+    }
+}
+
+/// What the route table says of the only deployment: the candidate's share in percent, or the revision that is alone.
+fn traffic(rig: &Rig) -> Result<f64, String> {
+    match rig.gateway.routes().entry("helpdesk").unwrap() {
+        Entry::Released(release) => Ok(release.split().weight().share() * 100.0),
+        Entry::Settled(alone) => Err(alone.revision.split('-').next().unwrap().to_owned()),
+    }
+}
+
+fn alone(version: &str) -> Result<f64, String> {
+    Err(version.to_owned())
+}
+
+/// Tells of `count` requests to each side, each of a user of its own; a share of the candidate's have failed.
+fn tell(rig: &Rig, release: WorkOrderId, count: u64, candidate_fails: f64) {
+    for number in 0..count {
+        for side in [Side::Stable, Side::Candidate] {
+            let fails = side == Side::Candidate && (number as f64) < count as f64 * candidate_fails;
+            let unit: u64 = rand::random();
+            rig.publisher.watches().outcome(ReleaseOutcome {
+                release: release.to_string().into(),
+                deployment: "helpdesk".into(),
+                revision: "v".into(),
+                side,
+                assignment: Assignment::Random,
+                weight: Weight::percent(50.0).unwrap(),
+                unit,
+                ended: SystemTime::now(),
+                class: if fails {
+                    Class::Failed
+                } else {
+                    Class::Answered
+                },
+                status: if fails { 500 } else { 200 },
+                retried: false,
+                stable_answered: false,
+                route: Route::Chat,
+                ttft: Some(Duration::from_millis(10)),
+                tpot: None,
+                total: Duration::from_millis(20),
+                prompt_tokens: 5,
+                output_tokens: 5,
+                finish: None,
+                empty: false,
+                refused: false,
+                violation: false,
+            });
+        }
+    }
+}
+
+fn actions(decisions: &[Stored<ReleaseDecision>]) -> Vec<String> {
+    let word = |it: &Stored<ReleaseDecision>| match &it.action {
+        Some(action) => action.0["action"].as_str().unwrap().to_owned(),
+        None => it.kind.to_string(),
+    };
+    decisions.iter().map(word).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_release_goes_through_its_steps() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let store = &fresh.store;
+        let stage = Stage::new(store).await;
+        let rig = &stage.rig;
+        let analyse = json!({"analyse": {"min_requests": 50, "max_duration": "1h"}});
+        let id = stage
+            .start(json!([{"weight": 20}, analyse, {"pause": {}}, {"weight": 60}]))
+            .await;
+        assert_eq!(
+            (stage.order(id).await.state, traffic(rig)),
+            (State::Preparing, alone("v1"))
+        );
+        rig.controller.round().await.unwrap();
+        assert_eq!(
+            (stage.order(id).await.state, traffic(rig)),
+            (State::Canary, Ok(20.0))
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        tell(rig, id, 49, 0.0);
+        rig.controller.round().await.unwrap();
+        assert_eq!(traffic(rig), Ok(20.0), "one is missing");
+        tell(rig, id, 1, 0.0);
+        rig.controller.round().await.unwrap();
+        let order = stage.order(id).await;
+        assert_eq!((order.state, traffic(rig)), (State::Paused, Ok(20.0)));
+        stage.command(id, Command::Resume).await.unwrap();
+        rig.controller.round().await.unwrap();
+        // The last step is a weight: it promotes at once, and is over after the settling time.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        rig.controller.round().await.unwrap();
+        let order = stage.order(id).await;
+        assert_eq!((order.state, traffic(rig)), (State::Promoted, alone("v2")));
+        assert_eq!(stage.live().await, Some(stage.v2));
+        assert!(order.finished_at.is_some() && order.replaced.is_some());
+        let decisions = stage.decisions(id).await;
+        let words = actions(&decisions);
+        assert_eq!(
+            words,
+            [
+                "enter", "enter", "enter", "pause", "resume", "enter", "promote", "finish"
+            ]
+        );
+        assert_eq!(decisions[4].actor, stage.people.operator.actor.name);
+        assert!(decisions[2].evidence.as_ref().unwrap().0["requests"]["candidate"] == 50);
+        // What was live before is kept warm, and is back at once, under its own name.
+        let before = rig.publisher.routes().answering(stage.at.id).unwrap();
+        rig.publisher.tick().await;
+        let back = rig
+            .releases
+            .roll_back(&stage.people.operator, stage.at.id, "a test")
+            .await;
+        assert!(matches!(back.unwrap(), TakenBackTo::Recorded(_)));
+        assert_eq!(traffic(rig), alone("v1"));
+        rig.driver.round().await.unwrap();
+        rig.recorder.round().await;
+        assert_eq!(
+            (stage.live().await, traffic(rig)),
+            (Some(stage.v1), alone("v1"))
+        );
+        assert_ne!(
+            rig.publisher.routes().answering(stage.at.id).unwrap(),
+            before
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breach_swaps_the_table_in_the_thread_that_sees_it() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let store = &fresh.store;
+        let stage = Stage::new(store).await;
+        let rig = &stage.rig;
+        let id = stage.start(json!([{"weight": 50}, {"pause": {}}])).await;
+        rig.controller.round().await.unwrap();
+        assert_eq!(traffic(rig), Ok(50.0));
+        // Armed while it is paused, too.
+        assert_eq!(stage.order(id).await.state, State::Paused);
+        tell(rig, id, 50, 0.5);
+        assert_eq!(traffic(rig), alone("v1"), "no database was asked");
+        assert_eq!(stage.order(id).await.state, State::Paused);
+        let recording = rig
+            .recorder
+            .run(tokio::time::sleep(Duration::from_millis(300)));
+        recording.await;
+        assert_eq!(stage.order(id).await.state, State::RollingBack);
+        rig.controller.round().await.unwrap();
+        let order = stage.order(id).await;
+        assert_eq!(
+            (order.state, traffic(rig)),
+            (State::RolledBack, alone("v1"))
+        );
+        assert!(order.ended_because.as_ref().unwrap().contains("error"));
+        assert_eq!(stage.live().await, Some(stage.v1));
+        assert_eq!(
+            actions(&stage.decisions(id).await),
+            ["enter", "enter", "pause", "roll_back", "finish"]
+        );
+        // Another may be tried.
+        stage.start(json!([{"weight": 5}])).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_brake_outlives_the_process_and_the_lack_of_a_database() {
+    let fresh = Fresh::sqlite().await;
+    let store = &fresh.store;
+    let stage = Stage::new(store).await;
+    let rig = &stage.rig;
+    let id = stage.start(json!([{"weight": 50}, {"pause": {}}])).await;
+    rig.controller.round().await.unwrap();
+    // A process that has no database yet, started from what the last one published.
+    let next = |with: &Rig| {
+        let file = crate::publish::SnapshotFile::in_folder(with.data.path().join("control"));
+        crate::publish::Publisher::new(Arc::clone(&with.gateway), Arc::clone(&with.replicas), file)
+    };
+    let alone_again = next(rig);
+    let recorder = Recorder::new(Arc::clone(&alone_again), rig.data.path());
+    alone_again.restore().await;
+    assert_eq!(traffic(rig), Ok(50.0), "as it was");
+    let releases = Releases::new(
+        Arc::clone(&alone_again),
+        Arc::clone(&recorder),
+        Arc::default(),
+    );
+    let back = releases
+        .roll_back(&stage.people.operator, stage.at.id, "at night")
+        .await
+        .unwrap();
+    assert!(matches!(back, TakenBackTo::Queued { revision } if revision.starts_with("v1-")));
+    assert_eq!(traffic(rig), alone("v1"));
+    // Killed, and started again, still without a database.
+    let after = next(rig);
+    let recorder = Recorder::new(Arc::clone(&after), rig.data.path());
+    after.restore().await;
+    assert_eq!(traffic(rig), alone("v1"));
+    // The database is back.
+    after.follow(store.clone());
+    recorder.follow(store.clone(), rig.deployments.clone());
+    recorder.round().await;
+    let order = stage.order(id).await;
+    assert_eq!(
+        (order.state, traffic(rig)),
+        (State::RollingBack, alone("v1"))
+    );
+    rig.controller.round().await.unwrap();
+    assert_eq!(stage.order(id).await.state, State::RolledBack);
+    let decisions = stage.decisions(id).await;
+    let back = decisions
+        .iter()
+        .find(|it| it.reason.as_deref() == Some("at night"))
+        .unwrap();
+    assert_eq!(back.actor, stage.people.operator.actor.name);
+    assert!(back.at < back.created_at, "written later than decided");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_promoted_past_the_gate() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let store = &fresh.store;
+        let stage = Stage::new(store).await;
+        let rig = &stage.rig;
+        let id = stage.start(json!([{"weight": 20}, {"pause": {}}])).await;
+        rig.controller.round().await.unwrap();
+        let version = store.get::<ModelVersion>(stage.v2).await.unwrap();
+        let withdraw = |it: &mut EvaluationRun| it.withdrawn_at = Some(Timestamp::now());
+        store
+            .update::<EvaluationRun>(
+                &Actor::system("test"),
+                version.evidence.unwrap(),
+                None,
+                withdraw,
+            )
+            .await
+            .unwrap();
+        let refused = stage.command(id, Command::Promote).await.unwrap_err();
+        assert!(
+            matches!(refused, ReleaseError::Refused(Refused::Gate(_))),
+            "{refused}"
+        );
+        stage.command(id, Command::Resume).await.unwrap();
+        rig.controller.round().await.unwrap();
+        let order = stage.order(id).await;
+        assert_eq!((order.state, traffic(rig)), (State::Paused, Ok(20.0)));
+        assert_eq!(order.release_state.as_ref().unwrap().0["phase"]["why"]["why"], "gate");
+        stage.command(id, Command::Abort).await.unwrap();
+        rig.controller.round().await.unwrap();
+        assert_eq!(
+            (stage.order(id).await.state, traffic(rig)),
+            (State::RolledBack, alone("v1"))
+        );
+        let words = actions(&stage.decisions(id).await);
+        assert_eq!(
+            words,
+            [
+                "enter",
+                "enter",
+                "pause",
+                "refused",
+                "resume",
+                "pause",
+                "roll_back",
+                "finish"
+            ]
+        );
+    })
+    .await;
+}
+
+/// Dropping a round leaves the database as a killed process does. Cut at random, the next process goes on with the
+/// traffic where it was, skips no step, and mixes nothing once the release is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds_that_are_cut_anywhere_are_finished_by_the_next_process() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let store = &fresh.store;
+        let stage = Stage::new(store).await;
+        let seed: u64 = rand::random();
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        for lap in 0..2 {
+            let (candidate, bad) = if lap % 2 == 0 {
+                (stage.v2, 0.0)
+            } else {
+                (stage.v1, 0.9)
+            };
+            let again = Stage {
+                v2: candidate,
+                ..stage_of(store, &stage).await
+            };
+            let steps = json!([
+                {"shadow": {"percent": 10, "for": "1ms"}}, {"weight": 20},
+                {"analyse": {"min_requests": 20, "max_duration": "1h"}}, {"weight": 50},
+                {"analyse": {"min_requests": 20, "max_duration": "1h"}},
+            ]);
+            let id = again.start(steps).await;
+            // Sooner or later one lives long enough.
+            let mut lives = (1_u64..).map(|life| if life < 8 { 5_000 * life } else { 60_000_000 });
+            let end = loop {
+                let rig = Rig::new(store).await;
+                rig.publisher.tick().await;
+                let state = again.order(id).await;
+                let share = state
+                    .release_state
+                    .as_ref()
+                    .map(|it| it.0["share"].as_f64().unwrap());
+                if let (Ok(percent), Some(share)) = (traffic(&rig), share) {
+                    assert!(
+                        (percent - share / 10_000.0).abs() < 1e-6,
+                        "seed {seed}: {percent} {state:?}"
+                    );
+                }
+                if state.finished_at.is_some() {
+                    break state;
+                }
+                tell(&rig, id, 25, bad);
+                let longest = lives.next().unwrap();
+                let cut = Duration::from_micros(random.random_range(0..longest));
+                let work = async {
+                    rig.recorder.run(tokio::time::sleep(Duration::from_millis(20))).await;
+                    rig.controller.round().await
+                };
+                _ = tokio::time::timeout(cut, work).await;
+                // As a process that was killed and is started again at once: its lease is nobody's.
+                release_leases(store).await;
+            };
+            let decisions = again.decisions(id).await;
+            let words = actions(&decisions);
+            let (state, live) = if bad > 0.0 {
+                (State::RolledBack, stage.v2)
+            } else {
+                (State::Promoted, stage.v2)
+            };
+            assert_eq!(end.state, state, "seed {seed}: {words:?}");
+            assert_eq!(again.live().await, Some(live), "seed {seed}: {words:?}");
+            let steps: Vec<u64> = decisions
+                .iter()
+                .filter_map(|it| it.action.as_ref()?.0["step"].as_u64())
+                .collect();
+            let expected: Vec<u64> = (0..steps.len() as u64).collect();
+            assert_eq!(
+                steps, expected,
+                "seed {seed}: no step is done twice or left out"
+            );
+            if bad == 0.0 {
+                assert_eq!(steps.len(), 5, "seed {seed}: {words:?}");
+            }
+        }
+    })
+    .await;
+}
+
+/// The same records with another process's memory.
+async fn stage_of(store: &Store, stage: &Stage) -> Stage {
+    Stage {
+        rig: Rig::new(store).await,
+        people: People {
+            department: stage.people.department,
+            developer: stage.people.developer.clone(),
+            approver: stage.people.approver.clone(),
+            operator: stage.people.operator.clone(),
+        },
+        product: Product {
+            model: stage.product.model,
+            evaluation: stage.product.evaluation,
+            test_set: stage.product.test_set,
+        },
+        at: stage.at.clone(),
+        v1: stage.v1,
+        v2: stage.v2,
+    }
+}
+
+async fn release_leases(store: &Store) {
+    let mut tx = store.begin().await.unwrap();
+    sqlx::query("UPDATE leases SET expires_at = 0")
+        .execute(tx.connection())
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+}

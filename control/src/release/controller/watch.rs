@@ -1,11 +1,12 @@
 //! Evidence as it comes in, and the brake.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use sluice_gateway::metrics::{Objective, TakenBack as Cause};
 use sluice_gateway::release::{Class as Ended, ReleaseOutcome, ReleaseSink, ShadowPair};
 use sluice_gateway::router::split::{Assignment, Side as Sent, Weight};
 use tokio::sync::mpsc;
@@ -16,7 +17,8 @@ use crate::id::{DeploymentId, WorkOrderId};
 use crate::publish::{Place, PublishedRelease, Routes};
 use crate::release::agreement;
 use crate::release::analysis::{
-    Analyser, Assessment, Class, Exposure, Facts, Outcome, QuantilePair, Share, Side, Unit, Verdict,
+    Analyser, Assessment, Class, Evidence, Exposure, Facts, Measure, Outcome, QuantilePair, Share,
+    Side, Unit, Verdict,
 };
 use crate::release::planner::{Phase, Release, Why};
 use crate::release::strategy::{OnBreach, Strategy};
@@ -26,7 +28,8 @@ use crate::time::Timestamp;
 /// Hears of every request under release in this process.
 #[derive(Debug)]
 pub struct Watches {
-    routes: Arc<Routes>,
+    /// Weak: the gateway that the routes are of holds the watches.
+    routes: Weak<Routes>,
     by_release: RwLock<HashMap<Arc<str>, Arc<Watch>>>,
     taken_back: mpsc::UnboundedSender<TakenBack>,
     /// For the one that writes them down.
@@ -40,6 +43,8 @@ pub(super) struct Watch {
     deployment: DeploymentId,
     /// The key of the revision that takes all traffic back.
     stable: Arc<str>,
+    /// What its metrics are labelled with: deployment and revision.
+    candidate: (Arc<str>, Arc<str>),
     known: Mutex<Known>,
 }
 
@@ -73,10 +78,10 @@ pub struct Gathered {
 }
 
 impl Watches {
-    pub fn new(routes: Arc<Routes>) -> Arc<Self> {
+    pub fn new(routes: &Arc<Routes>) -> Arc<Self> {
         let (taken_back, to_record) = mpsc::unbounded_channel();
         Arc::new(Self {
-            routes,
+            routes: Arc::downgrade(routes),
             by_release: RwLock::default(),
             taken_back,
             to_record: Mutex::new(Some(to_record)),
@@ -99,13 +104,19 @@ impl Watches {
         let mut watched = self.by_release.write();
         for release in releases {
             let place = places.get(&release.candidate.deployment);
-            let Some(place) = place.filter(|place| place.candidate.is_some()) else {
+            let Some((place, candidate)) = place.and_then(|it| Some((it, it.candidate.as_ref()?)))
+            else {
                 continue;
             };
             let id: Arc<str> = release.candidate.work_order.to_string().into();
             let watch = match watched.get(&id) {
                 Some(watch) if watch.stable == place.stable.key => Arc::clone(watch),
-                _ => Arc::new(Watch::new(release, Arc::clone(&place.stable.key), now)),
+                _ => {
+                    let replica = &candidate.replica;
+                    let labels = (Arc::clone(&replica.name), Arc::clone(&replica.revision));
+                    let stable = Arc::clone(&place.stable.key);
+                    Arc::new(Watch::new(release, stable, labels, now))
+                }
             };
             watch.follow(&release.state, now);
             next.insert(id, watch);
@@ -138,8 +149,11 @@ impl Watches {
     pub(super) fn take_back(&self, watch: &Watch, why: Why, by: &Actor) -> Option<TakenBack> {
         let now = Timestamp::now();
         let taken = watch.taken_back(now, why, by)?;
-        if let Err(error) = self.routes.brake(watch.deployment, &watch.stable) {
-            tracing::error!(release = %watch.release, %error, "the brake does not hold");
+        if let Some(routes) = self.routes.upgrade() {
+            if let Err(error) = routes.brake(watch.deployment, &watch.stable) {
+                tracing::error!(release = %watch.release, %error, "the brake does not hold");
+            }
+            routes.count(cause(&taken.why));
         }
         tracing::warn!(release = %watch.release, why = ?taken.why, "taken back");
         Some(taken)
@@ -169,6 +183,23 @@ impl ReleaseSink for Watches {
             _ = self.taken_back.send(taken);
         }
     }
+
+    fn objectives(&self) -> Vec<Objective> {
+        let now = Timestamp::now();
+        let watched: Vec<_> = self.by_release.read().values().cloned().collect();
+        watched
+            .iter()
+            .flat_map(|watch| watch.objectives(now))
+            .collect()
+    }
+}
+
+fn cause(why: &Why) -> Cause {
+    match why {
+        Why::Breach(_) | Why::Inconclusive(_) => Cause::Breach,
+        Why::Person | Why::Step => Cause::Person,
+        Why::Gate(_) => Cause::Gate,
+    }
 }
 
 /// By whom what is found by counting is done.
@@ -177,13 +208,19 @@ pub(super) fn analysis() -> Actor {
 }
 
 impl Watch {
-    fn new(release: &PublishedRelease, stable: Arc<str>, now: Timestamp) -> Self {
+    fn new(
+        release: &PublishedRelease,
+        stable: Arc<str>,
+        candidate: (Arc<str>, Arc<str>),
+        now: Timestamp,
+    ) -> Self {
         let mut analyser = Analyser::new(&release.strategy);
         analyser.begin_step(now);
         Self {
             release: release.candidate.work_order,
             deployment: release.candidate.deployment,
             stable,
+            candidate,
             known: Mutex::new(Known {
                 strategy: release.strategy.clone(),
                 state: release.state.clone(),
@@ -262,6 +299,21 @@ impl Watch {
             quantiles: known.analyser.quantiles(),
             requests: known.requests,
         }
+    }
+
+    fn objectives(&self, now: Timestamp) -> Vec<Objective> {
+        let assessment = self.gathered(now).assessment;
+        let objective = |found: Evidence| Objective {
+            deployment: Arc::clone(&self.candidate.0),
+            revision: Arc::clone(&self.candidate.1),
+            objective: found.objective,
+            verdict: found.verdict.to_string(),
+            evidence: match found.measure {
+                Measure::Requests { e_value, limit, .. } => Some((e_value, limit)),
+                Measure::Evaluation { .. } => None,
+            },
+        };
+        assessment.objectives.into_iter().map(objective).collect()
     }
 
     fn taken_back(&self, at: Timestamp, why: Why, by: &Actor) -> Option<TakenBack> {
