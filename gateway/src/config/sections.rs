@@ -357,7 +357,7 @@ pub struct ReleasesConfig {
 }
 
 /// One receiver of events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookConfig {
     /// Where they are posted.
@@ -371,6 +371,23 @@ pub struct WebhookConfig {
     /// Which events; all where there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
+}
+
+impl std::fmt::Debug for WebhookConfig {
+    /// Path and query of the URL are left out: receivers put secrets of their own there.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = self.url.parse::<http::Uri>().ok();
+        let host = url
+            .as_ref()
+            .and_then(|url| url.authority())
+            .map(ToString::to_string);
+        f.debug_struct("WebhookConfig")
+            .field("host", &host)
+            .field("secret_file", &self.secret_file)
+            .field("secret_env", &self.secret_env)
+            .field("events", &self.events)
+            .finish()
+    }
 }
 
 impl Default for ReleasesConfig {

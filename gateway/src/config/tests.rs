@@ -224,6 +224,11 @@ fn webhooks_are_checked_and_no_message_holds_their_url() {
     )
     .unwrap();
     assert_eq!(right.control.releases.webhooks.len(), 2);
+    let shown = format!("{right:?}");
+    assert!(
+        shown.contains("h:1") && !shown.contains("sesame"),
+        "{shown}"
+    );
     for (hooks, field) in [
         ("{url = \"sesame\", secret_env = \"A\"}", "0.url"),
         ("{url = \"ftp://h/sesame\", secret_env = \"A\"}", "0.url"),
