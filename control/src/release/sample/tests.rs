@@ -78,7 +78,7 @@ fn none_is_kept_where_there_is_no_place() {
 fn texts_are_cut_and_nothing_that_a_column_refuses_is_left() {
     let long = "é".repeat(MAX_TEXT);
     let mut pair = pair(answer(&long), answer("a\0b"));
-    pair.request = Bytes::from(long.clone());
+    pair.request = Bytes::from(long);
     pair.candidate.ttft = Some(std::time::Duration::from_millis(3));
     pair.candidate.finish = Some(FinishReason::Stop);
     pair.candidate.revision = Arc::from("v2-k3x9qa");
