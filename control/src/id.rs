@@ -183,6 +183,7 @@ ids! {
     WorkOrderId "wo" "work order",
     WorkOrderStepId "wos" "work order step",
     ReleaseDecisionId "rdc" "release decision",
+    ReleasePairId "rpr" "release pair",
     TaskId "tsk" "task",
     QuotaId "quo" "quota",
     UsageId "usg" "usage entry",

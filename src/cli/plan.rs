@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use sluice_control::artifacts::{ArtifactSettings, Artifacts};
 use sluice_control::control::Open;
+use sluice_control::release::webhook::Webhook;
 use sluice_control::store::{DatabaseUrl, Store, StoreSettings};
 use sluice_control::work::WorkSettings;
 use sluice_gateway::config::Config;
@@ -38,6 +39,7 @@ impl Plan {
                 None => anyhow::anyhow!("control.artifacts: {}", error.inner()),
             })
             .context("the configuration")?;
+        Webhook::check(&control.releases.webhooks).context("the configuration")?;
         let tasks = &control.tasks;
         Ok(Self {
             url,
@@ -116,6 +118,17 @@ mod tests {
         let plan = Plan::of(&Config::load(&example)?)?;
         let default = ArtifactSettings::default();
         assert_eq!(format!("{:?}", plan.artifacts), format!("{default:?}"));
+        Ok(())
+    }
+
+    #[test]
+    fn an_event_that_is_none_is_named() -> Result<()> {
+        let source = "[control.releases]\nwebhooks = [{ url = \"https://h/\", secret_env = \"A\", events = [\"x\"] }]\n";
+        let config = Config::parse(source, Path::new("sluice.toml"))?;
+        let problem = Plan::of(&config).map_err(|error| format!("{error:#}"));
+        assert!(problem.is_err_and(|text| {
+            text.contains("control.releases.webhooks.0.events: \"x\" is no event")
+        }));
         Ok(())
     }
 

@@ -140,7 +140,8 @@ pub(super) fn plain_client() -> Result<reqwest::Client, ArtifactError> {
     base_client().build().map_err(unusable)
 }
 
-fn base_client() -> reqwest::ClientBuilder {
+/// A client with the settings that all of ours share; proxies are those of the environment.
+pub(crate) fn base_client() -> reqwest::ClientBuilder {
     // Two libraries that each assume a provider would fail at the first connection; the first to say so wins.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().connect_timeout(CONNECT)

@@ -54,6 +54,7 @@ pub use begin::Begun;
 pub use collect::Collected;
 pub use digest::{Digest, DigestError};
 pub use error::ArtifactError;
+pub(crate) use guard::base_client;
 pub use import::{Import, Progress, Source};
 pub use manifest::{File, Manifest};
 pub use path::{

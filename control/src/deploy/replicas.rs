@@ -83,7 +83,7 @@ impl Blueprint {
 
 /// `v2-k3x9qa`: the version, and which work order's settings it is served by. The same version by other settings
 /// is another revision, with series of its own.
-fn label(number: i64, order: &str) -> String {
+pub(crate) fn label(number: i64, order: &str) -> String {
     let tail = order.len().saturating_sub(6);
     format!("v{number}-{}", &order[tail..])
 }

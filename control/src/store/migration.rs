@@ -27,6 +27,8 @@ steps! {
     12 "0012_plans.sql" "plans",
     20 "0020_large_lists.sql" "large_lists",
     21 "0021_releases.sql" "releases",
+    22 "0022_release_pairs.sql" "release_pairs",
+    23 "0023_webhooks.sql" "webhooks",
 }
 
 fn migrator() -> Migrator {

@@ -28,10 +28,12 @@ mod lease;
 mod model;
 mod quota;
 mod release;
+mod release_pair;
 mod run;
 mod task;
 mod upload;
 mod usage;
+mod webhook;
 
 #[cfg(test)]
 pub(crate) mod rig;
@@ -62,6 +64,8 @@ pub use transition::{EventOf, Stateful, Transition};
 pub use upload::UploadPart;
 pub use url::{DatabaseUrl, DatabaseUrlError};
 pub use usage::{Amounts, UsageEntry, UsageFilter, UsageGroup, UsageSum};
+
+pub use webhook::{Hook, ReleaseRevisions};
 
 pub(crate) use column::text_column;
 use record::mapped;

@@ -13,11 +13,12 @@ use rand::Rng as _;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _};
 use uuid::Uuid;
 
-use super::{Actor, DatabaseUrl, Dialect, Store, StoreSettings};
+use super::model::tests::{deployment, work_order};
+use super::{Actor, DatabaseUrl, Dialect, Store, StoreSettings, tests};
 use crate::domain::record::{Department, Principal};
 use crate::domain::roles::Role;
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DepartmentId, PrincipalId};
+use crate::id::{DepartmentId, PrincipalId, WorkOrderId};
 
 /// A database that a test has for itself, and that is gone after it.
 pub(crate) struct Fresh {
@@ -162,6 +163,26 @@ pub(crate) async fn somebody(store: &Store, role: Role) -> Somebody {
     }
 }
 
+/// A work order of a deployment that nothing was done for.
+pub(crate) async fn order(store: &Store, endpoint: &str) -> WorkOrderId {
+    let who = somebody(store, Role::Operator).await;
+    let model = tests::model(who.department, endpoint);
+    let model = store.create(&who.actor, model).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    let version = tests::version(model.id, None);
+    let version = tx.add_model_version(&who.actor, version).await.unwrap();
+    let at = tx
+        .create(&who.actor, deployment(&who, model.id, endpoint))
+        .await
+        .unwrap();
+    let order = tx
+        .create(&who.actor, work_order(at.id, version.id))
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    order.id
+}
+
 /// Names the database to a test that is run as a process of its own, see [`start_process`].
 const PROCESS_DATABASE: &str = "SLUICE_TEST_PROCESS_DATABASE";
 
@@ -175,6 +196,15 @@ pub(crate) fn kills() -> u32 {
 
 /// Runs an ignored test as a process on this database, and returns when it calls [`process_is_ready`].
 pub(crate) fn start_process(test: &str, url: &DatabaseUrl) -> Child {
+    start_process_with(test, url, &[])
+}
+
+/// The same with variables in its environment.
+pub(crate) fn start_process_with(
+    test: &str,
+    url: &DatabaseUrl,
+    variables: &[(&str, &str)],
+) -> Child {
     let url = match url {
         DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
         DatabaseUrl::Postgres(url) => url.clone(),
@@ -182,6 +212,7 @@ pub(crate) fn start_process(test: &str, url: &DatabaseUrl) -> Child {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env(PROCESS_DATABASE, url)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
-    ServerConfig, TasksConfig, UpstreamConfig,
+    ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
 };
 
 /// The whole configuration.
@@ -169,6 +169,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), (String, String)> {
         self.validate_server()?;
         self.validate_limits()?;
+        validate_releases(&self.control.releases)?;
         for (index, deployment) in self.deployments.iter().enumerate() {
             validate_deployment(deployment)
                 .map_err(|(field, message)| (format!("deployment.{index}.{field}"), message))?;
@@ -285,6 +286,61 @@ impl Config {
         Ok(())
     }
 }
+
+/// The names of events are the control plane's.
+fn validate_releases(releases: &ReleasesConfig) -> Result<(), (String, String)> {
+    if releases.pairs > MAX_PAIRS {
+        let message = format!("must be at most {MAX_PAIRS}; 0 keeps none");
+        return Err(("control.releases.pairs".to_owned(), message));
+    }
+    for (index, hook) in releases.webhooks.iter().enumerate() {
+        let wrong = |field: &str, message: &str| {
+            let field = format!("control.releases.webhooks.{index}.{field}");
+            Err((field, message.to_owned()))
+        };
+        let uri = hook.url.parse::<http::Uri>().ok();
+        let authority = uri.as_ref().and_then(|uri| {
+            let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+            uri.authority()
+                .filter(|it| is_http && !it.host().is_empty())
+        });
+        // The URL itself may hold a secret, and this message goes into logs.
+        let Some(authority) = authority else {
+            return wrong("url", "must look like https://host/path");
+        };
+        if authority.as_str().contains('@') {
+            return wrong(
+                "url",
+                "must not hold a user or password: the signature tells who sends",
+            );
+        }
+        if releases.webhooks[..index]
+            .iter()
+            .any(|other| other.url == hook.url)
+        {
+            return wrong(
+                "url",
+                "is that of an earlier webhook; name all events in one",
+            );
+        }
+        match (&hook.secret_file, &hook.secret_env) {
+            (Some(_), Some(_)) => {
+                return wrong("secret_env", "and `secret_file` exclude each other");
+            }
+            (None, None) => {
+                return wrong(
+                    "secret_file",
+                    "or `secret_env` must be given: events are signed",
+                );
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Pairs of one release at most: all of them are looked at when one is added.
+const MAX_PAIRS: usize = 10_000;
 
 /// As browsers send it: scheme, host and port, nothing behind.
 fn is_origin(text: &str) -> bool {

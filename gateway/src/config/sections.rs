@@ -305,6 +305,7 @@ pub struct ControlConfig {
     #[serde(with = "human::optional_size")]
     pub memory: Option<usize>,
     pub tasks: TasksConfig,
+    pub releases: ReleasesConfig,
     /// Where content lies and what is taken; its words are the control plane's own.
     pub artifacts: serde_json::Map<String, serde_json::Value>,
 }
@@ -342,6 +343,63 @@ impl Default for TasksConfig {
     }
 }
 
+/// `[control.releases]`: what is kept of releases, and who hears of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReleasesConfig {
+    /// Pairs of answers that are kept of each release for reading side by side; 0 keeps none.
+    pub pairs: usize,
+    /// How long they are kept.
+    #[serde(with = "human::duration")]
+    pub pairs_keep: Duration,
+    /// Who is told of decisions.
+    pub webhooks: Vec<WebhookConfig>,
+}
+
+/// One receiver of events.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where they are posted.
+    pub url: String,
+    /// File with the secrets that they are signed with, `whsec_…`, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// Environment variable with them, between spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_env: Option<String>,
+    /// Which events; all where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+}
+
+impl std::fmt::Debug for WebhookConfig {
+    /// Path and query of the URL are left out: receivers put secrets of their own there.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = self.url.parse::<http::Uri>().ok();
+        let host = url
+            .as_ref()
+            .and_then(|url| url.authority())
+            .map(ToString::to_string);
+        f.debug_struct("WebhookConfig")
+            .field("host", &host)
+            .field("secret_file", &self.secret_file)
+            .field("secret_env", &self.secret_env)
+            .field("events", &self.events)
+            .finish()
+    }
+}
+
+impl Default for ReleasesConfig {
+    fn default() -> Self {
+        Self {
+            pairs: 200,
+            pairs_keep: Duration::from_secs(30 * 24 * 3600),
+            webhooks: Vec::new(),
+        }
+    }
+}
+
 impl Default for ControlConfig {
     fn default() -> Self {
         Self {
@@ -353,6 +411,7 @@ impl Default for ControlConfig {
             idempotency_keep: Duration::from_secs(24 * 3600),
             memory: None,
             tasks: TasksConfig::default(),
+            releases: ReleasesConfig::default(),
             artifacts: serde_json::Map::new(),
         }
     }

@@ -214,3 +214,48 @@ fn origins_are_checked() {
         assert!(message.contains("`server.cors_origins.0`"), "{message}");
     }
 }
+
+#[test]
+fn webhooks_are_checked_and_no_message_holds_their_url() {
+    let config = |hooks: &str| parse(&format!("[control.releases]\nwebhooks = [{hooks}]\n"));
+    let right = config(
+        "{url = \"http://h:1/a?token=sesame\", secret_env = \"A\", events = [\"release.paused\"]}, \
+         {url = \"https://h/b\", secret_file = \"s\"}",
+    )
+    .unwrap();
+    assert_eq!(right.control.releases.webhooks.len(), 2);
+    let shown = format!("{right:?}");
+    assert!(
+        shown.contains("h:1") && !shown.contains("sesame"),
+        "{shown}"
+    );
+    for (hooks, field) in [
+        ("{url = \"sesame\", secret_env = \"A\"}", "0.url"),
+        ("{url = \"ftp://h/sesame\", secret_env = \"A\"}", "0.url"),
+        (
+            "{url = \"http://me:sesame@h/\", secret_env = \"A\"}",
+            "0.url",
+        ),
+        ("{url = \"http://h/sesame\"}", "0.secret_file"),
+        (
+            "{url = \"http://h/\", secret_env = \"A\", secret_file = \"s\"}",
+            "0.secret_env",
+        ),
+        (
+            "{url = \"http://h/sesame\", secret_env = \"A\"}, {url = \"http://h/sesame\", secret_env = \"B\"}",
+            "1.url",
+        ),
+    ] {
+        let message = config(hooks).unwrap_err();
+        assert!(
+            message.contains(&format!("`control.releases.webhooks.{field}`")),
+            "{message}"
+        );
+        assert!(!message.contains("sesame"), "{message}");
+    }
+    let many = parse("[control.releases]\npairs = 20000\n").unwrap_err();
+    assert!(
+        many.contains("control.releases.pairs") && many.contains("10000"),
+        "{many}"
+    );
+}

@@ -171,7 +171,8 @@ const REFUSALS: [&str; 20] = [
 
 /// Whether a text begins like a refusal. A word list, not a judge: it is good for the
 /// difference between two revisions on the same traffic, not for one answer.
-fn refuses(text: &str) -> bool {
+#[must_use]
+pub fn refuses(text: &str) -> bool {
     let opening: String = text.trim_start().chars().take(OPENING).collect();
     let opening = opening.to_lowercase().replace('\u{2019}', "'");
     REFUSALS.iter().any(|refusal| opening.contains(refusal))

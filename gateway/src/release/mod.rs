@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::config::ReleaseConfig;
 use crate::metrics::observer::Record;
 use crate::metrics::{Metrics, Objective};
+pub use answer::refuses;
 pub use outcome::{Class, ReleaseOutcome};
 pub use placement::Placement;
 use shadow::Live;

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use sluice_control::control::{Control, ControlSettings, Open};
 use sluice_control::deploy::Shelf;
 use sluice_control::evaluation::run::{Evaluate, RowLimits};
+use sluice_control::release::webhook::{Courier, CourierSettings, Webhook};
 use sluice_control::serving::{Serving, ServingSettings};
 use sluice_control::store::DatabaseUrl;
 use sluice_control::work::{self, WorkSettings};
@@ -25,6 +26,7 @@ pub(super) struct Plane {
     control: Control,
     serving: Arc<Serving>,
     work: WorkSettings,
+    hooks: Vec<Webhook>,
     stop: Stop,
     running: JoinSet<()>,
     _own: OwnFolder,
@@ -41,6 +43,8 @@ impl Plane {
             return Ok(None);
         }
         let plan = Plan::of(config)?;
+        let hooks = &config.control.releases.webhooks;
+        let hooks = Webhook::read(hooks, |name| std::env::var(name).ok())?;
         let control = Control::new(ControlSettings {
             open: !config.auth.required,
             max_body: config.control.max_body,
@@ -80,6 +84,7 @@ impl Plane {
             control,
             serving: Arc::new(serving),
             work,
+            hooks,
             stop: stop.clone(),
             running,
             _own: own,
@@ -96,6 +101,7 @@ impl Plane {
         let (control, serving) = (self.control.clone(), Arc::clone(&self.serving));
         let (settings, stop) = (self.work.clone(), self.stop.clone());
         let gateway = Arc::clone(&self.gateway);
+        let hooks = std::mem::take(&mut self.hooks);
         self.running.spawn(async move {
             let Some(open) = control.when_open().await else {
                 return;
@@ -110,6 +116,7 @@ impl Plane {
             );
             tokio::join!(
                 upkeep::run(open, stop.clone().wait()),
+                tell(&control, open, hooks, stop.clone()),
                 tasks(open, evaluate, &settings, stop)
             );
         });
@@ -120,6 +127,19 @@ impl Plane {
         while self.running.join_next().await.is_some() {}
         self.serving.stop().await;
         self.control.close().await;
+    }
+}
+
+/// Tells webhooks of what is decided about releases.
+async fn tell(control: &Control, open: &Open, hooks: Vec<Webhook>, stop: Stop) {
+    if hooks.is_empty() {
+        return;
+    }
+    match Courier::new(open.store.clone(), hooks, CourierSettings::default()) {
+        Ok(courier) => courier.run(control.wake(), stop.wait()).await,
+        Err(error) => {
+            tracing::error!(%error, "control.releases.webhooks: nobody is told of anything")
+        }
     }
 }
 

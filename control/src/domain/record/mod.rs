@@ -8,6 +8,7 @@ mod deployment;
 mod evaluation;
 mod model;
 mod quota;
+mod release_pair;
 mod run;
 mod task;
 
@@ -20,5 +21,6 @@ pub use deployment::{
 pub use evaluation::{Evaluation, EvaluationMethod, EvaluationRun, PromptVersion};
 pub use model::{Model, ModelVersion};
 pub use quota::Quota;
+pub use release_pair::{PairAnswer, ReleasePair};
 pub use run::{ConversionRun, Training, TrainingRun};
 pub use task::Task;
