@@ -22,10 +22,12 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sluice_engine::backend::onnx::default_budget;
 use sluice_gateway::Gateway;
+use sluice_gateway::config::ReleasesConfig;
 use sluice_gateway::release::ReleaseSink;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -33,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::deploy::{Artifacts, Deployments, Driver, DriverSettings, Replicas};
 use crate::publish::{Publisher, SnapshotFile};
 use crate::release::controller::{Controller, Recorder, Releases};
+use crate::release::sample::{PairKeeper, PairWriter};
 use crate::store::Store;
 use crate::usage::{Ledger, LedgerSettings};
 
@@ -44,6 +47,25 @@ pub struct ServingSettings {
     pub memory_budget: Option<u64>,
     pub driver: DriverSettings,
     pub ledger: LedgerSettings,
+    /// Pairs of answers that are kept of each release, and how long.
+    pub pairs: PairSettings,
+}
+
+/// What is kept of copied requests.
+#[derive(Debug, Clone, Copy)]
+pub struct PairSettings {
+    pub most: usize,
+    pub keep: Duration,
+}
+
+impl Default for PairSettings {
+    fn default() -> Self {
+        let config = ReleasesConfig::default();
+        Self {
+            most: config.pairs,
+            keep: config.pairs_keep,
+        }
+    }
 }
 
 /// The running parts. Dropped without [`Serving::stop`], they end as in a crash.
@@ -55,6 +77,8 @@ pub struct Serving {
     recorder: Arc<Recorder>,
     releases: Releases,
     settings: ServingSettings,
+    /// Until there is a database to write to.
+    pairs: Mutex<Option<PairWriter>>,
     store: Arc<OnceLock<Store>>,
     wake: Arc<Notify>,
     stop: watch::Sender<bool>,
@@ -83,6 +107,9 @@ impl Serving {
         gateway
             .releases()
             .tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
+        let PairSettings { most, keep } = settings.pairs;
+        let (keeper, pairs) = PairKeeper::new(most, keep);
+        publisher.watches().keep_pairs(keeper);
         let recorder = Recorder::new(Arc::clone(&publisher), folder);
         let serving = Self {
             releases: Releases::new(
@@ -95,6 +122,7 @@ impl Serving {
             replicas,
             ledger,
             settings,
+            pairs: Mutex::new(Some(pairs)),
             store: Arc::default(),
             wake,
             stop: watch::Sender::new(false),
@@ -122,6 +150,12 @@ impl Serving {
         let deployments = Deployments::new(store.clone(), Arc::clone(&self.wake));
         self.recorder.follow(store.clone(), deployments.clone());
         self.releases.follow(store.clone(), deployments);
+        let pairs = self.pairs.lock().take();
+        if let Some(pairs) = pairs {
+            let (store, stop) = (store.clone(), self.stopped());
+            let writing = async move { pairs.run(store, stop).await };
+            self.tasks.lock().spawn(writing);
+        }
         let controller = Controller::new(
             store.clone(),
             Arc::clone(&self.publisher),

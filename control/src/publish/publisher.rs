@@ -178,8 +178,12 @@ impl Publisher {
         }
         quota::begin_month(state.counters.iter().map(|(_, counter)| counter));
         self.publish_keys(state);
-        let loaded = self.publish_routes(state).await;
-        if changed || loaded {
+        // Before it takes hold: a process that is killed in between starts with what was on its way, not with what was
+        // over. Where its models lie is known once they are loaded.
+        if changed {
+            self.keep(state).await;
+        }
+        if self.publish_routes(state).await {
             self.keep(state).await;
         }
     }

@@ -10,7 +10,7 @@ use sluice_control::control::{Control, ControlSettings, Open};
 use sluice_control::deploy::Shelf;
 use sluice_control::evaluation::run::{Evaluate, RowLimits};
 use sluice_control::release::webhook::{Courier, CourierSettings, Webhook};
-use sluice_control::serving::{Serving, ServingSettings};
+use sluice_control::serving::{PairSettings, Serving, ServingSettings};
 use sluice_control::store::DatabaseUrl;
 use sluice_control::work::{self, WorkSettings};
 use sluice_control::{api, upkeep};
@@ -61,6 +61,10 @@ impl Plane {
             Arc::clone(control.wake()),
             &own.path,
             ServingSettings {
+                pairs: PairSettings {
+                    most: config.control.releases.pairs,
+                    keep: config.control.releases.pairs_keep,
+                },
                 memory_budget: config.control.memory.map(|bytes| bytes as u64),
                 ..ServingSettings::default()
             },

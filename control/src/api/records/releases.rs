@@ -12,7 +12,7 @@ use crate::api::problem::Problem;
 use crate::api::records::releases_view::{ReleaseSummary, ReleaseView, view};
 use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, filter};
-use crate::domain::record::{Deployment, ReleaseDecision, WorkOrder};
+use crate::domain::record::{Deployment, ReleaseDecision, ReleasePair, WorkOrder};
 use crate::domain::roles::Verb;
 use crate::release::controller::{NewRelease, Releases};
 use crate::release::planner::Command;
@@ -46,6 +46,15 @@ pub(crate) fn serve_all(api: &mut Registry) {
             "What was decided about a release, and on which evidence",
         ),
         decisions,
+    );
+    api.route(
+        get(
+            "/releases/{id}/pairs",
+            // They hold what people have asked.
+            Verb::OperateRelease,
+            "Requests that were copied, with both answers side by side",
+        ),
+        pairs,
     );
     for (path, summary, asked) in COMMANDS {
         api.route(post(path, Verb::OperateRelease, summary), move |call| {
@@ -221,6 +230,30 @@ async fn decisions(call: Call<Paging>) -> Result<Answer<Items<Stored<ReleaseDeci
         .oldest_first()
         .limit(limit_of(call.query.limit))
         .after(call.query.cursor.clone());
+    Ok(Answer::of(call.desk.store.list(&listing).await?.into()))
+}
+
+/// Which pairs, and which page of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PairFilter {
+    /// Only those whose answers say the same, or do not.
+    agrees: Option<bool>,
+    /// Items a page, 1 to 500; 50 if absent.
+    #[schemars(range(min = 1, max = 500))]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+async fn pairs(call: Call<PairFilter>) -> Result<Answer<Items<Stored<ReleasePair>>>, Problem> {
+    let order = find(&call.desk, call.segment("id")).await?;
+    let query = &call.query;
+    let listing = Listing::<ReleasePair>::new()
+        .is("work_order", &order.id)
+        .is_if("agrees", query.agrees.as_ref())
+        .limit(limit_of(query.limit))
+        .after(query.cursor.clone());
     Ok(Answer::of(call.desk.store.list(&listing).await?.into()))
 }
 

@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use super::people::ReleaseError;
-use crate::deploy::{check_order, go_live};
+use crate::deploy::{Settings, check_order, go_live};
 use crate::domain::record::{DecisionKind, ReleaseDecision, WorkOrder};
 use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
+use crate::id::WorkOrderId;
 use crate::release::planner::{Action, Phase, Release, Why};
+use crate::release::webhook;
 use crate::store::{Actor, Json, StoreError, Stored, Tx};
 use crate::time::Timestamp;
 
@@ -36,6 +38,32 @@ pub(super) fn release_state(order: &Stored<WorkOrder>) -> Result<Release, Releas
     })
 }
 
+/// What was done, to be said once it is committed.
+#[must_use]
+pub(super) struct Applied {
+    release: WorkOrderId,
+    endpoint: String,
+    kind: DecisionKind,
+    action: Option<Action>,
+    after: Release,
+    by: String,
+}
+
+impl Applied {
+    /// The one line in the log.
+    pub(super) fn log(&self) {
+        let (kind, action) = (self.kind, self.action.as_ref());
+        webhook::log(
+            self.release,
+            &self.endpoint,
+            kind,
+            action,
+            &self.after,
+            &self.by,
+        );
+    }
+}
+
 /// Does it, in the caller's transaction. `before` is the state that it was decided on, and `order` the row that said
 /// so: where that has changed since, nothing is done.
 ///
@@ -46,7 +74,7 @@ pub(super) async fn apply(
     order: &Stored<WorkOrder>,
     before: &Release,
     made: Made,
-) -> Result<Release, ReleaseError> {
+) -> Result<Applied, ReleaseError> {
     tx.lock_work_order(order.id).await?;
     let found = tx.get::<WorkOrder>(order.id).await?;
     if found.version != order.version {
@@ -81,7 +109,14 @@ pub(super) async fn apply(
         evidence: made.evidence.map(Json),
     };
     tx.create(&made.by, decision).await?;
-    Ok(after)
+    Ok(Applied {
+        release: order.id,
+        endpoint: Settings::read(&order.snapshot)?.endpoint,
+        kind: made.kind,
+        action: made.action,
+        after,
+        by: made.by.name,
+    })
 }
 
 async fn step(

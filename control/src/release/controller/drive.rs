@@ -252,7 +252,6 @@ impl Controller {
         gathered: Option<Gathered>,
         now: Timestamp,
     ) -> Result<(), ReleaseError> {
-        tracing::info!(release = %order.id, ?action, "release");
         let mut tx = self.store.begin().await?;
         let made = Made {
             action: Some(action),
@@ -261,8 +260,9 @@ impl Controller {
             by: analysis(),
             evidence: gathered.and_then(|it| serde_json::to_value(it).ok()),
         };
-        apply(&mut tx, order, state, made).await?;
+        let applied = apply(&mut tx, order, state, made).await?;
         tx.commit().await?;
+        applied.log();
         self.publisher.tick().await;
         Ok(())
     }

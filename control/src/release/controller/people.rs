@@ -247,13 +247,16 @@ impl Releases {
             Ok(action) => {
                 made.action = Some(action);
                 made.kind = DecisionKind::Command;
-                apply(&mut tx, order, state, made).await?;
-                Ok(tx.commit().await?)
+                let applied = apply(&mut tx, order, state, made).await?;
+                tx.commit().await?;
+                applied.log();
+                Ok(())
             }
             Err(refused) => {
                 made.by.reason = Some(refused.to_string());
-                apply(&mut tx, order, state, made).await?;
+                let applied = apply(&mut tx, order, state, made).await?;
                 tx.commit().await?;
+                applied.log();
                 Err(refused.into())
             }
         }

@@ -203,8 +203,10 @@ async fn take_back(
         made.kind = DecisionKind::Note;
         made.action = None;
     }
-    apply(&mut tx, &order, &state, made).await?;
-    Ok(tx.commit().await?)
+    let applied = apply(&mut tx, &order, &state, made).await?;
+    tx.commit().await?;
+    applied.log();
+    Ok(())
 }
 
 /// Orders the revision before, and waits for the order to be carried out. `true` when it is over.

@@ -358,7 +358,10 @@ async fn nothing_is_promoted_past_the_gate() {
         rig.controller.round().await.unwrap();
         let order = stage.order(id).await;
         assert_eq!((order.state, traffic(rig)), (State::Paused, Ok(20.0)));
-        assert_eq!(order.release_state.as_ref().unwrap().0["phase"]["why"]["why"], "gate");
+        assert_eq!(
+            order.release_state.as_ref().unwrap().0["phase"]["why"]["why"],
+            "gate"
+        );
         stage.command(id, Command::Abort).await.unwrap();
         rig.controller.round().await.unwrap();
         assert_eq!(
@@ -431,7 +434,9 @@ async fn rounds_that_are_cut_anywhere_are_finished_by_the_next_process() {
                 let longest = lives.next().unwrap();
                 let cut = Duration::from_micros(random.random_range(0..longest));
                 let work = async {
-                    rig.recorder.run(tokio::time::sleep(Duration::from_millis(20))).await;
+                    rig.recorder
+                        .run(tokio::time::sleep(Duration::from_millis(20)))
+                        .await;
                     rig.controller.round().await
                 };
                 _ = tokio::time::timeout(cut, work).await;

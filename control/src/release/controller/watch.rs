@@ -1,7 +1,7 @@
 //! Evidence as it comes in, and the brake.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
@@ -15,12 +15,13 @@ use super::record::TakenBack;
 use crate::domain::record::DecisionKind;
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::publish::{Place, PublishedRelease, Routes};
-use crate::release::agreement;
+use crate::release::agreement::{self, Agreement};
 use crate::release::analysis::{
     Analyser, Assessment, Class, Evidence, Exposure, Facts, Measure, Outcome, QuantilePair, Share,
     Side, Unit, Verdict,
 };
 use crate::release::planner::{Phase, Release, Why};
+use crate::release::sample::PairKeeper;
 use crate::release::strategy::{OnBreach, Strategy};
 use crate::store::Actor;
 use crate::time::Timestamp;
@@ -32,6 +33,8 @@ pub struct Watches {
     routes: Weak<Routes>,
     by_release: RwLock<HashMap<Arc<str>, Arc<Watch>>>,
     taken_back: mpsc::UnboundedSender<TakenBack>,
+    /// Takes pairs to be read side by side.
+    keeper: OnceLock<PairKeeper>,
     /// For the one that writes them down.
     to_record: Mutex<Option<mpsc::UnboundedReceiver<TakenBack>>>,
 }
@@ -83,9 +86,15 @@ impl Watches {
         Arc::new(Self {
             routes: Arc::downgrade(routes),
             by_release: RwLock::default(),
+            keeper: OnceLock::new(),
             taken_back,
             to_record: Mutex::new(Some(to_record)),
         })
+    }
+
+    /// From now on a sample of the pairs goes there. Once.
+    pub fn keep_pairs(&self, keeper: PairKeeper) {
+        _ = self.keeper.set(keeper);
     }
 
     /// What was taken back and is not written down. Once: a second caller gets `None`.
@@ -176,8 +185,14 @@ impl ReleaseSink for Watches {
 
     fn pair(&self, pair: ShadowPair) {
         let watch = self.by_release.read().get(&pair.release).cloned();
-        if let Some(watch) = watch
-            && let Some(why) = watch.compare(&pair)
+        let Some(watch) = watch else {
+            return;
+        };
+        let agreement = agreement::compare(&pair);
+        if let (Some(agreement), Some(keeper)) = (&agreement, self.keeper.get()) {
+            keeper.offer(watch.release, &pair, agreement);
+        }
+        if let Some(why) = watch.compare(&pair, agreement)
             && let Some(taken) = self.take_back(&watch, why, &analysis())
         {
             _ = self.taken_back.send(taken);
@@ -271,11 +286,11 @@ impl Watch {
     }
 
     /// The candidate's answer to a copy.
-    fn compare(&self, pair: &ShadowPair) -> Option<Why> {
+    fn compare(&self, pair: &ShadowPair, agreement: Option<Agreement>) -> Option<Why> {
         let at = timestamp(pair.ended);
         let mut known = self.known.lock();
         known.analyser.observe(&copy(pair, at));
-        if let Some(agreement) = agreement::compare(pair) {
+        if let Some(agreement) = agreement {
             let unit = Unit::Sticky(pair.unit);
             known.analyser.compared(at, unit, agreement.agrees);
         }

@@ -325,6 +325,8 @@ fn enter(step: usize, release: &Release, strategy: &Strategy, observed: Observed
     let (share, shadow) = match strategy.steps.get(step) {
         Some(Step::Weight(percent)) => (Share::percent(*percent), Share::NONE),
         Some(Step::Shadow(shadow)) => (release.share, Share::percent(shadow.percent)),
+        // An analysis right after copying goes on copying: its pairs are what it waits for.
+        Some(Step::Analyse(_)) if release.share == Share::NONE => (release.share, release.shadow),
         Some(Step::Analyse(_) | Step::Pause(_)) => (release.share, Share::NONE),
         Some(Step::Promote(_)) | None => return promote(observed),
     };

@@ -59,10 +59,7 @@ async fn pairs_of_no_release_are_refused() {
         let refused = tx
             .add_release_pairs(nobody, vec![kept(nobody, "x", 1)], 4)
             .await;
-        assert!(
-            matches!(refused, Err(StoreError::Reference)),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(StoreError::Reference)), "{refused:?}");
     })
     .await;
 }
