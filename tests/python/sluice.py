@@ -109,19 +109,28 @@ class StartFailed(Exception):
     """The server ended instead of starting; the text is its log."""
 
 
-def start(folder: Path, deployments: list[dict], sections=None, env=None, args=(), wait: float = 120.0, verify: str | None = None) -> Server:
+def start(
+    folder: Path,
+    deployments: list[dict],
+    sections=None,
+    env=None,
+    args=(),
+    wait: float = 120.0,
+    verify: str | None = None,
+    port: int | None = None,
+) -> Server:
     """Starts a server with its files in `folder`, ready when it returns. `verify`: it speaks
-    TLS with a certificate that this file vouches for."""
+    TLS with a certificate that this file vouches for. `port`: that of one that ran there before."""
     if not BINARY.exists():
         raise FileNotFoundError(f"{BINARY} is missing: run `make build`, or name a binary in SLUICE_BIN")
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     config = folder / "sluice.toml"
     # Records of its own: what one test writes, another must not find.
     sections = {"control": {"database": f"sqlite:{folder / 'sluice.db'}"}, **(sections or {})}
     config.write_text(config_text(port, deployments, sections))
     log = folder / "sluice.log"
-    with log.open("w") as sink:
+    with log.open("a") as sink:
         process = subprocess.Popen(
             [str(BINARY), "serve", "--config", str(config), *args],
             stdout=sink,
