@@ -1,6 +1,9 @@
 """A stage for each test of a release: a server and its upstreams, with version 1 live."""
 
+import os
+
 import pytest
+from postgres import Postgres
 from stage import Stage
 
 # What a test does not say otherwise: seconds where people say minutes.
@@ -20,12 +23,36 @@ STRATEGY = {
 }
 
 
+def furnished(stage: Stage) -> Stage:
+    stage.furnish()
+    stage.go_live(STRATEGY)
+    return stage
+
+
 @pytest.fixture
 def stage(tmp_path):
     stage = Stage(tmp_path / "stage")
     try:
-        stage.furnish()
-        stage.go_live(STRATEGY)
-        yield stage
+        yield furnished(stage)
+    finally:
+        stage.close()
+
+
+@pytest.fixture
+def postgres():
+    if "SLUICE_TEST_POSTGRES" not in os.environ:
+        pytest.skip("scripts/test.sh sees to it that there is a PostgreSQL")
+    postgres = Postgres()
+    try:
+        yield postgres
+    finally:
+        postgres.remove()
+
+
+@pytest.fixture
+def stage_on_postgres(tmp_path, postgres):
+    stage = Stage(tmp_path / "stage", database=postgres.url)
+    try:
+        yield furnished(stage)
     finally:
         stage.close()
