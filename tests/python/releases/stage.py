@@ -74,22 +74,33 @@ class Stage:
         self.database = database or f"sqlite:{folder / 'sluice.db'}"
         self.upstreams: dict[str, Upstream] = {}
         self.server: sluice.Server | None = None
+        self.others: list[sluice.Server] = []
         self.start()
 
     # --- processes
 
     def start(self):
         """Starts the server, or starts it again where it was."""
+        self.server = self.serve(self.folder, self.server.port if self.server else None)
+
+    def serve(self, folder: Path, port: int | None = None) -> sluice.Server:
+        """A server on these records."""
         sections = {
             # A stalled upstream is given up soon.
             "upstream": {"idle_timeout": "2s", "first_byte_timeout": "4s"},
             "control": {"database": self.database},
             "control.artifacts.import": {"folders": [str(self.outside)]},
-            "log": {"format": "json", "file": str(self.folder / "access.log")},
+            "log": {"format": "json", "file": str(folder / "access.log")},
         }
-        port = self.server.port if self.server else None
-        environment = {"SLUICE_DATA": str(self.folder / "data"), "RUST_BACKTRACE": "1"}
-        self.server = sluice.start(self.folder, [], sections=sections, env=environment, port=port)
+        environment = {"SLUICE_DATA": str(folder / "data"), "RUST_BACKTRACE": "1"}
+        return sluice.start(folder, [], sections=sections, env=environment, port=port)
+
+    def join(self) -> sluice.Server:
+        """One more server on the same records, with files of its own; serving what the first serves."""
+        other = self.serve(self.folder / f"server{len(self.others) + 2}")
+        self.others.append(other)
+        other.wait_until(lambda: everyone(other.url, ENDPOINT, 1)[0].status == 200, what="the other server to serve")
+        return other
 
     def kill(self):
         self.server.stop(signal.SIGKILL)
@@ -103,8 +114,9 @@ class Stage:
         for upstream in self.upstreams.values():
             if upstream.process.poll() is None:
                 upstream.stop()
-        if self.server:
-            self.server.stop()
+        for server in (self.server, *self.others):
+            if server:
+                server.stop()
 
     # --- the API
 

@@ -42,7 +42,7 @@ def killed_at_each_step(stage: Stage):
         {"weight": 50},
         {"pause": {}},
     ]
-    release = stage.release("v2", STRATEGY | {"steps": steps, "settle": "6s", "on_inconclusive": "extend"})
+    release = stage.release("v2", STRATEGY | {"steps": steps, "settle": "8s", "on_inconclusive": "extend"})
     view = stage.until_step(release, 0)
     stable, candidate = view["stable"]["revision"], view["candidate"]["revision"]
 
@@ -68,8 +68,9 @@ def killed_at_each_step(stage: Stage):
     assert (view["phase"], view["why"]["why"], view["weight"]) == ("paused", "step", 50), view
 
     stage.wait("being taken on", lambda: stage.ask("POST", f"/releases/{release}/resume", {}).status_code == 200)
-    stage.until(release, "promoting", "promoted")
-    killed(stage)
+    stage.until(release, "promoting")
+    stage.wait("all traffic", lambda: len(claims.users_of(stage.everyone(50), candidate)) == 50)
+    killed_with_traffic_as_it_was(stage, candidate)
     claims.all_are_served_by(stage, candidate)
     view = stage.until(release, "promoted")
     killed(stage)
