@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import sluice
 from load import Load, Request, everyone
+from upstream import words
 
 HERE = Path(__file__).resolve().parent
 ENDPOINT = "desk"
@@ -159,7 +160,9 @@ class Stage:
     def furnish(self):
         """A model with a test set and an evaluation, and a deployment that other servers compute."""
         self.wait("the control plane", lambda: self.ask("GET", "/models").status_code == 200)
-        rows = [{"messages": [{"role": "user", "content": f"row {number}"}], "reference": ""} for number in range(3)]
+        # What an upstream in order says is right.
+        asked = [f"row {number}" for number in range(40)]
+        rows = [{"messages": [{"role": "user", "content": it}], "reference": "".join(words(it))} for it in asked]
         tickets = self.outside / "tickets.jsonl"
         tickets.write_text("".join(json.dumps(row) + "\n" for row in rows))
         task = self.post("/imports", {"from": str(tickets), "name": "tickets", "kind": "dataset"})
@@ -167,17 +170,17 @@ class Stage:
         self.post("/datasets", {"name": "tickets"})
         self.post("/datasets/tickets/versions", {"artifact": done["result"]["artifact"], "row_count": len(rows)})
         self.post("/models", {"name": ENDPOINT})
-        self.post(
-            "/evaluations",
-            {
-                "model": ENDPOINT,
-                "name": "answers",
-                "test_set": "tickets@v1",
-                # That it answers at all; what it is worth is the release's to find.
-                "metrics": {"measure": [{"kind": "token_f1"}]},
-                "thresholds": {"rules": [{"metric": "token_f1", "min": 0.0}], "min_samples": 1},
-            },
-        )
+        # Versions are asked where version 1 is: that one answers at all; what a candidate is worth, releases find.
+        self.evaluation("answers", {})
+
+    def evaluation(self, name: str, settings: dict):
+        measured = {"metrics": {"measure": [{"kind": "token_f1"}]}, "thresholds": {"rules": [{"metric": "token_f1", "min": 0.0}]}}
+        named = {"model": ENDPOINT, "name": name, "test_set": "tickets@v1", "settings": settings}
+        self.post("/evaluations", named | measured)
+
+    def evaluate(self, evaluation: str, version: str):
+        run = self.post(f"/evaluations/{evaluation}/runs", {"model_version": f"{ENDPOINT}@{version}"})
+        self.wait("the evaluation", lambda: self.record(f"/evaluation_runs/{run['id']}", "status", "succeeded"))
 
     def record(self, path: str, field: str, value: str) -> dict | None:
         record = self.get(path)
@@ -191,8 +194,7 @@ class Stage:
         assert made["number"] == number, made
         digest = hashlib.sha256(name.encode()).hexdigest()
         self.post(f"/models/{ENDPOINT}/versions/{name}/register", {"digest": f"sha256:{digest}"})
-        run = self.post("/evaluations/answers/runs", {"model_version": f"{ENDPOINT}@{name}"})
-        self.wait("the evaluation", lambda: self.record(f"/evaluation_runs/{run['id']}", "status", "succeeded"))
+        self.evaluate("answers", name)
         self.post(f"/models/{ENDPOINT}/versions/{name}/request_approval")
         self.post(f"/models/{ENDPOINT}/versions/{name}/approve", {"deployment": ENDPOINT})
         return name
@@ -215,7 +217,10 @@ class Stage:
         return view["id"]
 
     def view(self, release: str) -> dict:
-        return self.get(f"/releases/{release}")
+        """A server that was started again serves before it has its database."""
+        path = f"/releases/{release}"
+        self.wait("the control plane", lambda: self.ask("GET", path).status_code != 503)
+        return self.get(path)
 
     def command(self, release: str, command: str) -> dict:
         return self.post(f"/releases/{release}/{command}", {"reason": "a test"})

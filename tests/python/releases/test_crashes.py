@@ -217,3 +217,34 @@ def test_people_take_back_while_the_database_is_away(stage_on_postgres, postgres
     (taken,) = [it for it in stage.decisions(release) if (it["action"] or {}).get("action") == "roll_back"]
     assert taken["kind"] == "command" and taken["reason"] == "it is slow" and moment(taken["at"]) <= asked + 1, taken
     claims.all_are_served_by(stage, stable)
+
+
+def test_what_was_promoted_is_taken_back_while_the_database_is_away(stage_on_postgres, postgres):
+    stage = stage_on_postgres
+    stage.version(2)
+    with stage.load() as load:
+        release = stage.release("v2", STRATEGY | {"steps": [{"weight": 50}]})
+        view = stage.until(release, "promoted")
+        # Published, with what it came from kept warm.
+        claims.all_are_served_by(stage, view["candidate"]["revision"])
+        time.sleep(1)
+        without_database(stage, postgres)
+        answer = stage.ask("POST", "/deployments/desk/rollback", {"reason": "it is slow"})
+        asked = time.time()
+        assert answer.status_code == 202, answer.text
+        time.sleep(1)
+    claims.nobody_saw_a_fault(load.records)
+    assert {request.upstream for request in load.records if request.sent > asked} == {"v1"}
+    killed(stage)
+    claims.nobody_saw_a_fault(after := stage.everyone())
+    assert {request.upstream for request in after} == {"v1"}
+    with_database(stage, postgres)
+
+    def back() -> dict | None:
+        order = stage.get("/work_orders?deployment=desk&limit=1")["items"][0]
+        return order if order["state"] == "promoted" and order["id"] != release else None
+
+    order = stage.wait("the order that brings it back", back)
+    assert order["reason"] == "it is slow" and stage.get("/deployments/desk")["live_work_order"] == order["id"]
+    claims.nobody_saw_a_fault(after := stage.everyone())
+    assert {request.upstream for request in after} == {"v1"} and len({request.revision for request in after}) == 1

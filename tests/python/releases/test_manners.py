@@ -66,3 +66,19 @@ def test_a_cohort_is_with_the_candidate_whatever_the_weight(stage):
     stage.command(release, "abort")
     stage.until(release, "rolled_back")
     assert ask("user-1", **{"x-sluice-cohort": "beta"}) != candidate
+
+
+def test_an_evaluation_that_comes_in_late_takes_back(stage):
+    stage.version(2)
+    stage.upstream("v2").behaves(degrades=0.5)
+    stage.evaluation("worth", {"engine_options": {"upstream": [stage.upstream("v2").url]}})
+    stage.evaluate("worth", "v1")
+    objectives = [*STRATEGY["objectives"], {"evaluation": "worth", "min_delta": -0.05}]
+    with stage.load() as load:
+        release = stage.release("v2", STRATEGY | {"steps": [{"weight": 20}, {"pause": {}}], "objectives": objectives})
+        view = stage.until(release, "paused")
+        stage.evaluate("worth", "v2")
+        view = stage.until(release, "rolled_back")
+    claims.nobody_saw_a_fault(load.records)
+    assert view["why"]["why"] == "breach" and "worth" in view["why"]["because"], view["why"]
+    claims.all_are_served_by(stage, view["stable"]["revision"])

@@ -177,6 +177,8 @@ def test_nothing_is_promoted_past_the_gate(stage):
 
 def test_a_promoted_release_is_taken_back_under_load(stage):
     stage.version(2)
+    # Answers of a second, so that many are in the middle at any time.
+    stage.upstream("v2").behaves(token=0.08)
     with stage.load() as load:
         release = stage.release("v2", STRATEGY | {"steps": [{"weight": 50}]})
         view = stage.until(release, "promoted")
@@ -193,6 +195,9 @@ def test_a_promoted_release_is_taken_back_under_load(stage):
         f" answered after {(answered - asked) * 1000:.0f} ms, over after {(over - asked) * 1000:.0f} ms"
     )
     claims.nobody_saw_a_fault(load.records)
+    # Who was in the middle of an answer got the rest of it.
+    between = [request for request in load.records if request.sent < asked and request.ended > answered]
+    assert len(between) > 10 and {request.upstream for request in between} == {"v2"}, between[:5]
     late = [request for request in load.records if request.sent > over]
     assert late and view["candidate"]["revision"] not in {request.revision for request in late}
     # The revision before, from its own upstream.

@@ -311,7 +311,12 @@ impl Judge {
             return (Verdict::Inconclusive, text);
         }
         let (met, counted) = (self.units.met, self.units.judged);
-        if met.ratio() > UNCLEAR && self.units.hurt_share().is_some_and(|it| it > UNCLEAR) {
+        // What a limit allows is not unclear, however much that is.
+        let unclear = match &self.main {
+            Main::Limit(limit) => limit.max_ratio.max(UNCLEAR),
+            Main::Compare(_) => UNCLEAR,
+        };
+        if met.ratio() > unclear && self.units.hurt_share().is_some_and(|it| it > UNCLEAR) {
             let text = format!(
                 "{} requests met it, but of too few units to tell the release from its callers",
                 Ratio::from(met)

@@ -177,6 +177,19 @@ fn few_units_that_are_all_bad_are_not_passed_either() {
 }
 
 #[test]
+fn what_a_limit_allows_is_not_unclear() {
+    let mut rig = Rig::new(&json!([{ "shadow_agreement": { "min": 0.7 } }]));
+    // Eighty people, of whom each meets a difference now and then: one answer in four.
+    for pair in 0..2_000_u64 {
+        rig.now = rig.now.after(Duration::from_millis(100));
+        let unit = Unit::Sticky(pair % 80);
+        rig.analyser
+            .compared(rig.now, unit, pair * 2_654_435_761 % 97 >= 25);
+    }
+    assert_eq!(rig.verdict(50), Verdict::Pass, "{}", rig.because());
+}
+
+#[test]
 fn client_faults_and_people_who_hang_up_are_nobodys_error() {
     let mut rig = Rig::new(&json!([{ "event": "error", "max_ratio": 0.01 }]));
     for class in [Class::ClientFault, Class::Cancelled] {
