@@ -103,10 +103,9 @@ impl Serving {
         gateway.observer().tell(ledger.tally());
         let replicas = Replicas::new(Arc::clone(&gateway), artifacts, budget);
         let file = SnapshotFile::in_folder(folder);
-        let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), file);
-        gateway
-            .releases()
-            .tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
+        let releases = Arc::clone(gateway.releases());
+        let publisher = Publisher::new(gateway, Arc::clone(&replicas), file);
+        releases.tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
         let PairSettings { most, keep } = settings.pairs;
         let (keeper, pairs) = PairKeeper::new(most, keep);
         publisher.watches().keep_pairs(keeper);

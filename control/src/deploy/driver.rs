@@ -148,7 +148,8 @@ impl Driver {
             let Some(lease) = self.store.take_lease(&name, &self.holder, length).await? else {
                 continue;
             };
-            let outcome = self.drive(order.id, &lease).await;
+            // On the heap: it holds all that a preparation needs.
+            let outcome = Box::pin(self.drive(order.id, &lease)).await;
             self.settle(&order, &lease, outcome).await?;
             self.store.give_lease_back(&lease).await?;
         }

@@ -35,7 +35,7 @@ fn elsewhere(port: u16) -> Value {
     json!({"upstream": format!("http://127.0.0.1:{port}/v1")})
 }
 
-fn strategy(steps: Value) -> Value {
+fn strategy(steps: &Value) -> Value {
     json!({
         "steps": steps,
         "objectives": [{"event": "error", "compare": "stable"}, {"event": "error", "max_ratio": 0.2}],
@@ -69,7 +69,7 @@ impl Stage {
             deployment: self.at.id,
             candidate: self.v2,
             upstream: Vec::new(),
-            strategy: Some(strategy(steps)),
+            strategy: Some(strategy(&steps)),
             reason: "a test".into(),
             approve: false,
         };
