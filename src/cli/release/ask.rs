@@ -49,15 +49,15 @@ pub(super) async fn meant(
     }
 }
 
-/// The release; one that is over comes with the evidence of its last decision.
+/// The release; one that is over comes with the evidence that its end was decided on.
 pub(super) async fn show(client: &ApiClient, named: &str) -> Result<Value> {
     let mut shown = client.get(&path(named, "")).await?;
     let view: View = read(&shown)?;
     if view.end().is_some() && view.evidence.is_none() {
         let decisions = decisions(client, &view.id).await?;
-        let mut known = decisions.iter().rev().map(|it| &it["evidence"]);
-        if let Some(last) = known.find(|it| !it.is_null()) {
-            shown["evidence"] = last.clone();
+        let is_told = |it: &&Value| !it["evidence"].is_null() && it["action"]["action"] != "finish";
+        if let Some(last) = decisions.iter().rev().find(is_told) {
+            shown["evidence"] = last["evidence"].clone();
         }
     }
     Ok(shown)

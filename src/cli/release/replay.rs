@@ -39,7 +39,10 @@ fn decided(decision: &Decision, steps: &[String]) -> Line<'static> {
     };
     Line::from(vec![
         Span::from(words::moment_ms(decision.at)).dark_gray(),
-        Span::styled(format!("  {:12}  ", decision.actor), Style::new().fg(color)),
+        Span::styled(
+            format!("  {:12}  ", words::actor(decision)),
+            Style::new().fg(color),
+        ),
         Span::from(words::decided(decision, steps)).bold(),
     ])
 }

@@ -55,7 +55,9 @@ impl Start {
             .post("/api/v1/releases", &self.body(strategy))
             .await?;
         let view: View = ask::read(&made)?;
-        if let Some(waits_for) = &view.waits_for {
+        if let Some(waits_for) = &view.waits_for
+            && view.state == "pending"
+        {
             output::note(format!("{} waits for {waits_for}", view.id));
         }
         if self.watch {

@@ -55,16 +55,14 @@ fn acted(action: &Action, after: &Phase, steps: &[String]) -> String {
             shadow,
         } => {
             let number = step + 1;
-            let copied = match shadow.parts() {
-                0 => String::new(),
-                _ => format!(", {} % copied", shadow.as_percent()),
-            };
             let text = steps.get(*step).map(String::as_str).unwrap_or("?");
-            let weight = share.as_percent();
-            format!(
-                "begins step {number} of {}: {text} (weight {weight} %{copied})",
-                steps.len()
-            )
+            let traffic = match (share.as_percent(), shadow.as_percent()) {
+                // The step says it itself.
+                _ if text.starts_with("weight") || text.starts_with("shadow") => String::new(),
+                (weight, 0.0) => format!(" (weight {weight} %)"),
+                (weight, copied) => format!(" (weight {weight} %, {copied} % copied)"),
+            };
+            format!("begins step {number} of {}: {text}{traffic}", steps.len())
         }
         Action::Extend { because } => format!("gives the analysis its time once more: {because}"),
         Action::Pause { why } => for_that("pauses", why),
@@ -79,6 +77,12 @@ fn acted(action: &Action, after: &Phase, steps: &[String]) -> String {
         .to_owned(),
         Action::Abort => "aborts it before anything reached the candidate".to_owned(),
     }
+}
+
+/// Who decided: a person's name, or the part of the system.
+pub(super) fn actor(decision: &Decision) -> &str {
+    let name = decision.actor.as_str();
+    name.strip_prefix("system: ").unwrap_or(name)
 }
 
 /// `2026-11-26 18:21:03`, UTC.

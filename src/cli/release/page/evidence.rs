@@ -28,6 +28,9 @@ pub(in crate::cli::release) fn assessed(gathered: &Gathered) -> Vec<Line<'static
         "evidence",
         [verdict, Span::from(seen).dark_gray()],
     )];
+    if requests.stable + requests.candidate == 0 {
+        return lines;
+    }
     lines.extend(objectives(&gathered.objectives));
     if gathered.quantiles.iter().any(is_known) {
         lines.push(Line::default());
@@ -127,6 +130,10 @@ fn quantile(quantile: Option<Quantile>) -> String {
     let Some(Quantile { low, value, high }) = quantile else {
         return "–".to_owned();
     };
+    if low <= 0.0 && high.is_none() {
+        // Too few requests to bound it at all.
+        return words::seconds(value);
+    }
     format!("{}  {}", words::seconds(value), interval(low, high))
 }
 

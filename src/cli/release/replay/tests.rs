@@ -21,7 +21,7 @@ fn decision(second: u32, kind: &str, action: &Value, phase: &Value) -> Value {
         "id": "rdc_1",
         "release": "wo_0199",
         "at": format!("2026-11-26T18:20:{second:02}.123456Z"),
-        "actor": "work orders",
+        "actor": "system: work orders",
         "kind": kind,
         "action": action,
         "reason": null,
@@ -49,13 +49,18 @@ fn each_decision_stands_with_its_evidence() {
     let mut refused = decision(8, "refused", &Value::Null, &running);
     refused["actor"] = json!("alice");
     refused["reason"] = json!("an objective is broken: roll back");
+    let mut first = decision(
+        1,
+        "action",
+        &json!({ "action": "enter", "step": 0, "share": 0, "shadow": 200_000 }),
+        &running,
+    );
+    // Before the first request there is nothing to tell of each objective.
+    first["evidence"] = evidence();
+    first["evidence"]["verdict"] = json!("no_data");
+    first["evidence"]["requests"] = json!({ "stable": 0, "candidate": 0 });
     let items = [
-        decision(
-            1,
-            "action",
-            &json!({ "action": "enter", "step": 0, "share": 0, "shadow": 200_000 }),
-            &running,
-        ),
+        first,
         decision(
             2,
             "action",
