@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             cli::report(&error);
-            ExitCode::FAILURE
+            cli::status(&error)
         }
     }
 }

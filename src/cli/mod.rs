@@ -17,6 +17,8 @@ mod serve;
 mod top;
 mod worker;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -26,7 +28,7 @@ use clap::{Parser, Subcommand};
     name = "sluice",
     version,
     arg_required_else_help = true,
-    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice models                       # what it serves\n  sluice chat 'Hello'                 # ask it something\n  sluice top                          # watch it work\n  sluice model show helpdesk          # versions, evaluations, deployments\n  sluice apply -f records.yaml        # everything as code\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
+    after_help = "Examples:\n  sluice serve                        # ./sluice.toml\n  sluice models                       # what it serves\n  sluice chat 'Hello'                 # ask it something\n  sluice top                          # watch it work\n  sluice model show helpdesk          # versions, evaluations, deployments\n  sluice apply -f records.yaml        # everything as code\n  sluice release start helpdesk --to v2 --watch\n  sluice rollback helpdesk            # and back, at once\n  sluice completions bash > /etc/bash_completion.d/sluice\n\nEvery verb has its own --help with examples."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -47,6 +49,7 @@ enum Verb {
     Records(records::Noun),
     Apply(records::apply::Apply),
     Release(release::Release),
+    Rollback(release::Rollback),
     Migrate(database::Migrate),
     Backup(database::Backup),
     Restore(database::Restore),
@@ -66,12 +69,21 @@ impl Cli {
             Verb::Config(verb) => verb.run(),
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
-            Verb::Release(verb) => verb.run(),
+            Verb::Release(verb) => Box::pin(verb.run()).await,
+            Verb::Rollback(verb) => verb.run().await,
             Verb::Migrate(verb) => verb.run().await,
             Verb::Backup(verb) => verb.run().await,
             Verb::Restore(verb) => verb.run().await,
             Verb::Completions(verb) => verb.run(),
         }
+    }
+}
+
+/// The exit status of an error: 3 for a release that was watched and did not end well, 1 for all else.
+pub(crate) fn status(error: &anyhow::Error) -> ExitCode {
+    match error.is::<release::NotPromoted>() {
+        true => ExitCode::from(3),
+        false => ExitCode::FAILURE,
     }
 }
 

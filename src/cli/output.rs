@@ -105,7 +105,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<()> {
 }
 
 /// Terminal columns of a string: wide for CJK and full-width forms.
-fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     let wide = |c: char| matches!(c as u32, 0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff);
     text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
 }

@@ -97,7 +97,7 @@ async fn wait_for_quit(interval: Duration) -> Result<bool> {
     Ok(waiting.await??)
 }
 
-fn is_quit(event: &Event) -> bool {
+pub(super) fn is_quit(event: &Event) -> bool {
     let Event::Key(key) = event else { return false };
     let interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
     key.kind == KeyEventKind::Press
@@ -193,7 +193,7 @@ fn dash() -> String {
 }
 
 /// Three significant digits with a unit, from microseconds to minutes.
-fn milliseconds(value: f64) -> String {
+pub(super) fn milliseconds(value: f64) -> String {
     match value {
         value if value < 1.0 => format!("{:.0}µs", value * 1e3),
         value if value < 10.0 => format!("{value:.2}ms"),

@@ -68,7 +68,7 @@ fn read(path: &Path) -> Result<Value> {
 }
 
 /// A text as one segment of a path, or a value of a query.
-pub(super) fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {

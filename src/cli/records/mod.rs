@@ -12,4 +12,5 @@ mod verbs;
 mod view;
 mod watch;
 
+pub(crate) use fields::encoded;
 pub(crate) use verbs::Noun;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use sluice_control::release::simulate::{Grid, Recorded, Row, Spent, Summary, Traffic, simulate};
 use sluice_control::release::strategy::Strategy;
 
+use super::start::read;
 use crate::cli::output::{self, Format};
 
 /// Try a strategy on made-up or recorded traffic: how often it takes back a good release, how soon a bad one, and who is hurt.
@@ -96,12 +96,6 @@ impl Simulate {
             Format::Table => print_grid(&rows),
         }
     }
-}
-
-fn read(path: &Path) -> Result<Value> {
-    let name = path.display().to_string();
-    let text = fs::read_to_string(path).with_context(|| name.clone())?;
-    serde_norway::from_str(&text).with_context(|| name)
 }
 
 fn read_recorded(path: &Path) -> Result<Vec<Recorded>> {

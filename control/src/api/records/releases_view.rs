@@ -12,7 +12,6 @@ use crate::domain::work_order::WorkOrderState;
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::release::controller::Gathered;
 use crate::release::planner::{Phase, Release};
-use crate::release::strategy::Step;
 use crate::store::{StoreError, Stored};
 use crate::time::Timestamp;
 
@@ -108,7 +107,11 @@ pub(super) async fn view(
         waits_for: waits_for(order, state.as_ref()),
         step,
         step_count: steps.len(),
-        step_text: strategy.steps.get(step).map(text).unwrap_or_default(),
+        step_text: strategy
+            .steps
+            .get(step)
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         since: state.as_ref().map(|state| state.since),
         weight: state.as_ref().map_or(0.0, |state| state.share.as_percent()),
         shadow: state
@@ -178,26 +181,5 @@ fn waits_for(order: &WorkOrder, state: Option<&Release>) -> Option<String> {
             Some("a person, to resume or to take it back".to_owned())
         }
         _ => None,
-    }
-}
-
-/// A step in words.
-fn text(step: &Step) -> String {
-    let time = sluice_gateway::config::human::format_duration;
-    match step {
-        Step::Shadow(shadow) => format!("shadow: {} % for {}", shadow.percent, time(shadow.lasts)),
-        Step::Weight(percent) => format!("weight: {percent} %"),
-        Step::Analyse(analyse) => match analyse.min_requests {
-            Some(wanted) => {
-                let most = time(analyse.max_duration);
-                format!("analyse: {wanted} requests, at most {most}")
-            }
-            None => format!("analyse: for {}", time(analyse.max_duration)),
-        },
-        Step::Pause(pause) => match pause.lasts {
-            Some(lasts) => format!("pause: for {}", time(lasts)),
-            None => "pause: until somebody resumes it".to_owned(),
-        },
-        Step::Promote(_) => "promote".to_owned(),
     }
 }

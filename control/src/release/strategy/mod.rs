@@ -7,6 +7,7 @@
 mod objective;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,28 @@ pub enum OnInconclusive {
     Pause,
     /// Look for another `max_duration`, as often as it takes.
     Extend,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = human::format_duration;
+        match self {
+            Self::Shadow(Shadow { percent, lasts }) => {
+                write!(f, "shadow: {percent} % for {}", time(*lasts))
+            }
+            Self::Weight(percent) => write!(f, "weight: {percent} %"),
+            Self::Analyse(analyse) => {
+                let most = time(analyse.max_duration);
+                match analyse.min_requests {
+                    Some(wanted) => write!(f, "analyse: {wanted} requests, at most {most}"),
+                    None => write!(f, "analyse: for {most}"),
+                }
+            }
+            Self::Pause(Pause { lasts: Some(lasts) }) => write!(f, "pause: for {}", time(*lasts)),
+            Self::Pause(Pause { lasts: None }) => f.write_str("pause: until somebody resumes it"),
+            Self::Promote(_) => f.write_str("promote"),
+        }
+    }
 }
 
 /// A strategy that cannot be followed.
