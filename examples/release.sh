@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A good release and a bad one, told with the example model in two minutes: v2 replaces v1 step by step while people
+# A good release and a bad one, told with the example model in a minute or two: v2 replaces v1 step by step while people
 # write to it; v3, which got through a test that asked too little, is taken back before anybody reads a word of it.
 #
 #   examples/release.sh              # after `make build models`; needs nothing that runs already
@@ -96,7 +96,8 @@ for version in v1 v2 v3; do
 	quietly model add-version helpdesk
 	artifact=$("$sluice" artifact push "$helpdesk/models/$version" --name "helpdesk-$version" --kind model 2>/dev/null | tail -n 1)
 	quietly model register "helpdesk@$version" artifact="$artifact"
-	run eval run triage --version "helpdesk@$version" --wait
+	run eval run triage --version "helpdesk@$version" --wait >"$work/said"
+	sed -n '1p;s/^  passed */  passed: /p' "$work/said"
 	quietly model request-approval "helpdesk@$version"
 	quietly model approve "helpdesk@$version"
 done

@@ -238,8 +238,12 @@ impl Publisher {
                 places.insert(id, place(stable, candidate, release.as_ref()));
             }
         }
+        let came = self.hold_braked(state).await;
         self.watches.follow(&state.snapshot.releases, &places);
         self.routes.publish(places);
+        if came {
+            self.routes.renew();
+        }
         let warm = self.keep_warm(state).await;
         let in_use: HashSet<Arc<str>> = self
             .routes
@@ -249,7 +253,20 @@ impl Publisher {
             .chain(warm)
             .collect();
         self.replicas.retire(&in_use);
-        loaded
+        loaded || came
+    }
+
+    /// Loads what brakes lead to that were on before a restart: a revision that is only kept warm. Returns whether
+    /// one came.
+    async fn hold_braked(&self, state: &mut State) -> bool {
+        let mut came = false;
+        for PublishedWarm { revision, .. } in state.snapshot.warm.clone() {
+            let key = revision.origin().to_string();
+            if self.routes.is_braked_to(revision.deployment, &key) {
+                self.held(state, &revision, &mut came).await;
+            }
+        }
+        came
     }
 
     /// A revision's replica, loaded if it has to be.

@@ -170,6 +170,19 @@ impl Routes {
         }
     }
 
+    /// Whether a brake leads a deployment to the revision of `key`.
+    pub(crate) fn is_braked_to(&self, deployment: DeploymentId, key: &str) -> bool {
+        let table = self.table.lock();
+        table.brakes.get(&deployment).is_some_and(|to| **to == *key)
+    }
+
+    /// A revision came that a brake leads to.
+    pub(crate) fn renew(&self) {
+        if let Err(error) = self.swap(&self.table.lock()) {
+            tracing::error!(%error, "the routes stay as they are");
+        }
+    }
+
     fn replica(&self, place: &Place, key: &str) -> Option<Arc<Routed>> {
         let placed = [Some(&place.stable), place.candidate.as_ref()];
         let found = placed.into_iter().flatten().find(|it| *it.key == *key);
