@@ -96,11 +96,43 @@ pub(super) async fn list(client: &ApiClient, path: &str, wanted: usize) -> Resul
     }
 }
 
-/// Reads a document of the API.
+/// Reads a document of the API for people to look at, each text on one line and without what a terminal would obey:
+/// whoever may start a release writes its reason into the terminals of all who look.
 ///
 /// # Errors
 /// Its fields are others than this version knows.
 pub(super) fn read<T: DeserializeOwned>(value: &Value) -> Result<T> {
+    read_as_it_is(&on_one_line(value))
+}
+
+/// Reads a document of the API. What is printed of its texts is for the caller to make harmless.
+///
+/// # Errors
+/// Its fields are others than this version knows.
+pub(super) fn read_as_it_is<T: DeserializeOwned>(value: &Value) -> Result<T> {
     T::deserialize(value)
         .context("the server's answer is not understood; is it of another version? -o json prints it as it is")
 }
+
+fn on_one_line(value: &Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let shown = text.chars().map(|c| match c {
+                '\n' | '\r' | '\t' => ' ',
+                c if c.is_control() => char::REPLACEMENT_CHARACTER,
+                c => c,
+            });
+            Value::String(shown.collect())
+        }
+        Value::Array(items) => items.iter().map(on_one_line).collect(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let shown = fields.map(|(name, value)| (name.clone(), on_one_line(value)));
+            Value::Object(shown.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

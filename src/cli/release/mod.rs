@@ -200,7 +200,11 @@ impl Pairs {
         if self.output.document(&items)? {
             return Ok(());
         }
-        let found: Vec<Pair> = items.iter().map(ask::read).collect::<Result<_>>()?;
+        // An answer's lines are part of it; the page of pairs makes them harmless itself.
+        let found: Vec<Pair> = items
+            .iter()
+            .map(ask::read_as_it_is)
+            .collect::<Result<_>>()?;
         let size = match std::io::stdout().is_terminal() {
             true => ratatui::crossterm::terminal::size().ok(),
             false => None,

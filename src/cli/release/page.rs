@@ -55,7 +55,8 @@ pub(super) fn line(view: &View) -> String {
     let mut parts = vec![view.endpoint.clone(), view.state.clone()];
     if view.end().is_none() {
         let count = view.step_count.max(view.steps.len());
-        if view.phase.is_some() && view.step < count {
+        let moves_on = matches!(view.phase.as_deref(), Some("running" | "paused"));
+        if moves_on && view.step < count {
             let number = view.step + 1;
             parts.push(format!("step {number} of {count} ({})", view.step_text));
         }
@@ -154,9 +155,13 @@ fn steps(view: &View, now: Timestamp) -> Vec<Line<'static>> {
         (_, Some("promoting")) => (last, '▶'),
         _ => (view.step, '▶'),
     };
+    // A person who promotes leaves out what would have come.
+    let promotes = matches!(phase, Some("promoting" | "promoted"));
+    let is_left_out = |index| promotes && index > view.step && index < last;
     let lines = texts.into_iter().enumerate().map(|(index, text)| {
         let label = if index == 0 { "steps" } else { "" };
         let (mark, style) = match index {
+            index if is_left_out(index) => ('–', Style::new().fg(Color::DarkGray)),
             index if index < at => ('✓', Style::new().fg(Color::Green)),
             index if index > at || mark == '·' => ('·', Style::new().fg(Color::DarkGray)),
             _ if mark == '✗' => ('✗', Style::new().fg(Color::Red)),

@@ -183,7 +183,7 @@ fn draw(frame: &mut Frame<'_>, lines: Vec<Line<'_>>, scrolled: usize, trouble: O
     let text = Paragraph::new(Text::from(lines)).wrap(Wrap { trim: false });
     frame.render_widget(text.scroll((scrolled, 0)), body);
     let line = match trouble {
-        Some(trouble) => Line::from(format!("{trouble} — trying again")).red(),
+        Some(trouble) => Line::from(format!("trying again: {trouble}")).red(),
         None => Line::from("q leaves, the release goes on; ↑ ↓ scroll").dark_gray(),
     };
     frame.render_widget(line, foot);

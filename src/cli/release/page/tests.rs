@@ -170,6 +170,9 @@ fn the_step_is_marked_as_the_phase_says() {
     assert_eq!(marks("paused", 5), "✓✓✓✓✓▶·");
     assert_eq!(marks("promoting", 5), "✓✓✓✓✓✓▶");
     assert_eq!(marks("promoted", 5), "✓✓✓✓✓✓✓");
+    // Promoted before its time.
+    assert_eq!(marks("promoting", 2), "✓✓✓–––▶");
+    assert_eq!(marks("promoted", 2), "✓✓✓–––✓");
     assert_eq!(marks("rolling_back", 2), "✓✓✗····");
     assert_eq!(marks("aborted", 0), "·······");
 }
@@ -190,6 +193,12 @@ fn a_change_is_one_line() {
         view(&[]),
         "helpdesk  canary  step 3 of 6 (analyse: 200 requests, at most 10m)  weight 5 %"
     );
+    let promoting = [
+        ("state", json!("promoting")),
+        ("phase", json!("promoting")),
+        ("weight", json!(100.0)),
+    ];
+    assert_eq!(view(&promoting), "helpdesk  promoting  weight 100 %");
     let why = json!({ "why": "gate", "because": ["an evaluation of v2", "a person"] });
     let paused = [
         ("state", json!("paused")),

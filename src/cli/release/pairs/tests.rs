@@ -31,7 +31,7 @@ fn pair(request: &str, live: &Value, candidate: &Value) -> Pair {
         "live": live,
         "candidate": candidate
     });
-    ask::read(&pair).unwrap()
+    ask::read_as_it_is(&pair).unwrap()
 }
 
 #[test]
