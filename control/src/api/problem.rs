@@ -190,6 +190,7 @@ impl From<ReleaseError> for Problem {
             ReleaseError::Deploy(error) => error.into(),
             ReleaseError::Refused(_) => Self::conflict("refused", text),
             ReleaseError::NoRelease(_) => Self::conflict("no_release", text),
+            ReleaseError::NotBegun(..) => Self::conflict("not_begun", text),
             ReleaseError::NoDatabase => Self::unavailable(text),
         }
     }

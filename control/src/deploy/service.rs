@@ -91,7 +91,7 @@ impl Deployments {
     /// Makes a work order, pending, with a snapshot of the deployment's settings.
     ///
     /// # Errors
-    /// [`DeployError::NotApproved`], [`StoreError::Conflict`] while another is unfinished, and what
+    /// [`DeployError::NotApproved`], [`DeployError::Busy`] while another is unfinished, and what
     /// [`Settings::check`] refuses.
     pub async fn order(
         &self,
@@ -120,7 +120,7 @@ impl Deployments {
             &settings,
             new.reason,
         )?;
-        let order = tx.create(&caller.actor, order).await?;
+        let order = self.busy(&mut tx, &caller.actor, order).await?;
         tx.commit().await?;
         Ok(order)
     }

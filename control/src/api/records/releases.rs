@@ -123,8 +123,8 @@ async fn list(call: Call<ReleaseFilter>) -> Result<Answer<Items<ReleaseSummary>>
     }))
 }
 
-/// Orders that are releases, or will be once they are prepared.
-const RELEASES: &str = "(release_state IS NOT NULL OR (finished_at IS NULL AND restores IS NULL AND previous IS NOT NULL \
+/// Orders that are releases, or would be once they are prepared.
+const RELEASES: &str = "(release_state IS NOT NULL OR (restores IS NULL AND previous IS NOT NULL \
     AND snapshot LIKE '%\"strategy\":{\"%'))";
 
 /// What is to be released, and how.

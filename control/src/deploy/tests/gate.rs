@@ -65,10 +65,7 @@ async fn only_what_passed_goes_live_and_only_by_who_may() {
         // It failed its evaluation, and the deployment lets nothing be overridden.
         let order = calls.order(&people.developer, new(bad)).await.unwrap();
         let busy = calls.order(&people.developer, new(good)).await;
-        assert!(matches!(
-            busy,
-            Err(DeployError::Store(StoreError::Conflict { .. }))
-        ));
+        assert!(matches!(busy, Err(DeployError::Busy(_))));
         let refused = calls.approve(approver, order.id, None, None).await;
         let Err(DeployError::Gate(missing)) = &refused else {
             panic!("{refused:?}")

@@ -11,9 +11,10 @@ use super::act::{Made, apply, release_state};
 use super::drive::missing;
 use super::record::{Recorder, TakenBack};
 use super::watch::Gathered;
-use crate::deploy::{Caller, DeployError, Deployments, NewWorkOrder};
+use crate::deploy::{Caller, DeployError, Deployments, NewWorkOrder, Settings};
 use crate::domain::record::{DecisionKind, Deployment, WorkOrder};
 use crate::domain::roles::{Forbidden, Verb};
+use crate::domain::work_order::WorkOrderState;
 use crate::id::{DeploymentId, ModelVersionId, WorkOrderId};
 use crate::publish::{Publisher, Snapshot};
 use crate::release::analysis::Assessment;
@@ -46,6 +47,9 @@ pub enum ReleaseError {
     /// 409.
     #[error("work order {0} switches all traffic at once: it is no release")]
     NoRelease(WorkOrderId),
+    /// 409.
+    #[error("a release that is {0} has no traffic to {1}; abort ends it")]
+    NotBegun(WorkOrderState, Command),
     /// 503.
     #[error("the control plane has no database yet")]
     NoDatabase,
@@ -183,6 +187,9 @@ impl Releases {
             caller.may(Verb::OperateRelease, deployment.department)?;
             if order.release_state.is_none() && asked == Command::Abort {
                 return Ok(deployments.abort(caller, id, None, reason).await?);
+            }
+            if order.release_state.is_none() && Settings::read(&order.snapshot)?.is_stepwise() {
+                return Err(ReleaseError::NotBegun(order.state, asked));
             }
             let state = release_state(&order)?;
             match self.decide(store, &order, &state, asked, &by).await {
