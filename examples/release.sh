@@ -96,7 +96,8 @@ for version in v1 v2 v3; do
 	quietly model add-version helpdesk
 	artifact=$("$sluice" artifact push "$helpdesk/models/$version" --name "helpdesk-$version" --kind model 2>/dev/null | tail -n 1)
 	quietly model register "helpdesk@$version" artifact="$artifact"
-	run eval run triage --version "helpdesk@$version" --wait >"$work/said"
+	run eval run triage --version "helpdesk@$version" --wait >"$work/said" 2>"$work/progress" ||
+		{ cat "$work/said" "$work/progress" >&2; exit 1; }
 	sed -n '1p;s/^  passed */  passed: /p' "$work/said"
 	quietly model request-approval "helpdesk@$version"
 	quietly model approve "helpdesk@$version"
