@@ -47,6 +47,8 @@ pub struct Recorder {
     journal: PathBuf,
     store: OnceLock<(Store, Deployments)>,
     books: Mutex<Books>,
+    /// Held by the round that is under way.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +82,7 @@ impl Recorder {
                 open,
                 refused: HashMap::new(),
             }),
+            writing: Mutex::default(),
         })
     }
 
@@ -132,35 +135,53 @@ impl Recorder {
         Ok(open.all(|it| it.deployment != deployment || it.order.is_some()))
     }
 
-    /// Writes what can be written now.
+    /// Writes what can be written now. May be given up anywhere: what is not settled is still open.
     pub(super) async fn round(&self) {
-        let mut books = self.books.lock().await;
-        let (Some((store, deployments)), false) = (self.store.get(), books.open.is_empty()) else {
+        let _alone = self.writing.lock().await;
+        let Some((store, deployments)) = self.store.get() else {
             return;
         };
-        let mut left = Vec::new();
-        for mut taken in std::mem::take(&mut books.open) {
-            let settled = match taken.release {
-                Some(release) => take_back(store, release, &taken).await.map(|()| true),
-                None => bring_back(store, deployments, &mut taken).await,
-            };
-            match settled {
-                Ok(false) => left.push(taken),
-                Ok(true) => self.let_go(&taken).await,
-                Err(error) if error.is_retryable() => left.push(taken),
-                // Stable keeps the traffic, whatever is wrong with the records.
-                Err(error) if taken.release.is_some() => {
-                    tracing::error!(deployment = %taken.deployment, %error, "taken back, but not written down");
-                    left.push(taken);
-                }
-                Err(error) => {
-                    tracing::error!(deployment = %taken.deployment, %error, "not taken back after all: the records stand");
-                    self.let_go(&taken).await;
-                    books.refused.insert(taken.deployment, error);
-                }
-            }
+        // Not under the books' lock: who adds to them must not wait for the database.
+        let due = self.books.lock().await.open.clone();
+        for taken in due {
+            self.settle(store, deployments, taken).await;
         }
-        books.open = left;
+    }
+
+    async fn settle(&self, store: &Store, deployments: &Deployments, mut taken: TakenBack) {
+        let before = taken.order;
+        let written = match taken.release {
+            Some(release) => take_back(store, release, &taken).await.map(|()| true),
+            None => bring_back(store, deployments, &mut taken).await,
+        };
+        let (is_over, refused) = match written {
+            Ok(is_over) => (is_over, None),
+            Err(error) if error.is_retryable() => (false, None),
+            // Stable keeps the traffic, whatever is wrong with the records.
+            Err(error) if taken.release.is_some() => {
+                tracing::error!(deployment = %taken.deployment, %error, "taken back, but not written down");
+                (false, None)
+            }
+            Err(error) => {
+                tracing::error!(deployment = %taken.deployment, %error, "not taken back after all: the records stand");
+                (true, Some(error))
+            }
+        };
+        if is_over {
+            self.let_go(&taken).await;
+        } else if taken.order == before {
+            return;
+        }
+        let mut books = self.books.lock().await;
+        let is_it = |it: &TakenBack| it.deployment == taken.deployment && it.at == taken.at;
+        if is_over {
+            books.open.retain(|it| !is_it(it));
+        } else if let Some(it) = books.open.iter_mut().find(|it| is_it(it)) {
+            it.order = taken.order;
+        }
+        if let Some(error) = refused {
+            books.refused.insert(taken.deployment, error);
+        }
         self.keep(&books.open).await;
     }
 

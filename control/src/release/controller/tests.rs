@@ -310,9 +310,13 @@ async fn a_brake_outlives_the_process_and_the_lack_of_a_database() {
     let recorder = Recorder::new(Arc::clone(&after), rig.data.path());
     after.restore().await;
     assert_eq!(traffic(rig), alone("v1"));
-    // The database is back.
+    // The database is back, so slow at first that the round is given up: nothing is lost by that.
     after.follow(store.clone());
     recorder.follow(store.clone(), rig.deployments.clone());
+    let writer = store.begin().await.unwrap();
+    let slow = tokio::time::timeout(Duration::from_millis(20), recorder.round()).await;
+    assert!(slow.is_err(), "the only writer is taken");
+    drop(writer);
     recorder.round().await;
     let order = stage.order(id).await;
     assert_eq!(
