@@ -336,6 +336,16 @@ void sluice_trt_config_set_workspace(sluice_trt_config *config, uint64_t bytes) 
 void sluice_trt_config_set_level(sluice_trt_config *config, int32_t level) {
     as(config)->setBuilderOptimizationLevel(level);
 }
+int32_t sluice_trt_config_set_target(sluice_trt_config *config, int32_t capability) {
+#ifdef TRT_MAJOR_RTX
+    return as(config)->setNbComputeCapabilities(1) &&
+           as(config)->setComputeCapability(static_cast<ComputeCapability>(capability), 0);
+#else
+    static_cast<void>(config);
+    static_cast<void>(capability);
+    return 0;
+#endif
+}
 void sluice_trt_config_watch(sluice_trt_config *config, sluice_trt_hooks *hooks) {
     as(config)->setProgressMonitor(&hooks->progress);
 }

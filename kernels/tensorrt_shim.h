@@ -150,6 +150,9 @@ void sluice_trt_config_destroy(sluice_trt_config *config);
 int32_t sluice_trt_config_add_profile(sluice_trt_config *config, const sluice_trt_profile *profile);
 void sluice_trt_config_set_workspace(sluice_trt_config *config, uint64_t bytes);
 void sluice_trt_config_set_level(sluice_trt_config *config, int32_t level);
+/* The compute capability to build for, as 80 for 8.0. Only TensorRT-RTX can build for another device than the one it
+ * runs on: 0 with the headers of TensorRT. */
+int32_t sluice_trt_config_set_target(sluice_trt_config *config, int32_t capability);
 void sluice_trt_config_watch(sluice_trt_config *config, sluice_trt_hooks *hooks);
 /* An empty or unknown `data` makes an empty cache. */
 sluice_trt_timing *sluice_trt_timing_create(const sluice_trt_config *config, const void *data, uint64_t bytes);

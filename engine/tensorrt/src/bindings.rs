@@ -472,6 +472,12 @@ unsafe extern "C" {
     pub fn sluice_trt_config_set_level(config: *mut sluice_trt_config, level: i32);
 }
 unsafe extern "C" {
+    pub fn sluice_trt_config_set_target(
+        config: *mut sluice_trt_config,
+        capability: i32,
+    ) -> i32;
+}
+unsafe extern "C" {
     pub fn sluice_trt_config_watch(
         config: *mut sluice_trt_config,
         hooks: *mut sluice_trt_hooks,

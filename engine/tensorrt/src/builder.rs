@@ -41,6 +41,8 @@ pub struct Specification {
     pub workspace_bytes: Option<u64>,
     /// How long to look for fast kernels, from 0 (not at all) to 5; TensorRT's default is 3.
     pub level: Option<u8>,
+    /// The compute capability to build for, as 80 for 8.0, rather than for the device at hand. Only TensorRT-RTX can.
+    pub target: Option<u32>,
 }
 
 impl Specification {
@@ -151,7 +153,7 @@ pub fn build(
         )
     };
     let config = config.ok_or_else(|| Error::of("making a configuration", hooks.take()))?;
-    configure(&config, specification, &hooks);
+    configure(&config, specification, &hooks)?;
     profiles(&builder, &network, &config, specification, &hooks)?;
     let timing = timing(&config, options.timing, &hooks)?;
     hooks.clear();
@@ -231,7 +233,22 @@ fn parse(
     Err(Error::Model(reasons))
 }
 
-fn configure(config: &Owned<sys::sluice_trt_config>, specification: &Specification, hooks: &Hooks) {
+fn configure(
+    config: &Owned<sys::sluice_trt_config>,
+    specification: &Specification,
+    hooks: &Hooks,
+) -> Result<(), Error> {
+    hooks.clear();
+    if let Some(target) = specification.target {
+        let number = i32::try_from(target).unwrap_or(i32::MAX);
+        // SAFETY: a live configuration.
+        if unsafe { sys::sluice_trt_config_set_target(config.raw(), number) } == 0 {
+            return Err(Error::Specification(format!(
+                "target: this TensorRT does not build for compute capability {target} from here ({})",
+                hooks.take()
+            )));
+        }
+    }
     // SAFETY: a live configuration, and hooks that outlive it.
     unsafe {
         if let Some(bytes) = specification.workspace_bytes {
@@ -244,6 +261,7 @@ fn configure(config: &Owned<sys::sluice_trt_config>, specification: &Specificati
             sys::sluice_trt_config_watch(config.raw(), hooks.raw());
         }
     }
+    Ok(())
 }
 
 fn timing(

@@ -156,6 +156,7 @@ fn places() -> Vec<PathBuf> {
         format!("libnvinfer.so.{major}"),
         "libnvinfer.so".to_owned(),
         format!("libnvinfer_lean.so.{major}"),
+        format!("libtensorrt_rtx.so.{major}"),
     ];
     let data = env::var_os("SLUICE_DATA").map_or_else(|| PathBuf::from("data"), PathBuf::from);
     let beside = names.iter().map(|name| data.join("lib").join(name));

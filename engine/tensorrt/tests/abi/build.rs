@@ -190,6 +190,20 @@ fn a_specification_has_to_fit_the_model() {
 }
 
 #[test]
+fn a_target_that_the_library_cannot_build_for_is_refused() {
+    let elsewhere = Specification {
+        target: Some(90),
+        ..rows()
+    };
+    let message = refused(MODEL, &elsewhere);
+    assert!(
+        message.starts_with("target: this TensorRT does not build"),
+        "{message}"
+    );
+    assert_ne!(elsewhere.digest(), rows().digest());
+}
+
+#[test]
 fn without_a_builder_or_a_parser_there_is_a_clear_answer() {
     let lean = standin::build("libnvinfer_lean.so", &["STANDIN_WITHOUT_BUILDER"]);
     let lean = Library::open(Some(&lean)).unwrap();

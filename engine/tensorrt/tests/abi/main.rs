@@ -5,5 +5,6 @@
 mod build;
 mod lean;
 mod open;
+mod rtx;
 mod run;
 mod standin;
