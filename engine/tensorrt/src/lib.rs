@@ -8,7 +8,8 @@
 //!   [`Context`] runs it: shapes, memory, a stream. Memory and streams are lent by us (the traits of [`device`]), so
 //!   that one place accounts for the device.
 //! - [`build`] makes an engine from an ONNX model, where the library has a builder.
-//! - [`Plan`] is an engine at rest, with the digest of what it was made from: a stale one is refused.
+//! - [`Plan`] is an engine at rest, with the digest of what it was made from: a stale one is refused. [`EngineStore`] is
+//!   a folder of them.
 //!
 //! Built without the vendor's headers, only [`OpenError::NotBuilt`] is left of all this; see `docs/tensorrt.md`.
 
@@ -35,6 +36,8 @@ mod library;
 mod owned;
 #[cfg(tensorrt_shim)]
 mod runtime;
+#[cfg(tensorrt_shim)]
+mod store;
 
 pub use error::{Code, Error, OpenError, Reported, Reports};
 pub use plan::{Origin, Plan, PlanError, digest};
@@ -53,6 +56,8 @@ pub use hooks::{Callbacks, LogSink, Severity, Watch};
 pub use library::{Library, header_version};
 #[cfg(tensorrt_shim)]
 pub use runtime::{Runtime, RuntimeOptions};
+#[cfg(tensorrt_shim)]
+pub use store::{EngineStore, StoreError, Stored, Wanted};
 
 /// What was found of TensorRT, for a report to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]

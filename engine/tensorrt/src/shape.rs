@@ -139,3 +139,6 @@ impl ElementType {
         Some(elements.checked_mul(self.bits())?.div_ceil(8))
     }
 }
+
+#[cfg(test)]
+mod tests;

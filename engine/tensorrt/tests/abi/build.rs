@@ -14,7 +14,7 @@ use crate::standin;
 const MODEL: &[u8] = b"input x -1 4\nscale 5\n";
 
 /// The library with its parser beside it.
-fn library() -> Arc<Library> {
+pub(crate) fn library() -> Arc<Library> {
     standin::build("libnvonnxparser.so", &[]);
     standin::library()
 }
@@ -32,7 +32,7 @@ fn spanning(name: &str, sizes: [&[i64]; 3]) -> Specification {
     }
 }
 
-fn rows() -> Specification {
+pub(crate) fn rows() -> Specification {
     spanning("x", [&[1, 4], &[4, 4], &[16, 4]])
 }
 

@@ -8,3 +8,4 @@ mod open;
 mod rtx;
 mod run;
 mod standin;
+mod store;
