@@ -109,7 +109,8 @@ impl Context {
         Ok(())
     }
 
-    /// Gives it memory to work in; at least [`Engine::working_memory`] of the profile in use.
+    /// Gives it memory to work in; at least [`Engine::working_memory`] of the profile in use. Contexts whose steps may
+    /// be in flight at the same time need memory of their own.
     ///
     /// # Errors
     /// Too small.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use sluice_tensorrt::device::DeviceStream;
 use sluice_tensorrt::{
     Callbacks, Code, Context, Direction, ElementType, Engine, Error, Library, Runtime,
     RuntimeOptions, Severity, Shape,
@@ -190,9 +191,24 @@ fn what_is_in_use_stays_until_the_device_has_ended() {
     context.finish().unwrap();
     assert_eq!(Arc::strong_count(&first), 1);
     assert_eq!(first.read()[1], 3.0);
-    // Ending a context waits as well.
-    context.start(&stream).unwrap();
+}
+
+#[test]
+fn a_context_waits_before_it_ends_and_before_it_changes_streams() {
+    let library = standin::library();
+    let (mut context, _) = ready(&load(&library, PLAIN));
+    let [first, second] = [false; 2].map(|broken| Stream::made(&library, broken));
+    let waits = || [&first, &second].map(|stream| stream.waited.load(Ordering::SeqCst));
+    let on = |stream: &Arc<Stream>| -> Arc<dyn DeviceStream> { stream.clone() };
+    context.start(&on(&first)).unwrap();
+    context.start(&on(&first)).unwrap();
+    assert_eq!(waits(), [0, 0]);
+    context.start(&on(&second)).unwrap();
+    assert_eq!(waits(), [1, 0]);
+    context.set_profile(1, &on(&first)).unwrap();
+    assert_eq!(waits(), [1, 1]);
     drop(context);
+    assert_eq!(waits(), [2, 1]);
 }
 
 #[test]
@@ -299,7 +315,7 @@ fn an_error_after_the_call_had_returned_is_seen_at_the_end_of_the_step() {
 #[test]
 fn an_error_that_only_the_driver_knows_is_seen_too() {
     let library = standin::library();
-    let broken = Stream::made(&library, true);
+    let broken: Arc<dyn DeviceStream> = Stream::made(&library, true);
     let (mut context, _) = ready(&load(&library, PLAIN));
     context.start(&broken).unwrap();
     let error = context.finish().unwrap_err();

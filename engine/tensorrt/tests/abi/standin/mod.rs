@@ -174,8 +174,10 @@ unsafe impl DeviceMemory for Buffer {
 /// The stand-in's one stream.
 pub(crate) struct Stream {
     wait: unsafe extern "C" fn(),
-    /// What synchronising is to answer.
-    pub(crate) broken: bool,
+    /// Whether synchronising is to answer with an error.
+    broken: bool,
+    /// How often it was waited for.
+    pub(crate) waited: AtomicU64,
 }
 
 impl Stream {
@@ -183,13 +185,17 @@ impl Stream {
         Self::made(library, false)
     }
 
-    pub(crate) fn made(library: &Library, broken: bool) -> Arc<dyn DeviceStream> {
+    pub(crate) fn made(library: &Library, broken: bool) -> Arc<Self> {
         // SAFETY: a library of ours, open already, and a function of ours in it.
         let wait = unsafe {
             let library = libloading::Library::new(library.path()).unwrap();
             *library.get(b"standin_wait").unwrap()
         };
-        Arc::new(Self { wait, broken })
+        Arc::new(Self {
+            wait,
+            broken,
+            waited: AtomicU64::new(0),
+        })
     }
 }
 
@@ -202,6 +208,7 @@ unsafe impl DeviceStream for Stream {
     fn synchronize(&self) -> Result<(), String> {
         // SAFETY: takes nothing and may be called at any time.
         unsafe { (self.wait)() };
+        self.waited.fetch_add(1, Ordering::SeqCst);
         if self.broken {
             return Err("CUDA error 719: unspecified launch failure".to_owned());
         }
