@@ -9,11 +9,14 @@ set -euo pipefail
 . "$ROOT/scripts/postgres.sh"
 # shellcheck source=scripts/s3.sh
 . "$ROOT/scripts/s3.sh"
+# shellcheck source=scripts/tensorrt.sh
+. "$ROOT/scripts/tensorrt.sh"
 
 step() { printf '\n==> %s\n' "$*"; }
 
 prepare_python() {
 	"$ROOT/scripts/setup.sh"
+	use_tensorrt_packages
 	use_tensorflow_venv
 	use_harness_venv
 	use_test_venv
@@ -98,6 +101,8 @@ leave() {
 
 cd "$ROOT"
 require_toolchain
+# Before anything is built, so that it is built once and with the shim to TensorRT.
+fetch_tensorrt_headers
 
 # The network and the disk work while the compiler does.
 start_beside prepare_python
@@ -115,6 +120,7 @@ export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True TOK
 step "Rust tests"
 # Waits for the one that runs beside; they want the inference library, not the Python environment.
 scripts/setup.sh
+use_tensorrt_packages
 start_postgres
 start_s3
 rust_tests
