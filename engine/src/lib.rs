@@ -13,6 +13,7 @@
 pub mod backend;
 pub mod batcher;
 pub mod cache;
+pub mod cuda;
 pub mod encoder;
 pub mod error;
 pub mod folder;
