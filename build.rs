@@ -5,7 +5,7 @@
 //! `CUDA_PATH`, or the `PATH`) the compiled kernels go in too, and nothing is left to
 //! do at the start. A kernel that nvcc refuses fails the build.
 //!
-//! `scripts/kernels.sh` runs this very program with nvcc from the package index.
+//! `make kernels` runs this very program with nvcc from the package index.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -20,6 +20,7 @@ const KERNELS: [&str; 4] = ["gather", "pooling", "sampling", "slots"];
 /// Machine code for these, and PTX of the last for whatever comes after it.
 const ARCHITECTURES: [&str; 2] = ["80", "90"];
 
+#[expect(clippy::print_stderr, reason = "cargo shows it when the build fails")]
 fn main() {
     if let Err(error) = build() {
         eprintln!("{error}");
@@ -32,7 +33,6 @@ fn build() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let folder = engine.join("../kernels");
     println!("cargo:rerun-if-changed=../build.rs");
-    println!("cargo:rerun-if-changed=../kernels");
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     println!("cargo:rerun-if-env-changed=CUDA_PATH");
 
@@ -61,6 +61,7 @@ fn build() -> Result<(), Box<dyn Error>> {
 
 /// A source file with each of its own headers in place of the first line that includes it.
 fn flatten(file: &Path, seen: &mut BTreeSet<PathBuf>) -> Result<String, Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={}", file.display());
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut whole = String::new();
     for line in text.lines() {

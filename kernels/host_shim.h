@@ -140,17 +140,23 @@ int launch(void (*function)(Arguments...), const unsigned *grid, unsigned thread
 	return 0;
 }
 
-// Each lane leaves a word and takes that of lane `from`.
-template <class T> T exchange(T value, unsigned from) {
+// Each lane leaves a word; `take` makes of the warp's words what it wants.
+template <class T, class Take> auto exchange(T value, Take take) {
 	static_assert(sizeof(T) <= 8);
-	unsigned self = block->current, first = self - self % LANES;
-	unsigned long long word = 0;
-	memcpy(&word, &value, sizeof(T));
-	block->exchange[self] = word;
+	unsigned self = block->current;
+	memcpy(&block->exchange[self], &value, sizeof(T));
 	wait_for_others(State::AtWarp);
-	memcpy(&value, &block->exchange[first + from % LANES], sizeof(T));
+	auto taken = take([first = self - self % LANES](unsigned lane) {
+		T other;
+		memcpy(&other, &block->exchange[first + lane % LANES], sizeof(T));
+		return other;
+	});
 	wait_for_others(State::AtWarp);
-	return value;
+	return taken;
+}
+
+template <class T> T from_lane(T value, unsigned lane) {
+	return exchange(value, [lane](auto word_of) { return word_of(lane); });
 }
 
 } // namespace shim
@@ -162,23 +168,25 @@ template <class T> T exchange(T value, unsigned from) {
 inline void __syncthreads() { shim::wait_for_others(shim::State::AtBarrier); }
 
 template <class T> T __shfl_sync(unsigned, T value, unsigned from) {
-	return shim::exchange(value, from);
+	return shim::from_lane(value, from);
 }
 
 template <class T> T __shfl_xor_sync(unsigned, T value, unsigned mask) {
-	return shim::exchange(value, threadIdx.x % shim::LANES ^ mask);
+	return shim::from_lane(value, threadIdx.x % shim::LANES ^ mask);
 }
 
 template <class T> T __shfl_up_sync(unsigned, T value, unsigned delta) {
 	unsigned lane = threadIdx.x % shim::LANES;
-	return shim::exchange(value, lane < delta ? lane : lane - delta);
+	return shim::from_lane(value, lane < delta ? lane : lane - delta);
 }
 
 inline unsigned __ballot_sync(unsigned, bool vote) {
-	unsigned votes = 0;
-	for (unsigned lane = 0; lane < shim::LANES; ++lane)
-		votes |= (unsigned)shim::exchange(vote, lane) << lane;
-	return votes;
+	return shim::exchange(vote, [](auto word_of) {
+		unsigned votes = 0;
+		for (unsigned lane = 0; lane < shim::LANES; ++lane)
+			votes |= (unsigned)word_of(lane) << lane;
+		return votes;
+	});
 }
 
 template <class T> T atomicAdd(T *sum, T value) {

@@ -19,6 +19,7 @@ pub mod error;
 pub mod folder;
 pub mod generator;
 pub mod grammar;
+pub mod inventory;
 pub mod language;
 pub mod request;
 pub mod sampler;

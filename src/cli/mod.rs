@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod config;
 mod database;
+mod doctor;
 mod embed;
 mod events;
 mod models;
@@ -43,6 +44,7 @@ enum Verb {
     Worker(worker::Worker),
     Bench(bench::Bench),
     Config(config::ConfigVerb),
+    Doctor(doctor::Doctor),
     #[command(flatten)]
     Records(records::Noun),
     Apply(records::apply::Apply),
@@ -64,6 +66,7 @@ impl Cli {
             Verb::Worker(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
+            Verb::Doctor(verb) => verb.run(),
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
             Verb::Release(verb) => verb.run(),

@@ -14,7 +14,7 @@ import pytest
 import sluice
 from terminal import Terminal
 
-VERBS = ["serve", "chat", "embed", "models", "top", "bench", "config check", "completions"]
+VERBS = ["serve", "chat", "embed", "models", "top", "bench", "config check", "doctor", "completions"]
 TICKET = "asset PC081745. Our new colleague needs access to ERP"
 RESOURCE = "erp"
 

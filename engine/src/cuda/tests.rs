@@ -1,15 +1,11 @@
 //! Every kernel against its reference on the CPU: run by the emulator on every
 //! machine, and by the GPU where there is one.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "says what was not run")]
 
 use super::emulator::Emulator;
 use super::machine::{Float, Machine};
 use super::{CudaError, Device, compile_all, compiled_ahead};
-
-mod copies;
-mod pooling;
-mod sampling;
-mod sampling_edges;
 
 /// Runs a check on every machine at hand. Blocks of few threads and of many, which
 /// run in either order where that can be chosen.
@@ -29,7 +25,11 @@ macro_rules! on_every_machine {
         }
     };
 }
-pub(self) use on_every_machine;
+
+mod copies;
+mod pooling;
+mod sampling;
+mod sampling_edges;
 
 /// Numbers as they are stored, and what they are then in single precision.
 fn stored(values: &[f32], float: Float) -> (Vec<u8>, Vec<f32>) {

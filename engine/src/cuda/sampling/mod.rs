@@ -246,7 +246,7 @@ fn check<B: Buffer>(
             logits.buffer.size()
         ));
     }
-    if logits.offset % logits.float.size() != 0 {
+    if !logits.offset.is_multiple_of(logits.float.size()) {
         return wrong(format!(
             "logits from byte {}: not between two",
             logits.offset
