@@ -17,7 +17,8 @@ typedef unsigned int u32;
 typedef int i32;
 typedef unsigned long long u64;
 
-constexpr float INFINITE = __builtin_huge_valf();
+// No constant expression means it to every compiler.
+#define INFINITE __uint_as_float(0x7f800000u)
 constexpr float LARGEST = 3.402823466e+38f;
 
 // Storage of half-precision numbers; their bits, without a header of CUDA's.
