@@ -11,6 +11,8 @@ set -euo pipefail
 . "$ROOT/scripts/s3.sh"
 # shellcheck source=scripts/tensorrt.sh
 . "$ROOT/scripts/tensorrt.sh"
+# shellcheck source=scripts/cuda.sh
+. "$ROOT/scripts/cuda.sh"
 
 step() { printf '\n==> %s\n' "$*"; }
 
@@ -39,6 +41,8 @@ use_test_venv() {
 }
 
 rust_tests() {
+	# The kernels are compiled as a server that was built without nvcc does when it starts.
+	local -x LD_LIBRARY_PATH=$CUDA_COMPILERS/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} SLUICE_TEST_REQUIRE_NVRTC=1
 	if command -v cargo-nextest >/dev/null; then
 		cargo nextest run --workspace --release --locked --no-fail-fast
 	else
@@ -110,6 +114,9 @@ trap leave EXIT
 
 step "Lint"
 scripts/lint.sh
+step "Kernels"
+use_cuda_compilers
+check_kernels
 step "Build"
 cargo build --release --locked --bin sluice
 
