@@ -210,7 +210,7 @@ fn batch() -> impl Strategy<Value = Vec<Case>> {
 fn draws_what_the_cpu_draws() {
     fn check_all<M: Machine>(machine: &mut M, threads: u32) {
         // Large blocks take the emulator longer.
-        let cases = if threads > 256 { 12 } else { 60 };
+        let cases = if threads > 256 { 6 } else { 40 };
         let mut runner = TestRunner::new(Config {
             cases,
             failure_persistence: None,
