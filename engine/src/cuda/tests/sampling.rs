@@ -90,7 +90,8 @@ pub(super) fn draw<M: Machine>(
     drawn
 }
 
-fn reference(case: &Case, float: Float) -> Result<SampledToken, SampleError> {
+/// What the CPU's sampler draws.
+pub(super) fn reference(case: &Case, float: Float) -> Result<SampledToken, SampleError> {
     let (_, mut row) = stored(&case.logits, float);
     let mask = case.mask.as_deref();
     Sampler::new().sample_at(&mut row, &case.params, &case.state(), mask, case.uniform)
