@@ -6,7 +6,8 @@
 // certain timing brings out; a missing barrier shows when the fibers run in the other order
 // (`backward`), and a barrier that not all threads reach is reported.
 //
-//   c++ -std=c++17 -O2 -ffp-contract=off -fPIC -shared -x c++ -include host_shim.h sampling.cu -o ...
+//   c++ -std=c++17 -O2 -ffp-contract=off -fPIC -shared -fsanitize=undefined
+//       -fsanitize-undefined-trap-on-error -x c++ -include host_shim.h sampling.cu -o sampling.so
 #pragma once
 
 #include <ucontext.h>

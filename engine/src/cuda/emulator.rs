@@ -150,7 +150,27 @@ fn load(image: &str) -> Library {
     unsafe { Library::new(&library) }.unwrap_or_else(|e| panic!("{}: {e}", library.display()))
 }
 
-/// The kernel as a library, compiled anew when its source or the shim has changed.
+/// Compiled as C++ that stops at undefined behaviour: an address that a wide load or
+/// store does not allow, a shift that is too far.
+const FLAGS: &[&str] = &[
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-shared",
+    "-fsanitize=undefined",
+    "-fsanitize-undefined-trap-on-error",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-x",
+    "c++",
+    "-include",
+];
+
+/// The kernel as a library, compiled anew when its source, the shim or the flags have
+/// changed.
 fn compiled(image: &str) -> PathBuf {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels");
     let source = Path::new(env!("OUT_DIR")).join(format!("{image}.cu"));
@@ -159,6 +179,7 @@ fn compiled(image: &str) -> PathBuf {
     for file in [&source, &shim] {
         digest.update(std::fs::read(file).unwrap());
     }
+    digest.update(FLAGS.concat());
     let digest: String = digest
         .finalize()
         .iter()
@@ -171,9 +192,7 @@ fn compiled(image: &str) -> PathBuf {
     // Tests run side by side, each in its own process: who is done first wins.
     let work = tempfile::NamedTempFile::new_in(env!("OUT_DIR")).unwrap();
     let output = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()))
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared"])
-        .args(["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"])
-        .args(["-x", "c++", "-include"])
+        .args(FLAGS)
         .args([&shim, &source])
         .arg("-o")
         .arg(work.path())

@@ -107,6 +107,31 @@ fn a_maximum_passes_over_what_is_not_a_number() {
     on_every_machine!(check_all);
 }
 
+/// All of them, through the one kernel that passes a number on as it is.
+#[test]
+fn every_half_precision_number_is_read_right() {
+    use half::{bf16, f16};
+    fn check_all<M: Machine>(machine: &mut M, threads: u32) {
+        for float in [Float::F16, Float::Bf16] {
+            let value = |bits: u16| match float {
+                Float::F16 => f16::from_bits(bits).to_f32(),
+                _ => bf16::from_bits(bits).to_f32(),
+            };
+            let all = Texts {
+                values: (0..=u16::MAX).map(value).collect(),
+                tokens: vec![1],
+                length: 1,
+                width: 1 << 16,
+            };
+            let got = pooled(machine, threads, float, &all, (Pooling::Cls, false));
+            let same =
+                |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            assert!(got.iter().zip(&all.values).all(same), "{float:?}");
+        }
+    }
+    on_every_machine!(check_all);
+}
+
 #[test]
 fn what_lies_outside_is_refused() {
     let mut machine = Emulator::new(false);

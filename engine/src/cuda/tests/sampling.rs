@@ -90,7 +90,8 @@ pub(super) fn draw<M: Machine>(
     drawn
 }
 
-fn reference(case: &Case, float: Float) -> Result<SampledToken, SampleError> {
+/// What the CPU's sampler draws.
+pub(super) fn reference(case: &Case, float: Float) -> Result<SampledToken, SampleError> {
     let (_, mut row) = stored(&case.logits, float);
     let mask = case.mask.as_deref();
     Sampler::new().sample_at(&mut row, &case.params, &case.state(), mask, case.uniform)
@@ -210,7 +211,7 @@ fn batch() -> impl Strategy<Value = Vec<Case>> {
 fn draws_what_the_cpu_draws() {
     fn check_all<M: Machine>(machine: &mut M, threads: u32) {
         // Large blocks take the emulator longer.
-        let cases = if threads > 256 { 12 } else { 60 };
+        let cases = if threads > 256 { 6 } else { 40 };
         let mut runner = TestRunner::new(Config {
             cases,
             failure_persistence: None,

@@ -1,7 +1,7 @@
 //! What chance does not find: vocabularies as they are in use, flat and peaked
 //! distributions, rows without a token, and the vectors of the CPU's sampler.
 
-use super::sampling::{Case, check};
+use super::sampling::{Case, check, reference};
 use super::*;
 use crate::cuda::sampling::{LogitsView, SampleKernel, SampleRequest};
 use crate::request::SamplingParams;
@@ -79,6 +79,64 @@ fn real_vocabularies_flat_and_peaked() {
         }
     }
     on_every_machine!(check_all);
+}
+
+/// The two neighbouring numbers between which the CPU's draw passes from tokens up to
+/// `last` to later ones.
+fn border(case: &Case, last: u32) -> [f64; 2] {
+    let drawn = |uniform: f64| {
+        let case = Case {
+            uniform,
+            ..case.clone()
+        };
+        reference(&case, Float::F32).unwrap().id
+    };
+    let (mut low, mut high) = (0.0f64, 1.0f64.next_down());
+    assert!(drawn(low) <= last && drawn(high) > last);
+    while low.next_up() < high {
+        // Numbers in [0, 1) are ordered as their bits.
+        let middle = f64::from_bits(u64::midpoint(low.to_bits(), high.to_bits()));
+        if drawn(middle) <= last {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    [low, high]
+}
+
+/// Every weight and every sum is the same to the last bit: one token gives way to the
+/// next at the very same number.
+#[test]
+fn the_border_between_two_tokens_is_the_same_number() {
+    let mut cases = Vec::new();
+    for (k, params) in [
+        drawn_with(1.0, 0, 1.0, 0.0),
+        drawn_with(0.7, 0, 0.9, 0.0),
+        drawn_with(1.3, 300, 0.97, 0.01),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let case = Case::of(row(1999, 3 + k as u32), params, 0.0);
+        for last in [400, 1000, 1500] {
+            cases.extend(border(&case, last).map(|uniform| Case {
+                uniform,
+                ..case.clone()
+            }));
+        }
+    }
+    for threads in [32, 256] {
+        check(
+            &mut Emulator::new(threads > 32),
+            threads,
+            Float::F32,
+            &cases,
+        );
+    }
+    if let Ok(mut device) = Device::open(0, None) {
+        check(&mut device, 1024, Float::F32, &cases);
+    }
 }
 
 #[test]
