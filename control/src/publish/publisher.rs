@@ -1,12 +1,15 @@
 //! The round that makes the gateway do what the records say.
 
+mod trial;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_gateway::Gateway;
-use sluice_gateway::router::{Deployment as Routed, Release as Split, RouteError, Source};
+use sluice_gateway::router::{Deployment as Routed, Release as Split};
 use tokio::sync::{Mutex, Notify};
+pub use trial::{Trial, TrialError};
 
 use super::file::{Kept, SnapshotFile};
 use super::keys::{Counters, entries};
@@ -18,7 +21,7 @@ use crate::id::ApiKeyId;
 use crate::quota;
 use crate::release::analysis::Share;
 use crate::release::controller::{Watches, split};
-use crate::store::{LiveRevision, Store, StoreError};
+use crate::store::{LiveRevision, Store};
 use crate::time::Timestamp;
 
 /// Publishes what the records say. Shared; rounds come one after the other.
@@ -464,85 +467,4 @@ fn place(stable: Keyed, candidate: Option<Keyed>, release: Option<&PublishedRele
         }
     }
     place
-}
-
-/// A revision on trial: loaded beside the live one and reachable by operators as `model@version`, until it is
-/// ended. Its requests are in no deployment's series and nobody's use.
-#[derive(Debug)]
-pub struct Trial {
-    /// What requests give as their model.
-    pub name: Arc<str>,
-    /// What answers say in `x-sluice-revision`.
-    pub revision: Arc<str>,
-}
-
-/// A trial could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum TrialError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{0} is on trial already")]
-    Taken(Arc<str>),
-    #[error("{name}: {why}")]
-    Load { name: Arc<str>, why: String },
-}
-
-impl Publisher {
-    /// Loads a revision for evaluation. `blueprint.name` is `model@version`; its `standing` is replaced.
-    ///
-    /// # Errors
-    /// It is on trial already, cannot be fetched, or does not fit beside the others.
-    pub async fn begin_trial(&self, mut blueprint: Blueprint) -> Result<Trial, TrialError> {
-        let name: Arc<str> = blueprint.name.as_str().into();
-        blueprint.key = Arc::clone(&name);
-        blueprint.standing.hidden = true;
-        let failed = |why| TrialError::Load {
-            name: Arc::clone(&name),
-            why,
-        };
-        if self.state.lock().await.trials.contains_key(&name) {
-            return Err(TrialError::Taken(name));
-        }
-        // Without the lock: publishing must not wait for a model to load.
-        let folder = if blueprint.settings.is_remote() {
-            std::path::PathBuf::new()
-        } else {
-            self.replicas
-                .fetch(&blueprint)
-                .await
-                .map_err(failed)?
-                .folder
-        };
-        let (replica, _) = self
-            .replicas
-            .load(&blueprint, &folder, Need::Pinned)
-            .await
-            .map_err(failed)?;
-        let mut state = self.state.lock().await;
-        let revision = Arc::clone(&replica.revision);
-        state.trials.insert(Arc::clone(&name), replica);
-        if let Err(error) = self.publish_trials(&state) {
-            state.trials.remove(&name);
-            self.replicas.unpin(&name);
-            return Err(failed(error.to_string()));
-        }
-        Ok(Trial { name, revision })
-    }
-
-    /// Ends a trial; its requests in flight end as they would have.
-    pub async fn end_trial(&self, trial: Trial) {
-        let mut state = self.state.lock().await;
-        state.trials.remove(&trial.name);
-        if let Err(error) = self.publish_trials(&state) {
-            tracing::error!(%error, "the routes stay as they are");
-        }
-        drop(state);
-        self.replicas.unpin(&trial.name);
-        self.tick().await;
-    }
-
-    fn publish_trials(&self, state: &State) -> Result<(), RouteError> {
-        let trials = state.trials.values().cloned().collect();
-        self.gateway.publish_from(Source::Trial, trials)
-    }
 }
