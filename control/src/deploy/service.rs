@@ -222,7 +222,10 @@ impl Deployments {
         let deployment = tx.get::<Deployment>(order.deployment).await?;
         caller.may(verb, deployment.department)?;
         let actor = with_reason(&caller.actor, Some(reason.to_owned()));
-        let because = format!("{}: {reason}", caller.actor.name);
+        let because = match reason {
+            "" => caller.actor.name.clone(),
+            reason => format!("{}: {reason}", caller.actor.name),
+        };
         let order = tx
             .transition::<WorkOrder>(&actor, id, expected, event, |it| {
                 it.ended_because = Some(because);
