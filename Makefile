@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help run test bench build models example-models lint fmt docs lock clean distclean
+.PHONY: help run test bench build kernels models example-models lint fmt docs lock clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ bench: ## Measure embeddings, generation and gateway overhead
 
 build: ## Build target/release/sluice
 	@cargo build --release --locked --bin sluice
+
+kernels: ## Compile the CUDA kernels for every architecture; needs no GPU
+	@scripts/kernels.sh
 
 models: ## Fetch ONNX Runtime and prepare the models, without building
 	@scripts/setup.sh

@@ -6,5 +6,6 @@ set -euo pipefail
 
 rm -rf "${SLUICE_DATA:?}"/{lib,venv} "$SLUICE_DATA"/models/{all-minilm-l6-v2,.all-minilm-l6-v2.stamp} \
 	"$SLUICE_DATA"/.{setup,apt}.lock "${SLUICE_CACHE:?}"/{tests-????????????????,.tests.lock,bench} \
-	"$ROOT"/{tests/node/node_modules,.pytest_cache,.hypothesis}
+	"$SLUICE_CACHE"/{tensorrt,tensorrt-rtx}-???????????????? \
+	"$ROOT"/{data/tensorrt,tests/node/node_modules,.pytest_cache,.hypothesis}
 say "Removed the models, the inference library and the test environments"

@@ -9,11 +9,16 @@ set -euo pipefail
 . "$ROOT/scripts/postgres.sh"
 # shellcheck source=scripts/s3.sh
 . "$ROOT/scripts/s3.sh"
+# shellcheck source=scripts/tensorrt.sh
+. "$ROOT/scripts/tensorrt.sh"
+# shellcheck source=scripts/cuda.sh
+. "$ROOT/scripts/cuda.sh"
 
 step() { printf '\n==> %s\n' "$*"; }
 
 prepare_python() {
 	"$ROOT/scripts/setup.sh"
+	use_tensorrt_packages
 	use_tensorflow_venv
 	use_harness_venv
 	use_test_venv
@@ -36,6 +41,8 @@ use_test_venv() {
 }
 
 rust_tests() {
+	# The kernels are compiled as a server that was built without nvcc does when it starts.
+	local -x LD_LIBRARY_PATH=$CUDA_COMPILERS/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} SLUICE_TEST_REQUIRE_NVRTC=1
 	if command -v cargo-nextest >/dev/null; then
 		cargo nextest run --workspace --release --locked --no-fail-fast
 	else
@@ -98,6 +105,8 @@ leave() {
 
 cd "$ROOT"
 require_toolchain
+# Before anything is built, so that it is built once and with the shim to TensorRT.
+fetch_tensorrt_headers
 
 # The network and the disk work while the compiler does.
 start_beside prepare_python
@@ -105,6 +114,9 @@ trap leave EXIT
 
 step "Lint"
 scripts/lint.sh
+step "Kernels"
+use_cuda_compilers
+check_kernels
 step "Build"
 cargo build --release --locked --bin sluice
 
@@ -115,6 +127,7 @@ export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True TOK
 step "Rust tests"
 # Waits for the one that runs beside; they want the inference library, not the Python environment.
 scripts/setup.sh
+use_tensorrt_packages
 start_postgres
 start_s3
 rust_tests

@@ -13,11 +13,13 @@
 pub mod backend;
 pub mod batcher;
 pub mod cache;
+pub mod cuda;
 pub mod encoder;
 pub mod error;
 pub mod folder;
 pub mod generator;
 pub mod grammar;
+pub mod inventory;
 pub mod language;
 pub mod request;
 pub mod sampler;

@@ -15,7 +15,7 @@ fn start(folder: &Path, slots: u32, options: GeneratorOptions) -> GeneratorHandl
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/lib/libonnxruntime.so");
     init_runtime(None)
         .or_else(|_| init_runtime(Some(&checkout)))
-        .expect("these tests run real models: `make setup` fetches ONNX Runtime");
+        .expect("these tests run real models: `make models` fetches ONNX Runtime");
     let onnx = OnnxOptions {
         threads: 1,
         slots: Some(slots),

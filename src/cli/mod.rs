@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod config;
 mod database;
+mod doctor;
 mod embed;
 mod events;
 mod models;
@@ -45,6 +46,7 @@ enum Verb {
     Worker(worker::Worker),
     Bench(bench::Bench),
     Config(config::ConfigVerb),
+    Doctor(doctor::Doctor),
     #[command(flatten)]
     Records(records::Noun),
     Apply(records::apply::Apply),
@@ -67,6 +69,7 @@ impl Cli {
             Verb::Worker(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
+            Verb::Doctor(verb) => verb.run(),
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
             Verb::Release(verb) => Box::pin(verb.run()).await,

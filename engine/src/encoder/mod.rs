@@ -8,7 +8,7 @@
 //! their own, so that no async thread stands still.
 
 mod graph;
-mod pooling;
+pub(crate) mod pooling;
 mod probe;
 mod text;
 mod worker;

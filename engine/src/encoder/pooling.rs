@@ -5,7 +5,7 @@ use crate::folder::Pooling;
 
 /// Pools the token vectors of one text: `hidden` is `[padded length, width]`, of
 /// which the first `tokens` rows count.
-pub(super) fn pool(pooling: Pooling, hidden: &[f32], width: usize, tokens: usize) -> Vec<f32> {
+pub(crate) fn pool(pooling: Pooling, hidden: &[f32], width: usize, tokens: usize) -> Vec<f32> {
     let mut rows = hidden.chunks_exact(width.max(1)).take(tokens);
     let count = tokens.max(1) as f32;
     match pooling {
@@ -37,7 +37,7 @@ fn scaled(mut vector: Vec<f32>, factor: f32) -> Vec<f32> {
 }
 
 /// Scales a vector to length 1; a zero vector stays as it is.
-pub(super) fn normalize(vector: &mut [f32]) {
+pub(crate) fn normalize(vector: &mut [f32]) {
     let square: f64 = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     if square > 0.0 {
         let factor = (1.0 / square.sqrt()) as f32;

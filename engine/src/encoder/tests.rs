@@ -17,7 +17,7 @@ fn fixture(name: &str) -> PathBuf {
 fn try_load(dir: &Path, options: &EncoderOptions) -> Result<Encoder, LoadError> {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/lib/libonnxruntime.so");
     let info = init_runtime(None).or_else(|_| init_runtime(Some(&checkout)));
-    info.expect("these tests run real models: `make setup` fetches ONNX Runtime");
+    info.expect("these tests run real models: `make models` fetches ONNX Runtime");
     Encoder::load("tiny", dir, options)
 }
 

@@ -246,7 +246,7 @@ fn helpdesk() -> LanguageModel {
     let library = root.join("data/lib/libonnxruntime.so");
     onnx::init_runtime(None)
         .or_else(|_| onnx::init_runtime(Some(&library)))
-        .expect("this test runs a real model: `make setup` fetches ONNX Runtime");
+        .expect("this test runs a real model: `make models` fetches ONNX Runtime");
     let options = LanguageOptions {
         onnx: OnnxOptions {
             threads: 1,

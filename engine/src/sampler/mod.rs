@@ -12,7 +12,9 @@
 //! can be held against the same vectors (`engine/tests/vectors/sampling.json`):
 //! tokens are ranked by logit, equal logits by lower id, and a draw `u` in
 //! [0, 1) takes the first survivor *in id order* at which the cumulated weight
-//! exceeds `u` times the survivors' weight. NaN counts as −∞, +∞ as `f32::MAX`.
+//! exceeds `u` times the survivors' weight. NaN counts as −∞, +∞ as `f32::MAX`,
+//! −0 as 0. Weights are rounded so that their sums are exact in any order
+//! ([`softmax::weight`]): implementations agree to the last draw.
 //!
 //! The vocabulary is never sorted: a full pass computes maxima and weights in
 //! vector registers, and only candidates are selected among (see [`select`]).
@@ -75,11 +77,7 @@ impl Sampler {
         state: &mut SequenceSampling,
         mask: Option<&[u32]>,
     ) -> Result<SampledToken, SampleError> {
-        let uniform = if is_greedy(params) {
-            0.0
-        } else {
-            state.uniform()
-        };
+        let uniform = state.draw_number(params);
         self.sample_at(logits, params, state, mask, uniform)
     }
 
@@ -213,7 +211,8 @@ impl Sampler {
     }
 }
 
-fn is_greedy(params: &SamplingParams) -> bool {
+/// Whether the likeliest token is taken without a draw.
+pub(crate) fn is_greedy(params: &SamplingParams) -> bool {
     // A NaN temperature is greedy too.
     params.temperature.is_nan() || params.temperature < GREEDY_BELOW
 }
@@ -241,3 +240,5 @@ fn apply_mask(logits: &mut [f32], mask: &[u32]) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::vectors::vectors;

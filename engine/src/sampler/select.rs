@@ -11,7 +11,7 @@ const BLOCK: usize = 256;
 pub(super) struct Candidate {
     pub(super) id: u32,
     pub(super) logit: f32,
-    /// e^((logit − max) / temperature): 1 for the likeliest token.
+    /// [`super::softmax::weight`]: 1 for the likeliest token.
     pub(super) weight: f32,
 }
 
@@ -25,7 +25,8 @@ impl Candidate {
     }
 }
 
-/// A logit that can be computed with: NaN is −∞, +∞ the largest number.
+/// A logit that can be computed with and ranked by its bits: NaN is −∞, +∞ the
+/// largest number, −0 is 0.
 #[inline]
 pub(super) fn finite(logit: f32) -> f32 {
     let number = if logit.is_nan() {
@@ -33,7 +34,7 @@ pub(super) fn finite(logit: f32) -> f32 {
     } else {
         logit
     };
-    number.min(f32::MAX)
+    number.min(f32::MAX) + 0.0
 }
 
 fn max(logits: &[f32]) -> f32 {
@@ -57,15 +58,15 @@ pub(super) fn argmax(logits: &[f32]) -> Option<(u32, f32)> {
     let mut best = f32::NEG_INFINITY;
     let mut best_block = None;
     for (index, block) in logits.chunks(BLOCK).enumerate() {
-        let max = max(block);
+        let max = finite(max(block));
         if max > best {
             best = max;
             best_block = Some((index, block));
         }
     }
     let (index, block) = best_block?;
-    let within = block.iter().position(|&logit| logit == best)?;
-    Some(((index * BLOCK + within) as u32, finite(best)))
+    let within = block.iter().position(|&logit| finite(logit) == best)?;
+    Some(((index * BLOCK + within) as u32, best))
 }
 
 /// The `k` likeliest tokens above −∞, in any order, into `out` (weights 0).

@@ -4,6 +4,7 @@ use indexmap::IndexMap;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::is_greedy;
 use crate::request::SamplingParams;
 
 /// Random numbers and token counts of one sequence. They depend on nothing but
@@ -63,13 +64,13 @@ impl SequenceSampling {
         self.generated
     }
 
-    pub(super) fn history(&self) -> impl Iterator<Item = (u32, u32)> {
+    pub(crate) fn history(&self) -> impl Iterator<Item = (u32, u32)> {
         self.history
             .iter()
             .map(|(&id, &occurrences)| (id, occurrences))
     }
 
-    pub(super) fn suppressed(&self, params: &SamplingParams) -> &[u32] {
+    pub(crate) fn suppressed(&self, params: &SamplingParams) -> &[u32] {
         if self.generated < params.min_tokens {
             &self.suppressed
         } else {
@@ -77,8 +78,18 @@ impl SequenceSampling {
         }
     }
 
-    /// The next draw, uniform in [0, 1): the upper 53 bits of the generator's word.
-    pub(super) fn uniform(&mut self) -> f64 {
+    /// The number that the next token is drawn with: the sequence's next one in
+    /// [0, 1), or 0, taking none, when greedy.
+    pub fn draw_number(&mut self, params: &SamplingParams) -> f64 {
+        if is_greedy(params) {
+            0.0
+        } else {
+            self.uniform()
+        }
+    }
+
+    /// Uniform in [0, 1): the upper 53 bits of the generator's word.
+    fn uniform(&mut self) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
         (self.rng.next_u64() >> 11) as f64 * STEP
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod reference;
-mod vectors;
+pub(crate) mod vectors;
 
 fn state(params: &SamplingParams, prompt: &[u32], output: &[u32]) -> SequenceSampling {
     let mut state = SequenceSampling::new(params, prompt, &[0]);
@@ -282,6 +282,37 @@ fn exp_is_within_two_units_in_the_last_place() {
     assert_eq!(softmax::exp(f32::NEG_INFINITY), 0.0);
     assert_eq!(softmax::exp(f32::NAN), 0.0);
     assert_eq!(softmax::exp(0.0), 1.0);
+}
+
+/// Sums in any order are the same sums: what lets a GPU draw the same token.
+#[test]
+fn weights_add_up_exactly() {
+    let unit = f64::from(1u32 << 17) * f64::from(1u32 << 17);
+    for step in 0..100_000 {
+        let x = step as f32 * -30.0 / 100_000.0;
+        let weight = softmax::weight(x);
+        assert_eq!((f64::from(weight) * unit).fract(), 0.0, "e^{x}");
+        assert!((f64::from(weight) - f64::from(softmax::exp(x))).abs() <= 0.5 / unit);
+    }
+    assert_eq!(softmax::weight(0.0), 1.0);
+    assert_eq!(softmax::weight(-25.0), 0.0);
+}
+
+#[test]
+fn zeros_and_infinities_of_either_kind_are_equals() {
+    for logits in [
+        vec![-1.0, -0.0, 0.0, -0.0],
+        vec![-1.0, f32::MAX, f32::INFINITY],
+    ] {
+        for (top_k, temperature) in [(0, 0.0), (1, 1.0), (2, 1.0)] {
+            let params = SamplingParams {
+                top_k,
+                temperature,
+                ..SamplingParams::default()
+            };
+            assert_eq!(sample(&logits, &params, 0.0).unwrap().id, 1);
+        }
+    }
 }
 
 fn params() -> impl Strategy<Value = SamplingParams> {

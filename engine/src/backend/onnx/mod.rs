@@ -23,7 +23,7 @@ mod testing;
 
 use std::path::Path;
 
-pub use runtime::{Provider, RuntimeInfo, init_runtime};
+pub use runtime::{Provider, RuntimeInfo, has_provider, init_runtime};
 pub use session::{
     Canceller, Dimension, ModelSource, OnnxSession, SessionOptions, Tensor, TensorInfo, TensorView,
 };

@@ -92,22 +92,38 @@ pub(super) fn environment() -> Result<(RuntimeInfo, Environment), LoadError> {
     })
 }
 
+/// Whether the loaded library was built with `provider`; its own libraries may still
+/// be missing. `false` when none is loaded.
+#[must_use]
+pub fn has_provider(provider: Provider) -> bool {
+    // Asking would load a library from anywhere.
+    if LOADED.lock().is_none() {
+        return false;
+    }
+    let built_in = match provider {
+        Provider::Cpu => return true,
+        Provider::Cuda { .. } => ort::ep::CUDA::is_available(),
+        Provider::TensorRt { .. } => ort::ep::TensorRT::is_available(),
+    };
+    built_in.unwrap_or(false)
+}
+
 /// Says in one line why `provider` cannot be used with the loaded library.
 ///
 /// # Errors
 /// [`LoadError::Runtime`].
 pub(super) fn check_provider(provider: Provider, info: &RuntimeInfo) -> Result<(), LoadError> {
-    let (name, built_in) = match provider {
-        Provider::Cpu => return Ok(()),
-        Provider::Cuda { .. } => ("CUDA", ort::ep::CUDA::is_available()),
-        Provider::TensorRt { .. } => ("TensorRT", ort::ep::TensorRT::is_available()),
-    };
-    if built_in.unwrap_or(false) {
+    if has_provider(provider) {
         return Ok(());
     }
+    let name = match provider {
+        Provider::Cpu => "CPU",
+        Provider::Cuda { .. } => "CUDA",
+        Provider::TensorRt { .. } => "TensorRT",
+    };
     Err(LoadError::Runtime(format!(
         "the {name} provider is not in this ONNX Runtime ({} {}): use a GPU build of the library, \
-         or provider = \"cpu\"",
+         or provider = \"cpu\" (`sluice doctor` says what is missing)",
         info.path.display(),
         info.version
     )))
@@ -154,7 +170,7 @@ fn find(places: &[PathBuf]) -> Result<PathBuf, LoadError> {
     }
     let tried: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
     Err(LoadError::Runtime(format!(
-        "ONNX Runtime not found; tried {}. Run `make setup`, or set ORT_DYLIB_PATH to the library file",
+        "ONNX Runtime not found; tried {}. Run `make models`, or set ORT_DYLIB_PATH to the library file",
         tried.join(", ")
     )))
 }
@@ -202,7 +218,7 @@ mod tests {
         for part in [
             "/nowhere/a.so",
             "/nowhere/b.so",
-            "make setup",
+            "make models",
             "ORT_DYLIB_PATH",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");

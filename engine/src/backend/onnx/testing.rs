@@ -13,7 +13,7 @@ use crate::error::LoadError;
 pub(super) fn ready() {
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/lib/libonnxruntime.so");
     let info = init_runtime(None).or_else(|_| init_runtime(Some(&checkout)));
-    info.expect("these tests run real models: `make setup` fetches ONNX Runtime");
+    info.expect("these tests run real models: `make models` fetches ONNX Runtime");
 }
 
 /// The folder of a model.

@@ -96,7 +96,8 @@ fn adjusted(
         if logit.is_nan() || !allowed(id) {
             f64::NEG_INFINITY
         } else {
-            f64::from(logit)
+            // −0 counts as 0.
+            f64::from(logit) + 0.0
         }
     };
     logits.iter().enumerate().map(value).collect()

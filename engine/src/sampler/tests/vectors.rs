@@ -1,6 +1,5 @@
-//! The vectors that every implementation of the sampler must agree with.
-
-use std::sync::Arc;
+//! The vectors that every implementation of the sampler must agree with: the CUDA
+//! kernel's tests take them from here.
 
 use serde::Deserialize;
 
@@ -10,7 +9,7 @@ use crate::sampler::{Sampler, SequenceSampling};
 const VECTORS: &str = include_str!("../../../tests/vectors/sampling.json");
 
 #[derive(Deserialize)]
-struct Case {
+pub(crate) struct Vector {
     name: String,
     vocab: usize,
     /// Parameter of the row's formula: see `row`.
@@ -24,17 +23,43 @@ struct Case {
     repetition_penalty: f32,
     logit_bias: Vec<(u32, f32)>,
     min_tokens: usize,
-    eos: Vec<u32>,
-    prompt: Vec<u32>,
-    output: Vec<u32>,
-    mask: Option<Vec<u32>>,
+    pub(crate) eos: Vec<u32>,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) output: Vec<u32>,
+    pub(crate) mask: Option<Vec<u32>>,
     top: u8,
-    uniform: f64,
+    pub(crate) uniform: f64,
     /// What must come out.
     id: u32,
     logprob: f32,
     top_ids: Vec<u32>,
     top_logprobs: Vec<f32>,
+}
+
+impl Vector {
+    pub(crate) fn params(&self) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            repetition_penalty: self.repetition_penalty,
+            logit_bias: self.logit_bias.clone().into(),
+            min_tokens: self.min_tokens,
+            logprobs: Some(self.top),
+            ..SamplingParams::default()
+        }
+    }
+
+    pub(crate) fn logits(&self) -> Vec<f32> {
+        row(self.vocab, self.row)
+    }
+}
+
+pub(crate) fn vectors() -> Vec<Vector> {
+    serde_json::from_str(VECTORS).unwrap()
 }
 
 /// `row(i) = ((i · (2·row + 1) · 2654435761 mod 2³²) >> 20) / 256 − 8`: exact in
@@ -49,26 +74,14 @@ fn row(vocab: usize, row: u32) -> Vec<f32> {
 
 #[test]
 fn every_vector_is_met() {
-    let cases: Vec<Case> = serde_json::from_str(VECTORS).unwrap();
+    let cases = vectors();
     assert!(cases.len() >= 30);
     let mut sampler = Sampler::new();
     for case in cases {
-        let params = SamplingParams {
-            temperature: case.temperature,
-            top_p: case.top_p,
-            top_k: case.top_k,
-            min_p: case.min_p,
-            presence_penalty: case.presence_penalty,
-            frequency_penalty: case.frequency_penalty,
-            repetition_penalty: case.repetition_penalty,
-            logit_bias: Arc::from(case.logit_bias),
-            min_tokens: case.min_tokens,
-            logprobs: Some(case.top),
-            ..SamplingParams::default()
-        };
+        let params = case.params();
         let mut state = SequenceSampling::new(&params, &case.prompt, &case.eos);
         case.output.iter().for_each(|&token| state.observe(token));
-        let mut logits = row(case.vocab, case.row);
+        let mut logits = case.logits();
         let token = sampler
             .sample_at(
                 &mut logits,

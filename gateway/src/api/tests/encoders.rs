@@ -1,5 +1,5 @@
 //! Embedding, rerank and classifier models: tiny ones of the engine's fixtures, so
-//! that these tests need ONNX Runtime (`make setup`).
+//! that these tests need ONNX Runtime (`make models`).
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ async fn rig(folder: &str) -> Rig {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let library = root.join("data/lib/libonnxruntime.so");
     let found = init_runtime(None).or_else(|_| init_runtime(Some(&library)));
-    found.expect("these tests run real models: `make setup` fetches ONNX Runtime");
+    found.expect("these tests run real models: `make models` fetches ONNX Runtime");
     let folder = root.join("engine/tests/fixtures").join(folder);
     let options = EncoderOptions {
         workers: 1,

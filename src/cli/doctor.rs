@@ -1,0 +1,92 @@
+//! `sluice doctor`: what there is to run models on, and what to install for the rest.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use sluice_engine::inventory::{Inventory, State};
+
+use super::output::{self, Format};
+use super::plan::configuration;
+
+/// Look at this machine: GPU, driver, CUDA, cuDNN, ONNX Runtime, TensorRT.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  sluice doctor\n  sluice doctor -o json\n  sluice doctor --require cuda     # status 1 where provider = \"cuda\" cannot be served\n\nNothing is loaded or changed. What is missing is no failure unless it is asked for."
+)]
+pub(crate) struct Doctor {
+    /// Configuration that names the data folder; ./sluice.toml when it exists.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Fail unless deployments with this provider can be served.
+    #[arg(long, value_name = "PROVIDER", value_parser = ["cpu", "cuda", "tensorrt"])]
+    require: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Doctor {
+    pub(crate) fn run(self) -> Result<()> {
+        let config = configuration(self.config.as_deref())?;
+        let library = config.data.join("lib/libonnxruntime.so");
+        let inventory = Inventory::take(library.exists().then_some(&*library));
+        match self.output {
+            Format::Json => output::json(&inventory)?,
+            Format::Table => print(&inventory)?,
+        }
+        let asked = self.require.as_deref();
+        match inventory
+            .providers
+            .iter()
+            .find(|p| Some(p.provider) == asked)
+        {
+            Some(provider) if !provider.ready => bail!(
+                "provider = \"{}\" cannot be served here: {}",
+                provider.provider,
+                provider.reason.as_deref().unwrap_or("unknown")
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn print(inventory: &Inventory) -> Result<()> {
+    let rows: Vec<Vec<String>> = inventory
+        .findings
+        .iter()
+        .map(|finding| {
+            let state = match finding.state {
+                State::Found => "found",
+                State::Missing => "missing",
+                State::Unusable => "unusable",
+            };
+            let cells = [finding.part, state, &finding.detail];
+            cells.map(str::to_owned).to_vec()
+        })
+        .collect();
+    output::table(&["PART", "STATE", "DETAIL"], &rows)?;
+    output::line("")?;
+    let rows: Vec<Vec<String>> = inventory
+        .providers
+        .iter()
+        .map(|provider| {
+            let here = provider
+                .reason
+                .as_ref()
+                .map_or("yes".to_owned(), |reason| format!("no: {reason}"));
+            vec![provider.provider.to_owned(), here]
+        })
+        .collect();
+    output::table(&["PROVIDER", "HERE"], &rows)?;
+    let remedies: Vec<String> = inventory
+        .findings
+        .iter()
+        .filter_map(|finding| Some(format!("{}: {}", finding.part, finding.remedy.as_ref()?)))
+        .collect();
+    if !remedies.is_empty() {
+        output::line("\nTo serve on a GPU:")?;
+    }
+    remedies
+        .iter()
+        .try_for_each(|remedy| output::line(format!("  {remedy}")))
+}
