@@ -17,6 +17,7 @@ pub mod limits;
 pub mod metrics;
 pub mod release;
 pub mod remote;
+mod request_body;
 pub mod router;
 pub mod server;
 pub mod stack;
@@ -24,6 +25,7 @@ pub mod stack;
 pub use context::{Outcome, Principal, RequestContext};
 pub use error::ApiError;
 pub use gateway::Gateway;
+pub use request_body::RequestBody;
 
 /// The error of a body: whatever the target or the network reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -30,9 +30,8 @@ use axum::middleware::from_fn;
 use axum::response::{Html, IntoResponse as _};
 use axum::routing::get;
 use http::{HeaderValue, Request, header};
-use hyper::body::Incoming;
-use sluice_gateway::Body;
 use sluice_gateway::stack::ControlService;
+use sluice_gateway::{Body, RequestBody};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceExt as _, service_fn};
 
@@ -113,7 +112,7 @@ fn page() -> axum::response::Response {
 /// The API as the gateway takes it.
 pub fn service(control: &Control) -> ControlService {
     let router = router(control);
-    BoxCloneSyncService::new(service_fn(move |request: Request<Incoming>| {
+    BoxCloneSyncService::new(service_fn(move |request: Request<RequestBody>| {
         let router = router.clone();
         async move {
             let request = request.map(axum::body::Body::new);

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use super::Phase;
 use super::watch::{Marked, Marks, Overdue, Patience};
 use crate::config::ServerConfig;
 use crate::stack::Inner;
-use crate::{Body, Gateway};
+use crate::{Body, Gateway, RequestBody};
 
 /// What all connections share.
 pub(super) struct Connections<S> {
@@ -32,6 +32,7 @@ struct Shared<S> {
     stack: S,
     protocol: auto::Builder<TokioExecutor>,
     patience: Patience,
+    body_timeout: Duration,
     tls: Option<TlsAcceptor>,
 }
 
@@ -48,6 +49,7 @@ impl<S: Inner> Connections<S> {
                 stack,
                 protocol: protocol(server),
                 patience: Patience::of(server),
+                body_timeout: server.body_timeout,
                 tls,
             }),
             phase,
@@ -112,6 +114,7 @@ async fn serve<S, T>(
         stack: shared.stack.clone(),
         marks: Arc::clone(&marks),
         phase: phase.clone(),
+        body_timeout: shared.body_timeout,
     };
     let mut connection = pin!(shared.protocol.serve_connection(TokioIo::new(io), requests));
     let rhythm = shared.patience.rhythm();
@@ -164,6 +167,7 @@ struct Requests<S> {
     stack: S,
     marks: Arc<Marks>,
     phase: state::Receiver<Phase>,
+    body_timeout: Duration,
 }
 
 impl<S: Inner> hyper::service::Service<Request<Incoming>> for Requests<S> {
@@ -171,16 +175,18 @@ impl<S: Inner> hyper::service::Service<Request<Incoming>> for Requests<S> {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
+        let (mut request, expectation) = RequestBody::of(request, self.body_timeout);
         request.extensions_mut().insert(self.marks.request(http2));
         // Always ready: the stack answers 503 instead of making clients wait.
         let answer = self.stack.clone().run(request);
         let phase = self.phase.clone();
         Box::pin(async move {
             let mut response = answer.await;
-            if !http2 && *phase.borrow() != Phase::Serving {
-                // The client opens its next connection elsewhere.
+            let leaving = *phase.borrow() != Phase::Serving;
+            if !http2 && (leaving || expectation.is_unmet()) {
+                // The client opens its next connection, and elsewhere if this server leaves.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

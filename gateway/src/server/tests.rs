@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::auth::keys;
 use crate::config::Config;
-use crate::{Body, RequestContext, full};
+use crate::{Body, RequestBody, RequestContext, full};
 
 /// A server on a free port, whose `/v1/slow` answers once `gate` has a permit.
 struct Running {
@@ -59,7 +58,7 @@ async fn start(config: Config) -> Running {
 
 #[expect(clippy::panic, reason = "what the test is about")]
 async fn answer(
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     gate: &Semaphore,
     entered: &Semaphore,
 ) -> Response<Body> {
@@ -172,6 +171,55 @@ async fn keep_alive_connections_are_told_to_close_when_draining() {
         "{answer}"
     );
     running.server.await.unwrap();
+}
+
+/// Reads until what came ends with `end`.
+async fn read_until(socket: &mut TcpStream, end: &str) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(end.as_bytes()) {
+        let read = socket.read_buf(&mut answer).await.unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
+    let running = start(config()).await;
+    let mut socket = TcpStream::connect(running.address).await.unwrap();
+    // One with its length, one in chunks: both are answered before they have come.
+    for (head, body) in [
+        ("content-length: 20", "0123456789 and again"),
+        (
+            "transfer-encoding: chunked",
+            "5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n",
+        ),
+    ] {
+        let head = format!("POST /v1/x HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_until(&mut socket, "quick").await;
+        assert!(!answer.contains("connection: close"), "{answer}");
+        let (first, second) = body.split_at(9);
+        for piece in [first, second] {
+            socket.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    }
+    let next = b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n";
+    socket.write_all(next).await.unwrap();
+    read_until(&mut socket, "quick").await;
+}
+
+#[tokio::test]
+async fn a_body_that_was_never_asked_for_ends_the_connection() {
+    let running = start(config()).await;
+    let expecting =
+        "POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\nexpect: 100-continue\r\n\r\n";
+    let answer = exchange(running.address, expecting).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]

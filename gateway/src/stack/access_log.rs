@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
 
 use super::Route;
@@ -20,7 +20,7 @@ use crate::context::Fault;
 use crate::metrics::Completed;
 use crate::metrics::observer::{Record, Style};
 use crate::server::InFlight;
-use crate::{Body, BoxError, Gateway, RequestContext};
+use crate::{Body, BoxError, Gateway, RequestBody, RequestContext};
 
 #[derive(Clone, Copy)]
 pub(super) struct AccessLog;
@@ -28,7 +28,7 @@ pub(super) struct AccessLog;
 impl Middleware for AccessLog {
     async fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         let Some(context) = request.extensions().get::<RequestContext>().cloned() else {

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, header};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
 use super::{Access, Route};
 use crate::error::ApiError;
 use crate::metrics::Shed;
-use crate::{Body, Gateway, RequestContext};
+use crate::{Body, Gateway, RequestBody, RequestContext};
 
 /// What a shed client is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -22,14 +20,13 @@ pub(super) struct Admit;
 impl Middleware for Admit {
     async fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         if Route::of(request.uri().path()).access() != Access::Full {
             return rest.run(request).await;
         }
         if let Some(refused) = too_large(&gateway, &request) {
-            discard(request, gateway.config().server.body_timeout);
             return refused.into_response();
         }
         let Some(context) = request.extensions().get::<RequestContext>() else {
@@ -50,22 +47,9 @@ impl Middleware for Admit {
 
 /// A body that says that it is too large is refused before it is read. (One that
 /// does not say is refused while it is read.)
-fn too_large(gateway: &Gateway, request: &Request<Incoming>) -> Option<ApiError> {
+fn too_large(gateway: &Gateway, request: &Request<RequestBody>) -> Option<ApiError> {
     let length = request.headers().get(header::CONTENT_LENGTH)?;
     let bytes: u64 = length.to_str().ok()?.parse().ok()?;
     let limit = gateway.config().server.max_body;
     (bytes > limit as u64).then(|| ApiError::too_large(limit))
-}
-
-/// Reads a refused body and throws it away, so that a client that sends before
-/// it reads sees the answer instead of a reset connection. A client that waits
-/// for `100 Continue` sends nothing and is not waited for.
-fn discard(request: Request<Incoming>, limit: Duration) {
-    if request.headers().contains_key(header::EXPECT) {
-        return;
-    }
-    let mut body = request.into_body();
-    tokio::spawn(tokio::time::timeout(limit, async move {
-        while let Some(Ok(_)) = body.frame().await {}
-    }));
 }

@@ -7,21 +7,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tower::{Layer, Service};
 
-use crate::{Body, Gateway};
+use crate::{Body, Gateway, RequestBody};
 
 /// A service within the stack: always ready, never failing.
 pub trait Inner:
-    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
     + Send
     + Sync
     + 'static
 {
     /// Runs the rest. There is no error to handle: failures are responses.
-    fn run(mut self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
+    fn run(mut self, request: Request<RequestBody>) -> impl Future<Output = Response<Body>> + Send {
         let answer = self.call(request);
         async move {
             match answer.await {
@@ -33,7 +32,7 @@ pub trait Inner:
 }
 
 impl<S> Inner for S where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+    S: Service<Request<RequestBody>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
@@ -45,7 +44,7 @@ impl<S> Inner for S where
 pub(super) trait Middleware: Copy + Send + Sync + 'static {
     fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         rest: S,
     ) -> impl Future<Output = Response<Body>> + Send;
 }
@@ -86,7 +85,7 @@ pub(super) struct Wrapped<S, M> {
     inner: S,
 }
 
-impl<S: Inner, M: Middleware> Service<Request<Incoming>> for Wrapped<S, M> {
+impl<S: Inner, M: Middleware> Service<Request<RequestBody>> for Wrapped<S, M> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -95,7 +94,7 @@ impl<S: Inner, M: Middleware> Service<Request<Incoming>> for Wrapped<S, M> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
         let answer = M::handle(Arc::clone(&self.gateway), request, self.inner.clone());
         Box::pin(async move { Ok(answer.await) })
     }

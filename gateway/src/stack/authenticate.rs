@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
 use super::{Access, Route};
 use crate::auth::AuthError;
 use crate::error::ApiError;
-use crate::{Body, Gateway, RequestContext};
+use crate::{Body, Gateway, RequestBody, RequestContext};
 
 #[derive(Clone, Copy)]
 pub(super) struct Authenticate;
@@ -17,7 +16,7 @@ pub(super) struct Authenticate;
 impl Middleware for Authenticate {
     async fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         let auth = &gateway.config().auth;

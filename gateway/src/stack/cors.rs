@@ -9,10 +9,9 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
-use crate::{Body, Gateway, full};
+use crate::{Body, Gateway, RequestBody, full};
 
 #[derive(Clone, Copy)]
 pub(super) struct Cors;
@@ -29,7 +28,7 @@ const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 impl Middleware for Cors {
     async fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         let allowed = allowed(&gateway.config().server.cors_origins, request.headers());

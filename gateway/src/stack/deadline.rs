@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
 use super::{Access, Route};
 use crate::error::ApiError;
 use crate::metrics::Shed;
-use crate::{Body, Gateway, RequestContext};
+use crate::{Body, Gateway, RequestBody, RequestContext};
 
 const HEADER: &str = "x-request-timeout-ms";
 
@@ -20,7 +19,7 @@ pub(super) struct Deadline;
 impl Middleware for Deadline {
     async fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         if Route::of(request.uri().path()).access() != Access::Full {

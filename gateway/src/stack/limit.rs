@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
 use super::{Access, Route};
@@ -12,7 +11,7 @@ use crate::error::{ApiError, RateLimit};
 use crate::limits::quota::{Purse, Refusal};
 use crate::limits::{Level, format_reset};
 use crate::metrics::Shed;
-use crate::{Body, Gateway, RequestContext};
+use crate::{Body, Gateway, RequestBody, RequestContext};
 
 #[derive(Clone, Copy)]
 pub(super) struct Limit;
@@ -20,7 +19,7 @@ pub(super) struct Limit;
 impl Middleware for Limit {
     async fn handle<S: Inner>(
         gateway: Arc<Gateway>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         let access = Route::of(request.uri().path()).access();

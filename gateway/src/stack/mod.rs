@@ -17,12 +17,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::{Request, Response, header};
-use hyper::body::Incoming;
 use tower::{ServiceBuilder, service_fn};
 
 use crate::error::ApiError;
 use crate::metrics::{Format, Shed};
-use crate::{Body, Gateway, api, full};
+use crate::{Body, Gateway, RequestBody, api, full};
 use around::Around;
 pub use around::Inner;
 pub use request_id::{REQUEST_ID, REVISION};
@@ -30,7 +29,7 @@ pub use route::{Access, Route};
 
 /// What answers `/api`: set by [`Gateway::set_control`], and not known further here.
 pub type ControlService =
-    tower::util::BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+    tower::util::BoxCloneSyncService<Request<RequestBody>, Response<Body>, Infallible>;
 
 /// Everything between a connection and `endpoints`. Cheap to clone.
 pub fn build<S: Inner>(gateway: &Arc<Gateway>, endpoints: S) -> impl Inner {
@@ -63,7 +62,7 @@ pub fn endpoints(gateway: &Arc<Gateway>) -> impl Inner {
     })
 }
 
-async fn endpoint(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<Body> {
+async fn endpoint(gateway: Arc<Gateway>, request: Request<RequestBody>) -> Response<Body> {
     let reads = [http::Method::GET, http::Method::HEAD].contains(request.method());
     match Route::of(request.uri().path()) {
         Route::Metrics | Route::Stats if !reads => {

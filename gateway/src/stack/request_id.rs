@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
-use crate::{Body, Gateway, RequestContext};
+use crate::{Body, Gateway, RequestBody, RequestContext};
 
 /// Name of the id, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,7 +19,7 @@ pub(super) struct RequestId;
 impl Middleware for RequestId {
     async fn handle<S: Inner>(
         _gateway: Arc<Gateway>,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         let (id, header) = accepted(request.headers()).unwrap_or_else(generated);

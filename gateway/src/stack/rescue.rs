@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use super::around::{Inner, Middleware};
 use crate::error::ApiError;
-use crate::{Body, Gateway};
+use crate::{Body, Gateway, RequestBody};
 
 #[derive(Clone, Copy)]
 pub(super) struct Rescue;
@@ -17,7 +16,7 @@ pub(super) struct Rescue;
 impl Middleware for Rescue {
     async fn handle<S: Inner>(
         _gateway: Arc<Gateway>,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         // What the handler held is dropped by the unwinding; nothing of it is used again.
