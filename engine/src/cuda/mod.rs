@@ -32,7 +32,7 @@ pub use image::{compile_all, compiled_ahead, has_runtime_compiler};
 pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
-pub use sampling::{LogitsView, SampleKernel, SampleRequest};
+pub use sampling::{LogitsView, SampleKernel};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 
 /// Something on the device did not go as asked.

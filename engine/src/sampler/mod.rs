@@ -43,6 +43,21 @@ pub enum SampleError {
     NothingAllowed,
 }
 
+/// A token to draw from a row of logits, on the CPU or on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw<'a> {
+    /// Row of the logits.
+    pub row: u32,
+    /// How to draw.
+    pub params: &'a SamplingParams,
+    /// What the sequence remembers.
+    pub state: &'a SequenceSampling,
+    /// Tokens that the grammar allows, as [`Sampler::sample`] takes it.
+    pub mask: Option<&'a [u32]>,
+    /// The sequence's next random number ([`SequenceSampling::draw_number`]), in [0, 1).
+    pub uniform: f64,
+}
+
 /// Draws tokens; one per device thread, because it owns scratch buffers.
 #[derive(Debug, Default)]
 pub struct Sampler {
