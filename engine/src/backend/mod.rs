@@ -131,11 +131,7 @@ pub trait Backend {
         draws: &[Draw<'_>],
         tokens: &mut Vec<Result<SampledToken, SampleError>>,
     ) -> Result<(), BackendError> {
-        tokens.clear();
-        tokens.extend(draws.iter().map(|draw| {
-            let logits = outputs.row_mut(draw.row as usize);
-            sampler.sample_at(logits, draw.params, draw.state, draw.mask, draw.uniform)
-        }));
+        sampler.draw_all(outputs, draws, tokens);
         Ok(())
     }
 

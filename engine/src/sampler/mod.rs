@@ -27,6 +27,7 @@ mod state;
 pub use logprobs::{MAX_TOP, logprobs_of};
 pub use state::SequenceSampling;
 
+use crate::backend::Outputs;
 use crate::request::{SampledToken, SamplingParams};
 use logprobs::Evidence;
 use select::Candidate;
@@ -124,6 +125,20 @@ impl Sampler {
             self.draw(logits, params, max, uniform)
         };
         Ok(self.report(id, logits, evidence))
+    }
+
+    /// Draws from rows of a step's logits, which it overwrites.
+    pub fn draw_all(
+        &mut self,
+        outputs: &mut Outputs,
+        draws: &[Draw<'_>],
+        tokens: &mut Vec<Result<SampledToken, SampleError>>,
+    ) {
+        tokens.clear();
+        tokens.extend(draws.iter().map(|draw| {
+            let logits = outputs.row_mut(draw.row as usize);
+            self.sample_at(logits, draw.params, draw.state, draw.mask, draw.uniform)
+        }));
     }
 
     /// Repetition divides positive and multiplies negative logits; frequency and

@@ -1,7 +1,10 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+use std::time::Duration;
+
 use super::super::testing::{fixture, load, ready};
 use super::*;
+use crate::backend::Wanted;
 use crate::backend::onnx::OnnxOptions;
 
 const NEW: usize = 24;
@@ -27,7 +30,8 @@ struct Driver<'l> {
 
 impl Driver<'_> {
     fn step(&mut self, rows: Vec<Row<'_>>) -> Vec<Option<u32>> {
-        self.lm.execute(&Batch { rows }, &mut self.outputs).unwrap();
+        let batch = Batch { rows };
+        self.lm.execute_to_host(&batch, &mut self.outputs).unwrap();
         let ranges = self.outputs.ranges.clone();
         let last = |range: &std::ops::Range<usize>| {
             range
@@ -109,7 +113,7 @@ fn with_graph(name: &str, slots: u32, ragged: bool, test: impl FnOnce(Driver<'_>
         "this ONNX Runtime has no query_seqlens"
     );
     for slot in 0..slots as usize {
-        lm.arena.spoil(slot, 0);
+        lm.store.spoil(slot, 0);
     }
     test(Driver {
         lm: &mut lm,
@@ -239,7 +243,7 @@ fn idle_lanes_of_a_ragged_graph_write_nothing() {
             wanted: Wanted::Nothing,
         }]);
         let keys = |driver: &Driver<'_>| -> Vec<u32> {
-            let bound = driver.lm.arena.bind(1, 1).unwrap();
+            let bound = driver.lm.store.bind(1, 1).unwrap();
             let (_, keys) = bound[0].try_extract_tensor::<f32>().unwrap();
             keys.iter().map(|key| key.to_bits()).collect()
         };
@@ -297,8 +301,8 @@ fn a_copied_prefix_is_as_good_as_a_computed_one() {
                 wanted: Wanted::Nothing,
             }]);
             driver.lm.copy_prefix(3, 0, 60).unwrap();
-            driver.lm.arena.spoil(3, 0);
-            driver.lm.arena.spoil(0, 60);
+            driver.lm.store.spoil(3, 0);
+            driver.lm.store.spoil(0, 60);
             let rows = vec![Row {
                 slot: 0,
                 past: 60,
@@ -429,7 +433,7 @@ fn binding_the_arena_does_not_deadlock() {
                 tokens: &prompt,
                 wanted: Wanted::Last,
             }]);
-            let bound = driver.lm.arena.bind(1, 1).unwrap();
+            let bound = driver.lm.store.bind(1, 1).unwrap();
             let (_, keys) = bound[0].try_extract_tensor::<f32>().unwrap();
             // The first head's first tokens are there; beyond them is what the test put there.
             let spoiled = f32::from_ne_bytes([0x41; 4]);

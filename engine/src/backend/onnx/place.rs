@@ -1,0 +1,107 @@
+//! Where a language model's memory is taken: on the host, or on a GPU.
+
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+
+use super::arena::{Arena, ArenaShape};
+use super::lm::Captured;
+use super::memory::{Bytes, default_budget};
+use super::store::{DeviceStore, Store};
+use super::{Load, OnnxOptions, Provider};
+use crate::cuda::{CudaError, Device};
+use crate::error::LoadError;
+
+impl OnnxOptions {
+    /// CUDA's number of the device that K/V and logits lie on.
+    fn ordinal(&self) -> Option<u32> {
+        #[cfg(test)]
+        if self.stand_in {
+            return Some(0);
+        }
+        match self.provider {
+            Provider::Cpu => None,
+            Provider::Cuda { device } | Provider::TensorRt { device } => Some(device),
+        }
+    }
+
+    /// ONNX Runtime's name of that device's memory.
+    fn memory_info(&self) -> ort::Result<MemoryInfo<'static>> {
+        match self.provider {
+            Provider::Cpu => Ok(MemoryInfo::default()),
+            Provider::Cuda { device } | Provider::TensorRt { device } => MemoryInfo::new(
+                AllocationDevice::CUDA,
+                i32::try_from(device).unwrap_or(i32::MAX),
+                AllocatorType::Device,
+                MemoryType::Default,
+            ),
+        }
+    }
+
+    /// Whether decoding steps are captured as CUDA graphs.
+    fn captures(&self) -> bool {
+        self.cuda_graphs
+    }
+
+    /// Whether the session's work and ours is on one stream.
+    fn in_order(&self) -> bool {
+        self.provider != Provider::Cpu
+    }
+
+    /// Bytes that a model may take where nothing is configured.
+    pub(super) fn free_memory(&self) -> u64 {
+        default_budget()
+    }
+}
+
+impl Load {
+    /// The GPU that K/V and logits lie on; none for the host.
+    pub(super) fn open_device(&self) -> Result<Option<Device>, LoadError> {
+        let Some(ordinal) = self.options.ordinal() else {
+            return Ok(None);
+        };
+        let device = Device::open(ordinal, None);
+        device.map(Some).map_err(|error| self.refused(&error))
+    }
+
+    pub(super) fn on_host(&self, shape: ArenaShape) -> Result<Store, LoadError> {
+        let arena = Arena::new(shape).ok_or_else(|| LoadError::DoesNotFit {
+            model: self.name.clone(),
+            sum: format!(
+                "{} for K/V could not be allocated",
+                Bytes(shape.bytes().unwrap_or(usize::MAX) as u64)
+            ),
+        })?;
+        Ok(Store::Host(arena))
+    }
+
+    pub(super) fn on_device(
+        &self,
+        mut device: Device,
+        shape: ArenaShape,
+    ) -> Result<(Store, Option<Captured>), LoadError> {
+        let info = || {
+            self.options.memory_info().map_err(|error| {
+                LoadError::Runtime(format!("memory of the device: {}", error.message()))
+            })
+        };
+        let size = (self.size.slots, self.size.capacity);
+        let captured = match self.options.captures() {
+            true => Some(Captured::new(&mut device, size, info()?)),
+            false => None,
+        };
+        let captured = captured.transpose().map_err(|error| self.refused(&error))?;
+        let logits = (self.layout.logits_float, self.layout.vocab);
+        let store = DeviceStore::new(device, shape, logits, info()?, self.options.in_order());
+        let store = store.map_err(|error| self.refused(&error))?;
+        Ok((Store::Device(Box::new(store)), captured))
+    }
+
+    fn refused(&self, error: &CudaError) -> LoadError {
+        match error {
+            CudaError::OutOfMemory { .. } => LoadError::DoesNotFit {
+                model: self.name.clone(),
+                sum: error.to_string(),
+            },
+            _ => LoadError::Runtime(error.to_string()),
+        }
+    }
+}
