@@ -216,8 +216,12 @@ inline double __longlong_as_double(long long bits) {
 	return value;
 }
 
+template <class Argument> size_t bytes_of_argument(void (*)(Argument)) { return sizeof(Argument); }
+
+// Beside the kernel: what runs it here, and the size of the structure that it takes.
 #define SLUICE_KERNEL(name)                                                                       \
 	extern "C" int host_##name(const unsigned *grid, unsigned threads, int backward,             \
 	                           const void *arguments) {                                          \
 		return shim::launch(name, grid, threads, backward, arguments);                           \
-	}
+	}                                                                                            \
+	extern "C" size_t bytes_##name() { return bytes_of_argument(name); }

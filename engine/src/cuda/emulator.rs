@@ -174,33 +174,41 @@ const FLAGS: &[&str] = &[
     "-include",
 ];
 
-/// The kernel as a library, compiled anew when its source, the shim or the flags have
-/// changed.
-fn compiled(image: &str) -> PathBuf {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels");
+pub(super) fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels")
+}
+
+/// The kernel as a library.
+pub(super) fn compiled(image: &str) -> PathBuf {
     let source = Path::new(env!("OUT_DIR")).join(format!("{image}.cu"));
-    let shim = kernels.join("host_shim.h");
+    compile(image, &[kernels().join("host_shim.h"), source], FLAGS)
+}
+
+/// Sources as a library, compiled anew when they or the flags have changed.
+pub(super) fn compile(name: &str, sources: &[PathBuf], flags: &[&str]) -> PathBuf {
     let mut digest = Sha256::new();
-    for file in [&source, &shim] {
+    for file in sources {
         digest.update(std::fs::read(file).unwrap());
     }
-    digest.update(FLAGS.concat());
+    digest.update(flags.concat());
     let digest: String = digest
         .finalize()
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect();
-    let target = Path::new(env!("OUT_DIR")).join(format!("{image}-{}.so", &digest[..16]));
+    let target = Path::new(env!("OUT_DIR")).join(format!("{name}-{}.so", &digest[..16]));
     if target.exists() {
         return target;
     }
     // Tests run side by side, each in its own process: who is done first wins.
     let work = tempfile::NamedTempFile::new_in(env!("OUT_DIR")).unwrap();
+    let (before, after): (Vec<&str>, Vec<&str>) = flags.iter().partition(|f| !f.starts_with("-l"));
     let output = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()))
-        .args(FLAGS)
-        .args([&shim, &source])
+        .args(before)
+        .args(sources)
         .arg("-o")
         .arg(work.path())
+        .args(after)
         .output()
         .expect("a C++ compiler is needed");
     assert!(

@@ -32,7 +32,7 @@ use worker::Job;
 pub struct EncoderOptions {
     /// Where it runs.
     pub provider: Provider,
-    /// Worker threads; 0 is one a core. They share one session.
+    /// Worker threads; 0 is one a core, on a GPU two. They share one session.
     pub workers: usize,
     /// One more session over all cores, for a text that comes alone. Costs its
     /// own copy of the packed weights; on the CPU only.
@@ -47,6 +47,41 @@ pub struct EncoderOptions {
     pub max_tokens: Option<usize>,
     /// Compare with `sluice_probe.json` before anything is served.
     pub probe: bool,
+    /// Token vectors are pooled on the stand-in for a GPU, over which the CPU provider
+    /// runs.
+    #[cfg(test)]
+    pub(crate) stand_in: bool,
+}
+
+impl EncoderOptions {
+    /// The defaults for a provider: on a GPU batches are larger.
+    #[must_use]
+    pub fn on(provider: Provider) -> Self {
+        let options = Self {
+            provider,
+            ..Self::default()
+        };
+        match provider.device() {
+            None => options,
+            Some(_) => Self {
+                budget: Budget {
+                    tokens: 16_384,
+                    items: 64,
+                    ..options.budget
+                },
+                ..options
+            },
+        }
+    }
+
+    /// CUDA's number of the device on which token vectors are pooled.
+    fn pooled_on(&self) -> Option<u32> {
+        #[cfg(test)]
+        if self.stand_in {
+            return Some(0);
+        }
+        self.provider.device()
+    }
 }
 
 impl Default for EncoderOptions {
@@ -65,6 +100,8 @@ impl Default for EncoderOptions {
             pooling: None,
             max_tokens: None,
             probe: true,
+            #[cfg(test)]
+            stand_in: false,
         }
     }
 }

@@ -33,9 +33,12 @@ impl Sessions {
         options: &EncoderOptions,
     ) -> Result<Self, LoadError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = match options.workers {
-            0 => cores,
-            workers => workers,
+        let gpu = options.pooled_on();
+        let workers = match (options.workers, gpu) {
+            // One makes a batch ready while the other's runs.
+            (0, Some(_)) => 2,
+            (0, None) => cores,
+            (workers, _) => workers,
         };
         let pooling = options.pooling.or(config.pooling).unwrap_or(Pooling::Mean);
         let open = |threads: usize| {
@@ -44,7 +47,7 @@ impl Sessions {
                 threads,
                 ..SessionOptions::default()
             };
-            EncoderSession::open(name, config, pooling, &session)
+            EncoderSession::open(name, config, pooling, &session, gpu)
         };
         let mut narrow = vec![open(1)?];
         for _ in 1..workers {
@@ -98,6 +101,7 @@ impl Sessions {
         for (index, mut narrow) in self.narrow.into_iter().enumerate() {
             let wide = Arc::clone(&wide);
             let thread = format!("{name} {index}");
+            narrow.leave_thread();
             spawn_worker(Arc::clone(queue), thread, budget, move |batch| {
                 // Not waiting for the lock: if it is taken, cores are too.
                 let mut spare = batch.alone.then(|| wide.try_lock()).flatten();

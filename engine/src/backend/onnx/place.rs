@@ -1,10 +1,9 @@
 //! Where a language model's memory is taken: on the host, or on a GPU.
 
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-
 use super::arena::{Arena, ArenaShape};
 use super::lm::Captured;
 use super::memory::{Bytes, default_budget};
+use super::runtime::device_memory;
 use super::store::{DeviceStore, Store};
 use super::{Load, OnnxOptions, Provider};
 use crate::cuda::{CudaError, Device};
@@ -17,23 +16,7 @@ impl OnnxOptions {
         if self.stand_in {
             return Some(0);
         }
-        match self.provider {
-            Provider::Cpu => None,
-            Provider::Cuda { device } | Provider::TensorRt { device } => Some(device),
-        }
-    }
-
-    /// ONNX Runtime's name of that device's memory.
-    fn memory_info(&self) -> ort::Result<MemoryInfo<'static>> {
-        match self.provider {
-            Provider::Cpu => Ok(MemoryInfo::default()),
-            Provider::Cuda { device } | Provider::TensorRt { device } => MemoryInfo::new(
-                AllocationDevice::CUDA,
-                i32::try_from(device).unwrap_or(i32::MAX),
-                AllocatorType::Device,
-                MemoryType::Default,
-            ),
-        }
+        self.provider.device()
     }
 
     /// Whether decoding steps are captured as CUDA graphs.
@@ -79,7 +62,7 @@ impl Load {
         shape: ArenaShape,
     ) -> Result<(Store, Option<Captured>), LoadError> {
         let info = || {
-            self.options.memory_info().map_err(|error| {
+            device_memory(self.options.provider).map_err(|error| {
                 LoadError::Runtime(format!("memory of the device: {}", error.message()))
             })
         };

@@ -3,7 +3,7 @@
 //! A session has one owner thread; other threads get a handle of their own by
 //! [`OnnxSession::share`], and all run on the same weights.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -266,16 +266,6 @@ impl OnnxSession {
         wanted: &[&str],
         then: impl FnOnce(&[TensorView<'_>]) -> T,
     ) -> Result<T, BackendError> {
-        let input_names = c_names(inputs.iter().map(|(name, _)| *name))?;
-        let input_values = inputs
-            .iter()
-            .map(|(name, view)| input_value(view).map_err(|e| step(&format!("input `{name}`"), &e)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let input_refs: Vec<_> = input_names
-            .iter()
-            .map(CString::as_c_str)
-            .zip(input_values.iter().map(|value| &**value))
-            .collect();
         let all = self.outputs.iter().map(|info| info.name.as_str());
         let output_names = match wanted {
             [] => c_names(all)?,
@@ -285,8 +275,7 @@ impl OnnxSession {
             .iter()
             .map(|name| (name.as_c_str(), Output::Allocate(None)))
             .collect();
-        bound::run(&self.session, &self.run_options, &input_refs, &mut outputs)
-            .map_err(|error| step("run", &error))?;
+        self.run_named(inputs, &mut outputs)?;
         let mut extracted = Vec::with_capacity(outputs.len());
         for (_, output) in &outputs {
             if let Output::Allocate(Some(value)) = output {
@@ -295,6 +284,39 @@ impl OnnxSession {
         }
         let views: Vec<_> = extracted.iter().map(Extracted::view).collect();
         Ok(then(&views))
+    }
+
+    /// Runs the model for one output, which goes into the memory of `target`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(super) fn run_into(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        output: &str,
+        target: &DynValue,
+    ) -> Result<(), BackendError> {
+        let output = c_name(output).map_err(|error| step("name", &error))?;
+        self.run_named(inputs, &mut [(output.as_c_str(), Output::Into(target))])
+    }
+
+    fn run_named(
+        &self,
+        inputs: &[(&str, TensorView<'_>)],
+        outputs: &mut [(&CStr, Output<'_>)],
+    ) -> Result<(), BackendError> {
+        let names = c_names(inputs.iter().map(|(name, _)| *name))?;
+        let values = inputs
+            .iter()
+            .map(|(name, view)| input_value(view).map_err(|e| step(&format!("input `{name}`"), &e)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<_> = names
+            .iter()
+            .map(CString::as_c_str)
+            .zip(values.iter().map(|value| &**value))
+            .collect();
+        bound::run(&self.session, &self.run_options, &inputs, outputs)
+            .map_err(|error| step("run", &error))
     }
 }
 
