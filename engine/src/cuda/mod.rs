@@ -28,7 +28,7 @@ pub(crate) mod standin;
 mod tests;
 
 pub use device::{Device, DeviceBuffer, Event, Memory};
-pub use driver::{Absent, Gpu, WANTED_DRIVER, discover, driver_version};
+pub use driver::{Absent, Gpu, WANTED_DRIVER, discover, driver_version, memory_of, reset};
 pub use gather::{Gather, RowGather};
 pub use image::{compile_all, compiled_ahead, has_runtime_compiler};
 pub use libraries::{NvidiaLibrary, Opened, open_provider};

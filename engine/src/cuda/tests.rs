@@ -27,6 +27,7 @@ macro_rules! on_every_machine {
 }
 
 mod copies;
+mod device;
 mod pooling;
 mod sampling;
 mod sampling_edges;

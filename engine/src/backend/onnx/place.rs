@@ -6,8 +6,12 @@ use super::memory::{Bytes, default_budget};
 use super::runtime::device_memory;
 use super::store::{DeviceStore, Store};
 use super::{Load, OnnxOptions, Provider};
-use crate::cuda::{CudaError, Device};
+use crate::cuda::{CudaError, Device, memory_of};
 use crate::error::LoadError;
+
+/// Percent of a GPU's free memory that a model's weights and K/V may take where nothing
+/// is configured; the rest is for activations.
+const SHARE_OF_FREE: u64 = 85;
 
 impl OnnxOptions {
     /// CUDA's number of the device that K/V and logits lie on.
@@ -31,7 +35,11 @@ impl OnnxOptions {
 
     /// Bytes that a model may take where nothing is configured.
     pub(super) fn free_memory(&self) -> u64 {
-        default_budget()
+        let Some(device) = self.ordinal() else {
+            return default_budget();
+        };
+        // That it cannot be asked is said when it is opened.
+        memory_of(device).map_or(u64::MAX, |(free, _)| free / 100 * SHARE_OF_FREE)
     }
 }
 
