@@ -2,11 +2,14 @@
 //! is what comes out of the same model on the host, however tokens are drawn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::super::super::testing::{fixture, ready};
+use super::super::super::testing::{fixture, load, ready};
 use super::{On, options, prompts};
-use crate::backend::onnx::language_model;
-use crate::cuda::standin::Standin;
+use crate::backend::onnx::{OnnxOptions, language_model};
+use crate::cuda::reset;
+use crate::cuda::standin::{Alive, ILLEGAL_ADDRESS, Standin};
+use crate::error::{LoadError, SubmitError};
 use crate::generator::{Generation, GeneratorHandle, GeneratorOptions};
 use crate::request::{GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams};
 
@@ -67,15 +70,18 @@ fn ways() -> Vec<SamplingParams> {
 }
 
 fn submit(handle: &GeneratorHandle, prompt: &[u32], params: SamplingParams) -> Generation {
-    let request = GenerateRequest {
+    handle.submit(request(prompt, params)).unwrap()
+}
+
+fn request(prompt: &[u32], params: SamplingParams) -> GenerateRequest {
+    GenerateRequest {
         prompt: prompt.into(),
         params,
         grammar: None,
         priority: Priority::Normal,
         tenant: "test".into(),
         deadline: None,
-    };
-    handle.submit(request).unwrap()
+    }
 }
 
 async fn collect(mut generation: Generation) -> (Vec<Option<SampledToken>>, Vec<SampledToken>) {
@@ -151,5 +157,98 @@ async fn a_crowd_gets_what_each_gets_alone() {
             let ids = |tokens: &[SampledToken]| tokens.iter().map(|t| t.id).collect::<Vec<_>>();
             assert_eq!(ids(&there), ids(&here), "{number}, captured {captured}");
         }
+    }
+}
+
+/// An illegal access while it generates: who runs is told, who comes is refused, and
+/// after a reset of the device the model loads and answers as before.
+#[tokio::test]
+async fn a_lost_device_ends_the_generator_and_a_reset_brings_it_back() {
+    let standin = Standin::install(&[1 << 30]);
+    let greedy = SamplingParams {
+        temperature: 0.0,
+        max_tokens: 16,
+        ..SamplingParams::default()
+    };
+    let prompt = &prompts()[1];
+    let device = start(On::Gpu { captured: false });
+    let (_, before) = collect(submit(&device, prompt, greedy.clone())).await;
+    let mut running = submit(&device, prompt, greedy.clone());
+    assert!(matches!(
+        running.next().await,
+        Some(GenerationEvent::Token(_))
+    ));
+    standin.lose(0, ILLEGAL_ADDRESS);
+    let mut ended = None;
+    while let Some(event) = running.next().await {
+        ended = Some(event);
+    }
+    let reason = match ended {
+        Some(GenerationEvent::Failed(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(reason.contains("ILLEGAL_ADDRESS"), "{reason}");
+    let refused = device.submit(request(prompt, greedy.clone()));
+    assert!(
+        matches!(refused, Err(SubmitError::Unavailable(_))),
+        "{refused:?}"
+    );
+    drop((device, running));
+    // The thread lets go of the device after it has told everyone.
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while standin.alive(0).contexts > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    reset(0).unwrap();
+    let again = start(On::Gpu { captured: false });
+    let (_, after) = collect(submit(&again, prompt, greedy)).await;
+    let ids = |tokens: &[SampledToken]| tokens.iter().map(|t| t.id).collect::<Vec<_>>();
+    assert_eq!(ids(&after), ids(&before));
+}
+
+#[test]
+fn a_model_that_does_not_fit_on_the_device_is_refused_and_nothing_stays() {
+    let standin = Standin::install(&[20 << 10]);
+    ready();
+    let options = OnnxOptions {
+        // So that not the plan, but the device refuses.
+        memory_budget: Some(1 << 30),
+        ..options(SLOTS, On::Gpu { captured: true })
+    };
+    let refused = load(&fixture("tiny-llama"), &options)
+        .map(drop)
+        .unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("bytes of device memory were asked for"),
+        "{text}"
+    );
+    assert_eq!(standin.alive(0).bytes, 0);
+    // Without a budget of its own, the device's free memory is.
+    let options = OnnxOptions {
+        memory_budget: None,
+        ..options
+    };
+    let refused = load(&fixture("tiny-llama"), &options)
+        .map(drop)
+        .unwrap_err();
+    assert!(matches!(refused, LoadError::DoesNotFit { .. }), "{refused}");
+}
+
+#[test]
+fn a_hundred_loads_leave_nothing_on_the_device() {
+    let standin = Standin::install(&[1 << 30]);
+    ready();
+    for _ in 0..100 {
+        let lm = load(
+            &fixture("tiny-llama"),
+            &options(SLOTS, On::Gpu { captured: true }),
+        );
+        assert!(standin.alive(0).bytes > 0);
+        drop(lm.unwrap());
+        assert_eq!(standin.alive(0), Alive::default());
     }
 }
