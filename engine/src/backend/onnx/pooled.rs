@@ -93,7 +93,7 @@ impl DevicePooling {
         let target = unsafe { bound::borrow_tensor(start, bytes, &shape, element, &self.info) };
         let target = target.map_err(|error| BackendError::Step(error.message().to_owned()))?;
         // Memory that was just taken is cleared on our stream, not on the session's.
-        self.device.synchronize().map_err(lost)?;
+        self.device.synchronize().map_err(|error| lost(&error))?;
         session
             .run_into(inputs, &self.output, &target)
             .map_err(|error| match self.device.synchronize() {
@@ -111,9 +111,11 @@ impl DevicePooling {
         };
         self.kernel
             .pool(&mut self.device, &hidden, self.pooling, false, vectors)
-            .map_err(lost)?;
+            .map_err(|error| lost(&error))?;
         let mut read = vec![0; tokens.len() * self.width * size_of::<f32>()];
-        self.device.read(vectors, &mut read).map_err(lost)?;
+        self.device
+            .read(vectors, &mut read)
+            .map_err(|error| lost(&error))?;
         let numbers = read
             .as_chunks()
             .0
@@ -136,7 +138,9 @@ fn room<'b>(
     let fits = buffer.take().filter(|buffer| buffer.size() >= bytes);
     let fitting = match fits {
         Some(buffer) => buffer,
-        None => device.allocate(bytes.next_power_of_two()).map_err(lost)?,
+        None => device
+            .allocate(bytes.next_power_of_two())
+            .map_err(|error| lost(&error))?,
     };
     Ok(buffer.insert(fitting))
 }

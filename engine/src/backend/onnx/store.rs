@@ -189,7 +189,7 @@ impl DeviceStore {
         let moves = [SlotMove { from, to, tokens }];
         self.moves
             .run(&mut self.device, &mut self.kv, &shape, &moves)
-            .map_err(lost)
+            .map_err(|error| lost(&error))
     }
 
     /// Before a run: what it reads has been written.
@@ -199,7 +199,7 @@ impl DeviceStore {
     pub(super) fn settle(&self) -> Result<(), BackendError> {
         match self.in_order {
             true => Ok(()),
-            false => self.device.synchronize().map_err(lost),
+            false => self.device.synchronize().map_err(|error| lost(&error)),
         }
     }
 
@@ -218,7 +218,7 @@ impl DeviceStore {
         if logits.wide.as_ref().is_none_or(|wide| wide.size() < bytes) {
             // First, so that both are never there at once.
             logits.wide = None;
-            logits.wide = Some(self.device.allocate(bytes).map_err(lost)?);
+            logits.wide = Some(self.device.allocate(bytes).map_err(|error| lost(&error))?);
         }
         Ok(())
     }
@@ -261,7 +261,7 @@ impl DeviceStore {
         let buffer = self.logits.buffer();
         self.device
             .read_at(buffer, rows.start * row_bytes, &mut bytes)
-            .map_err(lost)?;
+            .map_err(|error| lost(&error))?;
         if outputs.logits.len() < rows.end * vocab {
             outputs.logits.resize(rows.end * vocab, 0.0);
         }
@@ -288,8 +288,10 @@ impl DeviceStore {
             logits,
             ..
         } = self;
-        sampler.start(device, &logits.view(), draws).map_err(lost)?;
-        *tokens = sampler.finish(device).map_err(lost)?;
+        sampler
+            .start(device, &logits.view(), draws)
+            .map_err(|error| lost(&error))?;
+        *tokens = sampler.finish(device).map_err(|error| lost(&error))?;
         Ok(())
     }
 
@@ -329,7 +331,7 @@ pub(super) fn from_half(float: Float, bits: u16) -> f32 {
 }
 
 /// An error of the device: of this step, or the end of the device for this process.
-pub(super) fn lost(error: CudaError) -> BackendError {
+pub(super) fn lost(error: &CudaError) -> BackendError {
     match error.is_sticky() {
         true => BackendError::Fatal(error.to_string()),
         false => BackendError::Step(error.to_string()),

@@ -141,11 +141,14 @@ impl Captured {
             .copied()
             .flat_map(i32::to_ne_bytes)
             .collect();
-        store.device.write(&mut self.ids, &ids).map_err(lost)?;
+        store
+            .device
+            .write(&mut self.ids, &ids)
+            .map_err(|error| lost(&error))?;
         store
             .device
             .write(&mut self.seqlens, &seqlens)
-            .map_err(lost)?;
+            .map_err(|error| lost(&error))?;
         store.settle()?;
         self.replay(session, names, store, inputs.seqlens.len())
             .map_err(|error| store.judge(&error))
