@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::backend::onnx::Provider;
+use crate::backend::onnx::{GpuOptions, Provider};
 use crate::batcher::{Budget, Terms, Ticket, WorkError, WorkQueue, WorkStats, WorkTimings};
 use crate::error::{LoadError, SubmitError};
 use crate::folder::{EncoderConfig, ModelFolder, ModelKind, Pooling};
@@ -32,6 +32,8 @@ use worker::Job;
 pub struct EncoderOptions {
     /// Where it runs.
     pub provider: Provider,
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
     /// Worker threads; 0 is one a core, on a GPU two. They share one session.
     pub workers: usize,
     /// One more session over all cores, for a text that comes alone. Costs its
@@ -88,6 +90,7 @@ impl Default for EncoderOptions {
     fn default() -> Self {
         Self {
             provider: Provider::Cpu,
+            gpu: GpuOptions::default(),
             workers: 0,
             wide: true,
             budget: Budget {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::backend::onnx::{Provider, SessionOptions};
+use crate::backend::onnx::{GpuOptions, Provider, SessionOptions, text_profiles};
 use crate::batcher::{Batch, Budget, WorkError, WorkQueue, spawn_worker};
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling};
@@ -41,10 +41,12 @@ impl Sessions {
             (workers, _) => workers,
         };
         let pooling = options.pooling.or(config.pooling).unwrap_or(Pooling::Mean);
+        let gpu_options = gpu_options(config, options)?;
         let open = |threads: usize| {
             let session = SessionOptions {
                 provider: options.provider,
                 threads,
+                gpu: gpu_options.clone(),
                 ..SessionOptions::default()
             };
             EncoderSession::open(name, config, pooling, &session, gpu)
@@ -117,6 +119,20 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+/// As configured; TensorRT is told which batches will come where nothing is.
+fn gpu_options(config: &EncoderConfig, options: &EncoderOptions) -> Result<GpuOptions, LoadError> {
+    let mut gpu = options.gpu.clone();
+    if matches!(options.provider, Provider::TensorRt { .. }) && gpu.tensorrt.profiles.is_empty() {
+        let items = options.budget.items;
+        let tokens = options
+            .max_tokens
+            .unwrap_or(usize::MAX)
+            .min(config.max_tokens as usize);
+        gpu.tensorrt.profiles = text_profiles(&config.model, items, tokens)?;
+    }
+    Ok(gpu)
 }
 
 /// Runs a batch. Where it fails, each text runs alone, so that only the one that

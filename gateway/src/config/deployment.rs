@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::gpu::{CudaConfig, TensorRtConfig};
 use super::human;
 
 /// One model as clients see it: a folder to load, or servers elsewhere.
@@ -58,6 +59,12 @@ pub struct DeploymentConfig {
     /// Where it is computed.
     #[serde(default)]
     pub provider: ProviderConfig,
+    /// How ONNX Runtime uses the GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<CudaConfig>,
+    /// How TensorRT builds engines and keeps them, for `provider = "tensorrt"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorrt: Option<TensorRtConfig>,
 }
 
 impl DeploymentConfig {
@@ -94,6 +101,8 @@ impl DeploymentConfig {
             max_waiting: None,
             prefill_chunk: None,
             provider: ProviderConfig::Cpu,
+            cuda: None,
+            tensorrt: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! file, the line, the field and what would be right.
 
 pub mod deployment;
+mod gpu;
 pub mod human;
 mod sections;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use deployment::{DeploymentConfig, ProviderConfig};
+pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
     ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
@@ -393,6 +395,7 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
             }
         }
     }
+    gpu::validate(deployment)?;
     for (field, zero) in [
         ("slots", deployment.slots == Some(0)),
         ("context", deployment.context == Some(0)),

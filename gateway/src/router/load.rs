@@ -14,7 +14,7 @@ use sluice_engine::tensor::{TensorModel, TensorOptions};
 
 use super::{Deployment, LocalModel, Standing, Target};
 use crate::Gateway;
-use crate::config::{DeploymentConfig, ProviderConfig};
+use crate::config::{DeploymentConfig, ProviderConfig, gpu_options};
 use crate::remote::{PoolError, RemotePool};
 
 /// A deployment cannot be served.
@@ -122,9 +122,11 @@ pub async fn footprint(
     let measuring = tokio::task::spawn_blocking(move || {
         init(&data)?;
         match ModelFolder::open(&path)?.kind {
-            ModelKind::Generative(_) => {
-                onnx::footprint(&path, &options.name, &language_options(&options).onnx)
-            }
+            ModelKind::Generative(_) => onnx::footprint(
+                &path,
+                &options.name,
+                &language_options(&options, &data).onnx,
+            ),
             // Without K/V: what the graph's files weigh.
             _ => Ok(Footprint {
                 weights: graph_bytes(&path)?,
@@ -180,22 +182,27 @@ fn local(
     let folder = ModelFolder::open(path)?;
     let digest = folder.digest()?;
     let model = match &folder.kind {
-        ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, config)?),
-        ModelKind::Generative(_) => LocalModel::Language(Arc::new(language(path, config)?)),
-        ModelKind::Encoder(_) => LocalModel::Encoder(encoder(path, config)?),
+        ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, data, config)?),
+        ModelKind::Generative(_) => LocalModel::Language(Arc::new(language(path, data, config)?)),
+        ModelKind::Encoder(_) => LocalModel::Encoder(encoder(path, data, config)?),
     };
     Ok((model, digest))
 }
 
-fn language(dir: &Path, config: &DeploymentConfig) -> Result<LanguageModel, LoadError> {
-    LanguageModel::load(&config.name, dir, language_options(config))
+fn language(
+    dir: &Path,
+    data: &Path,
+    config: &DeploymentConfig,
+) -> Result<LanguageModel, LoadError> {
+    LanguageModel::load(&config.name, dir, language_options(config, data))
 }
 
-fn language_options(config: &DeploymentConfig) -> LanguageOptions {
+fn language_options(config: &DeploymentConfig, data: &Path) -> LanguageOptions {
     let defaults = LanguageOptions::default();
     LanguageOptions {
         onnx: OnnxOptions {
             provider: provider(config.provider),
+            gpu: gpu_options(config, data),
             threads: config.threads.unwrap_or(defaults.onnx.threads),
             slots: config.slots,
             capacity: config.context,
@@ -212,10 +219,10 @@ fn language_options(config: &DeploymentConfig) -> LanguageOptions {
     }
 }
 
-fn encoder(dir: &Path, config: &DeploymentConfig) -> Result<Encoder, LoadError> {
-    let defaults = EncoderOptions::default();
+fn encoder(dir: &Path, data: &Path, config: &DeploymentConfig) -> Result<Encoder, LoadError> {
+    let defaults = EncoderOptions::on(provider(config.provider));
     let options = EncoderOptions {
-        provider: provider(config.provider),
+        gpu: gpu_options(config, data),
         workers: config.threads.unwrap_or(defaults.workers),
         max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
         max_tokens: config.context.map(|tokens| tokens as usize),
@@ -224,10 +231,11 @@ fn encoder(dir: &Path, config: &DeploymentConfig) -> Result<Encoder, LoadError> 
     Encoder::load(&config.name, dir, &options)
 }
 
-fn tensor(model: &Path, config: &DeploymentConfig) -> Result<TensorModel, LoadError> {
+fn tensor(model: &Path, data: &Path, config: &DeploymentConfig) -> Result<TensorModel, LoadError> {
     let defaults = TensorOptions::default();
     let options = TensorOptions {
         provider: provider(config.provider),
+        gpu: gpu_options(config, data),
         threads: config.threads.unwrap_or(defaults.threads),
         max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
         ..defaults

@@ -9,6 +9,7 @@
 
 mod arena;
 mod bound;
+mod gpu;
 mod graph;
 mod lm;
 mod memory;
@@ -26,6 +27,8 @@ mod testing;
 
 use std::path::Path;
 
+pub(crate) use gpu::text_profiles;
+pub use gpu::{ComputeStream, GpuOptions, ShapeProfile, TensorRtOptions};
 pub use runtime::{Provider, RuntimeInfo, has_provider, init_runtime};
 pub use session::{
     Canceller, Dimension, ModelSource, OnnxSession, SessionOptions, Tensor, TensorInfo, TensorView,
@@ -67,8 +70,8 @@ pub struct OnnxOptions {
     /// Run prompts of several rows together where the runtime can and it is
     /// measured to be faster.
     pub ragged: bool,
-    /// Decoding steps are captured as CUDA graphs.
-    pub cuda_graphs: bool,
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
     /// K/V and logits lie on the stand-in for a GPU, over which the CPU provider runs.
     #[cfg(test)]
     pub(crate) stand_in: bool,
@@ -85,7 +88,7 @@ impl Default for OnnxOptions {
             memory_budget: None,
             probe: true,
             ragged: true,
-            cuda_graphs: false,
+            gpu: GpuOptions::default(),
             #[cfg(test)]
             stand_in: false,
         }
@@ -300,6 +303,7 @@ impl Load {
                 provider: options.provider,
                 threads: options.threads,
                 spin: options.spin,
+                gpu: self.gpu_options(device.as_ref()),
             },
         )?;
         let shape = arena_shape(&self.layout, self.size);

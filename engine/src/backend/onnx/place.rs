@@ -1,6 +1,7 @@
 //! Where a language model's memory is taken: on the host, or on a GPU.
 
 use super::arena::{Arena, ArenaShape};
+use super::gpu::{ComputeStream, GpuOptions};
 use super::lm::Captured;
 use super::memory::{Bytes, default_budget};
 use super::runtime::device_memory;
@@ -25,7 +26,7 @@ impl OnnxOptions {
 
     /// Whether decoding steps are captured as CUDA graphs.
     fn captures(&self) -> bool {
-        self.cuda_graphs
+        self.gpu.cuda_graphs
     }
 
     /// Whether the session's work and ours is on one stream.
@@ -51,6 +52,16 @@ impl Load {
         };
         let device = Device::open(ordinal, None);
         device.map(Some).map_err(|error| self.refused(&error))
+    }
+
+    /// The session works on the device's stream, so that its runs and our kernels follow
+    /// one another.
+    pub(super) fn gpu_options(&self, device: Option<&Device>) -> GpuOptions {
+        let shares = self.options.in_order();
+        GpuOptions {
+            stream: device.filter(|_| shares).map(ComputeStream::of),
+            ..self.options.gpu.clone()
+        }
     }
 
     pub(super) fn on_host(&self, shape: ArenaShape) -> Result<Store, LoadError> {

@@ -8,15 +8,19 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ort::ep;
 use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorRef, ValueType};
 
+use sha2::{Digest as _, Sha256};
+
 use super::bound::{self, Output, c_name};
+use super::gpu::engines::{EngineFolder, MadeFrom};
+use super::gpu::{self, Building, GpuOptions};
 use super::runtime::{self, Provider};
 use super::tensor_data::{Datatype, TensorData, TensorSlice};
 use crate::error::{BackendError, LoadError};
+use crate::folder::{ModelFolder, hex};
 
 /// How a session computes.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +32,8 @@ pub struct SessionOptions {
     /// Idle threads spin instead of sleeping: lower latency, and cores burnt that
     /// another model could use. Off by default.
     pub spin: bool,
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
 }
 
 /// What a model is made from.
@@ -170,7 +176,9 @@ impl OnnxSession {
             model: name.to_owned(),
             reason: format!("ONNX Runtime refuses the graph: {}", error.message()),
         };
-        let mut builder = builder(options)?;
+        let engines = engine_folder(source, options)?;
+        let mut builder = builder(options, engines.as_ref())?;
+        let _building = engines.map(|folder| Building::begin(name, folder));
         let session = match source {
             ModelSource::File(path) => builder.commit_from_file(path),
             ModelSource::Bytes { model, folder } => {
@@ -320,10 +328,56 @@ impl OnnxSession {
     }
 }
 
-fn builder(options: &SessionOptions) -> Result<SessionBuilder, LoadError> {
+/// Where the engines of this model are kept, if TensorRT is to build some.
+fn engine_folder(
+    source: ModelSource<'_>,
+    options: &SessionOptions,
+) -> Result<Option<EngineFolder>, LoadError> {
+    let (Provider::TensorRt { device }, Some(cache)) =
+        (options.provider, &options.gpu.tensorrt.cache)
+    else {
+        return Ok(None);
+    };
+    let (info, _) = runtime::environment()?;
+    let gpus = crate::cuda::discover().map_err(|error| LoadError::Runtime(error.to_string()))?;
+    let gpu = gpus.into_iter().find(|gpu| gpu.ordinal == device);
+    let tensorrt = crate::cuda::NvidiaLibrary::TensorRt.open();
+    let tensorrt = tensorrt.map_err(|error| LoadError::Runtime(format!("TensorRT: {error}")))?;
+    let digest = match source {
+        ModelSource::File(path)
+        | ModelSource::Bytes {
+            folder: Some(path), ..
+        } => ModelFolder::open(path)?.digest()?,
+        ModelSource::Bytes {
+            model,
+            folder: None,
+        } => hex(&Sha256::digest(model)),
+    };
+    let made_from = MadeFrom {
+        model: digest,
+        sluice: env!("CARGO_PKG_VERSION"),
+        onnx_runtime: info.version,
+        tensorrt: tensorrt.version.unwrap_or_default(),
+        gpu: gpu.map_or_else(String::new, |gpu| {
+            let (major, minor) = gpu.capability;
+            format!("{} {major}.{minor}", gpu.name)
+        }),
+        options: MadeFrom::options(&options.gpu.tensorrt),
+    };
+    let folder = EngineFolder::open(cache, &made_from, options.gpu.tensorrt.keep);
+    folder.map(Some).map_err(|error| LoadError::Folder {
+        path: cache.clone(),
+        reason: format!("engines cannot be kept there: {error}"),
+    })
+}
+
+fn builder(
+    options: &SessionOptions,
+    engines: Option<&EngineFolder>,
+) -> Result<SessionBuilder, LoadError> {
     let (info, environment) = runtime::environment()?;
     runtime::check_provider(options.provider, &info)?;
-    configure(&environment, options).map_err(|error| {
+    configure(&environment, options, engines).map_err(|error| {
         LoadError::Runtime(format!(
             "the {} provider cannot be used with ONNX Runtime {} ({}): {}",
             options.provider,
@@ -337,41 +391,23 @@ fn builder(options: &SessionOptions) -> Result<SessionBuilder, LoadError> {
 fn configure(
     environment: &ort::environment::Environment,
     options: &SessionOptions,
+    engines: Option<&EngineFolder>,
 ) -> ort::Result<SessionBuilder> {
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let device = |device: u32| i32::try_from(device).unwrap_or(i32::MAX);
     let mut builder = Session::builder(environment)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(options.spin)?
         // Memory patterns are cached for every shape ever seen: unbounded here.
         .with_memory_pattern(false)?;
-    match options.provider {
-        Provider::Cpu => {}
-        Provider::Cuda { device: id } => {
-            builder = builder.with_execution_providers([cuda(device(id))])?;
-        }
-        Provider::TensorRt { device: id } => {
-            builder = builder.with_execution_providers([
-                ep::TensorRT::default()
-                    .with_device_id(device(id))
-                    .build()
-                    .error_on_failure(),
-                cuda(device(id)),
-            ])?;
-        }
+    let providers = gpu::providers(options.provider, &options.gpu, engines);
+    if !providers.is_empty() {
+        builder = builder.with_execution_providers(providers)?;
     }
     Ok(builder)
-}
-
-fn cuda(device: i32) -> ep::ExecutionProviderDispatch {
-    ep::CUDA::default()
-        .with_device_id(device)
-        .build()
-        .error_on_failure()
 }
 
 fn c_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, BackendError> {

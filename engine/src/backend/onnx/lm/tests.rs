@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::testing::{fixture, load, ready};
 use super::*;
 use crate::backend::Wanted;
-use crate::backend::onnx::OnnxOptions;
+use crate::backend::onnx::{GpuOptions, OnnxOptions};
 use crate::cuda::standin::Standin;
 
 const NEW: usize = 24;
@@ -123,7 +123,10 @@ fn options(slots: u32, on: On) -> OnnxOptions {
         threads: 1,
         ragged: on == HOST,
         stand_in: matches!(on, On::Gpu { .. }),
-        cuda_graphs: on == On::Gpu { captured: true },
+        gpu: GpuOptions {
+            cuda_graphs: on == On::Gpu { captured: true },
+            ..GpuOptions::default()
+        },
         ..OnnxOptions::default()
     }
 }
