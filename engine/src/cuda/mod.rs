@@ -23,6 +23,8 @@ mod slots;
 #[cfg(test)]
 mod emulator;
 #[cfg(test)]
+pub(crate) mod standin;
+#[cfg(test)]
 mod tests;
 
 pub use device::{Device, DeviceBuffer, Event, Memory};
