@@ -15,9 +15,13 @@ use cudarc::driver::sys::CUresult;
 use libloading::{Library, Symbol};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::driver::driver_version;
+use super::driver::{Absent, driver_version};
 use super::emulator::{build, compiled, kernels};
 use super::image::IMAGES;
+
+static ALONE: Mutex<()> = Mutex::new(());
+/// The driver's stand-in and the compiler's.
+static LIBRARIES: OnceLock<[Library; 2]> = OnceLock::new();
 
 /// Devices that are there as long as this is held.
 pub(crate) struct Standin {
@@ -48,8 +52,18 @@ pub(crate) struct Alive {
 impl Standin {
     /// Puts devices with so many bytes in place of the machine's.
     pub(crate) fn install(devices: &[u64]) -> Self {
-        static ALONE: Mutex<()> = Mutex::new(());
+        Self::installed(ALONE.lock(), devices)
+    }
+
+    /// As [`Self::install`] where the machine has no driver.
+    pub(crate) fn where_there_is_no_driver(devices: &[u64]) -> Option<Self> {
         let alone = ALONE.lock();
+        let loaded = LIBRARIES.get().is_some();
+        (loaded || driver_version() == Err(Absent::NoDriver))
+            .then(|| Self::installed(alone, devices))
+    }
+
+    fn installed(alone: MutexGuard<'static, ()>, devices: &[u64]) -> Self {
         let start = function::<unsafe extern "C" fn(*const u64, usize)>("standin_start");
         // SAFETY: so many numbers are there.
         unsafe { start(devices.as_ptr(), devices.len()) };
@@ -136,7 +150,6 @@ fn function<F: Copy>(name: &str) -> F {
 /// The driver's stand-in, with that of NVRTC, so that a kernel needs no compiler. Both
 /// are opened by their path, and found by the names of what they stand for from then on.
 fn driver() -> &'static Library {
-    static LIBRARIES: OnceLock<[Library; 2]> = OnceLock::new();
     let [driver, _] = LIBRARIES.get_or_init(|| {
         let libraries = [("driver", "cuda"), ("compiler", "nvrtc")].map(|(source, name)| {
             let folder = kernels().join("standin");
