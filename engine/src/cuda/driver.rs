@@ -1,7 +1,7 @@
 //! Which devices there are; that there are none, or no driver, is an answer.
 #![expect(unsafe_code, reason = "asks the driver")]
 
-use cudarc::driver::{CudaContext, DriverError, result, sys};
+use cudarc::driver::{DriverError, result, sys};
 use libloading::Library;
 
 /// The driver's CUDA version that is needed, as `1000 · major + 10 · minor`: that of
@@ -98,48 +98,6 @@ pub fn driver_version() -> Result<i32, Absent> {
         sys::CUresult::CUDA_SUCCESS => Ok(version),
         code => Err(Absent::Refused(name_of(code))),
     }
-}
-
-/// A device's memory, in bytes: free for anyone, and altogether.
-///
-/// # Errors
-/// There is no such device, or the driver does not say.
-pub fn memory_of(ordinal: u32) -> Result<(u64, u64), Absent> {
-    known(ordinal)?;
-    let context = CudaContext::new(ordinal as usize).map_err(|e| refused(&e))?;
-    let (free, total) = context.mem_get_info().map_err(|e| refused(&e))?;
-    Ok((free as u64, total as u64))
-}
-
-/// Makes a device usable again after an error that is sticky: everything that this
-/// process has on it is gone, whoever has made it. The caller has dropped all of it
-/// before ([`super::Device`], ONNX Runtime's sessions), and nobody uses the device
-/// meanwhile.
-///
-/// A device that has broken down as hardware (an uncorrectable memory error, one that
-/// fell off the bus) stays lost.
-///
-/// # Errors
-/// There is no such device, or the driver refuses.
-pub fn reset(ordinal: u32) -> Result<(), Absent> {
-    let device = known(ordinal)?;
-    // SAFETY: the device is there; the caller sees to it that nothing of it is in use.
-    match unsafe { sys::cuDevicePrimaryCtxReset_v2(device) } {
-        sys::CUresult::CUDA_SUCCESS => Ok(()),
-        code => Err(Absent::Refused(name_of(code))),
-    }
-}
-
-fn known(ordinal: u32) -> Result<sys::CUdevice, Absent> {
-    start()?;
-    let count = result::device::get_count().map_err(|e| refused(&e))? as u32;
-    if ordinal >= count {
-        return Err(Absent::NoSuchDevice {
-            asked: ordinal,
-            count,
-        });
-    }
-    result::device::get(ordinal as i32).map_err(|e| refused(&e))
 }
 
 /// Opens and initialises the driver.

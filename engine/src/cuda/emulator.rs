@@ -174,20 +174,27 @@ const FLAGS: &[&str] = &[
     "-include",
 ];
 
+/// The kernel as a library.
+pub(super) fn compiled(image: &str) -> PathBuf {
+    let source = Path::new(env!("OUT_DIR")).join(format!("{image}.cu"));
+    build(image, FLAGS, &[kernels().join("host_shim.h"), source], &[])
+}
+
+/// Where the sources of the kernels are.
 pub(super) fn kernels() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels")
 }
 
-/// The kernel as a library.
-pub(super) fn compiled(image: &str) -> PathBuf {
-    let source = Path::new(env!("OUT_DIR")).join(format!("{image}.cu"));
-    compile(image, &[kernels().join("host_shim.h"), source], FLAGS)
-}
-
-/// Sources as a library, compiled anew when they or the flags have changed.
-pub(super) fn compile(name: &str, sources: &[PathBuf], flags: &[&str]) -> PathBuf {
+/// A library out of `sources`, built anew when these, the `headers` or the flags have
+/// changed.
+pub(super) fn build(
+    name: &str,
+    flags: &[&str],
+    sources: &[PathBuf],
+    headers: &[PathBuf],
+) -> PathBuf {
     let mut digest = Sha256::new();
-    for file in sources {
+    for file in sources.iter().chain(headers) {
         digest.update(std::fs::read(file).unwrap());
     }
     digest.update(flags.concat());
@@ -202,13 +209,11 @@ pub(super) fn compile(name: &str, sources: &[PathBuf], flags: &[&str]) -> PathBu
     }
     // Tests run side by side, each in its own process: who is done first wins.
     let work = tempfile::NamedTempFile::new_in(env!("OUT_DIR")).unwrap();
-    let (before, after): (Vec<&str>, Vec<&str>) = flags.iter().partition(|f| !f.starts_with("-l"));
     let output = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()))
-        .args(before)
+        .args(flags)
         .args(sources)
         .arg("-o")
         .arg(work.path())
-        .args(after)
         .output()
         .expect("a C++ compiler is needed");
     assert!(

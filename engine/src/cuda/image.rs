@@ -34,10 +34,6 @@ pub fn has_runtime_compiler() -> bool {
 
 /// What the driver loads for a device of this compute capability.
 pub(super) fn loadable(image: &Image, capability: (i32, i32)) -> Result<Ptx, CudaError> {
-    #[cfg(test)]
-    if super::standin::is_installed() {
-        return Ok(Ptx::from_src(image.name));
-    }
     match image.binary {
         Some(binary) => Ok(Ptx::from_binary(binary.to_vec())),
         None => compile(image, capability),

@@ -17,6 +17,7 @@ mod image;
 mod libraries;
 mod machine;
 mod pooling;
+mod primary;
 mod sampling;
 mod slots;
 
@@ -28,12 +29,13 @@ pub(crate) mod standin;
 mod tests;
 
 pub use device::{Device, DeviceBuffer, Event, Memory};
-pub use driver::{Absent, Gpu, WANTED_DRIVER, discover, driver_version, memory_of, reset};
+pub use driver::{Absent, Gpu, WANTED_DRIVER, discover, driver_version};
 pub use gather::{Gather, RowGather};
 pub use image::{compile_all, compiled_ahead, has_runtime_compiler};
 pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
+pub use primary::Room;
 pub use sampling::{LogitsView, SampleKernel};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 
@@ -51,6 +53,9 @@ pub enum CudaError {
         /// Bytes that could be had.
         free: u64,
     },
+    /// A GPU cannot be reset under the hands of who uses it.
+    #[error("GPU {0} is in use by this process: everything on it has to be dropped first")]
+    InUse(u32),
     /// Buffers, shapes and indices disagree; nothing was launched.
     #[error("{0}")]
     Shape(String),

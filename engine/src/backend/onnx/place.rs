@@ -7,7 +7,7 @@ use super::memory::{Bytes, default_budget};
 use super::runtime::device_memory;
 use super::store::{DeviceStore, Store};
 use super::{Load, OnnxOptions, Provider};
-use crate::cuda::{CudaError, Device, memory_of};
+use crate::cuda::{CudaError, Device};
 use crate::error::LoadError;
 
 /// Percent of a GPU's free memory that a model's weights and K/V may take where nothing
@@ -40,7 +40,7 @@ impl OnnxOptions {
             return default_budget();
         };
         // That it cannot be asked is said when it is opened.
-        memory_of(device).map_or(u64::MAX, |(free, _)| free / 100 * SHARE_OF_FREE)
+        Device::memory_of(device).map_or(u64::MAX, |room| room.free / 100 * SHARE_OF_FREE)
     }
 }
 

@@ -377,15 +377,32 @@ fn builder(
 ) -> Result<SessionBuilder, LoadError> {
     let (info, environment) = runtime::environment()?;
     runtime::check_provider(options.provider, &info)?;
+    if options.provider.device().is_some() {
+        // ONNX Runtime would say so too, in five lines.
+        let found = crate::cuda::discover();
+        found.map_err(|absent| LoadError::Runtime(format!("{}: {absent}", options.provider)))?;
+    }
     configure(&environment, options, engines).map_err(|error| {
         LoadError::Runtime(format!(
             "the {} provider cannot be used with ONNX Runtime {} ({}): {}",
             options.provider,
             info.version,
             info.path.display(),
-            error.message()
+            in_short(error.message())
         ))
     })
+}
+
+/// What matters of ONNX Runtime's words when a library that a provider needs is missing.
+fn in_short(message: &str) -> String {
+    let missing = message
+        .contains("Failed to load library")
+        .then(|| message.split_once("with error: "))
+        .flatten();
+    match missing {
+        Some((_, why)) => format!("{} (`sluice doctor` says what to install)", why.trim()),
+        None => message.trim().to_owned(),
+    }
 }
 
 fn configure(

@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::super::super::testing::{fixture, load, ready};
 use super::{On, options, prompts};
 use crate::backend::onnx::{OnnxOptions, language_model};
-use crate::cuda::reset;
-use crate::cuda::standin::{Alive, ILLEGAL_ADDRESS, Standin};
+use cudarc::driver::sys::CUresult;
+
+use crate::cuda::Device;
+use crate::cuda::standin::Standin;
 use crate::error::{LoadError, SubmitError};
 use crate::generator::{Generation, GeneratorHandle, GeneratorOptions};
 use crate::request::{GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams};
@@ -178,7 +180,7 @@ async fn a_lost_device_ends_the_generator_and_a_reset_brings_it_back() {
         running.next().await,
         Some(GenerationEvent::Token(_))
     ));
-    standin.lose(0, ILLEGAL_ADDRESS);
+    standin.break_context(0, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
     let mut ended = None;
     while let Some(event) = running.next().await {
         ended = Some(event);
@@ -196,13 +198,13 @@ async fn a_lost_device_ends_the_generator_and_a_reset_brings_it_back() {
     drop((device, running));
     // The thread lets go of the device after it has told everyone.
     tokio::time::timeout(Duration::from_secs(60), async {
-        while standin.alive(0).contexts > 0 {
+        while standin.alive(0).references > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await
     .unwrap();
-    reset(0).unwrap();
+    Device::reset(0).unwrap();
     let again = start(On::Gpu { captured: false });
     let (_, after) = collect(submit(&again, prompt, greedy)).await;
     let ids = |tokens: &[SampledToken]| tokens.iter().map(|t| t.id).collect::<Vec<_>>();
@@ -226,7 +228,7 @@ fn a_model_that_does_not_fit_on_the_device_is_refused_and_nothing_stays() {
         text.contains("bytes of device memory were asked for"),
         "{text}"
     );
-    assert_eq!(standin.alive(0).bytes, 0);
+    assert!(standin.alive(0).is_nothing());
     // Without a budget of its own, the device's free memory is.
     let options = OnnxOptions {
         memory_budget: None,
@@ -249,6 +251,6 @@ fn a_hundred_loads_leave_nothing_on_the_device() {
         );
         assert!(standin.alive(0).bytes > 0);
         drop(lm.unwrap());
-        assert_eq!(standin.alive(0), Alive::default());
+        assert!(standin.alive(0).is_nothing());
     }
 }
