@@ -180,6 +180,29 @@ fn each_user_of_a_gpu_keeps_to_its_own_budget() {
 }
 
 #[test]
+fn a_driver_without_devices_and_one_that_refuses_are_answers() {
+    let standin = Standin::install(&[]);
+    let absent = |result: Result<Device, CudaError>| match result {
+        Err(CudaError::Absent(absent)) => absent,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(absent(Device::open(0, None)), Absent::NoDevice);
+    assert_eq!(
+        Device::reset(0),
+        Err(CudaError::Absent(Absent::NoDevice)),
+        "nothing to reset"
+    );
+    drop(standin);
+    let standin = Standin::install(&[MIB]);
+    let refusal = CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
+    standin.fail_next("cuInit", refusal);
+    let refused = Absent::Refused(format!("{refusal:?}"));
+    assert_eq!(absent(Device::open(0, None)), refused);
+    let none = Absent::NoSuchDevice { asked: 1, count: 1 };
+    assert_eq!(absent(Device::open(1, None)), none);
+}
+
+#[test]
 fn room_is_looked_up_without_opening_a_device() {
     let standin = Standin::install(&[64 * MIB, 32 * MIB]);
     let room = |total, free| Room { total, free };
