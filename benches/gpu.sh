@@ -73,6 +73,8 @@ full_parts() { # DIR
 		"$kit/lib/libonnxruntime_providers_cuda.so" --keep "${GPU_ARCHITECTURE:-90}"
 	strip "$kit"/lib/libonnxruntime.so
 	rm -rf "$wheel"
+	"$VENV/bin/python" "$HERE/graph.py" "$kit/tiny" --small --dtype fp16 --provider cuda >"$1/export.log" 2>&1 ||
+		die "the export failed; see $1/export.log"
 	for dtype in fp16 bf16; do
 		say "Exporting the graph of a model of 1.5 billion parameters in $dtype (some minutes)"
 		"$VENV/bin/python" "$HERE/graph.py" "$kit/models/$dtype" --dtype "$dtype" --provider cuda >"$1/export.log" 2>&1 ||
@@ -86,6 +88,7 @@ small_parts() { # DIR
 	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "the ONNX exporter" --no-deps --no-cache-dir
 	"$VENV/bin/python" "$HERE/graph.py" "$1/kit/models/fp32" --small --dtype fp32 --provider cpu >"$1/export.log" 2>&1 ||
 		die "the export failed; see $1/export.log"
+	cp -r "$1/kit/models/fp32" "$1/kit/tiny"
 }
 
 prepare() { # DIR small|full

@@ -2,10 +2,12 @@
 //!
 //!     cargo run --release -p sluice-engine --example decode -- FOLDER [--provider cpu|cuda] [--device 0]
 //!         [--graphs] [--slots 64] [--capacity 512] [--prompts FILE --tokens 64] [--rates 1,8,64 --past 256 --steps 64]
+//!         [--reloads 100]
 //!
 //! `--prompts` is a JSON list of lists of token ids. Prints one JSON object: `tokens`, the
 //! greedy continuation of each prompt, and `rates`, tokens per second at each batch size (the
-//! median of five rounds), each step a run of the graph and a draw of every row.
+//! median of five rounds), each step a run of the graph and a draw of every row. `--reloads` loads and
+//! drops the model so many times: `free_bytes` of the GPU after the first and after the last.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -17,6 +19,7 @@ use sluice_engine::backend::onnx::{
     GpuOptions, OnnxOptions, Provider, init_runtime, language_model,
 };
 use sluice_engine::backend::{Backend, Batch, Outputs, Row, Wanted};
+use sluice_engine::cuda::Device;
 use sluice_engine::request::{SampledToken, SamplingParams};
 use sluice_engine::sampler::{Draw, SampleError, Sampler, SequenceSampling};
 
@@ -46,11 +49,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         capacity: Some(number("--capacity", 512)?),
         ..OnnxOptions::default()
     };
-    let start = Instant::now();
-    let mut backend = language_model(Path::new(folder), folder, &options)?()?;
-    backend.warmup()?;
-    let mut decoder = Decoder::new(backend);
+    let load = || -> Result<Box<dyn Backend>, Box<dyn Error>> {
+        let mut backend = language_model(Path::new(folder), folder, &options)?()?;
+        backend.warmup()?;
+        Ok(backend)
+    };
     let mut report = Map::new();
+    let reloads = number("--reloads", 0)?;
+    let mut free = Vec::new();
+    for round in 0..reloads {
+        drop(load()?);
+        if (round == 0 || round + 1 == reloads) && options.provider.device().is_some() {
+            free.push(Device::memory_of(device)?.free);
+        }
+    }
+    if reloads > 0 {
+        report.insert("reloads".to_owned(), json!(reloads));
+        report.insert("free_bytes".to_owned(), json!(free));
+    }
+    let start = Instant::now();
+    let mut decoder = Decoder::new(load()?);
     report.insert(
         "load_seconds".to_owned(),
         json!(start.elapsed().as_secs_f64()),
