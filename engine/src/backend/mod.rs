@@ -7,9 +7,13 @@
 pub mod fake;
 pub mod onnx;
 
+mod failures;
+
 use std::ops::Range;
 
 use crate::error::{BackendError, LoadError};
+pub(crate) use failures::FailedRuns;
+pub use failures::FAILED_RUNS;
 
 /// What a loaded model can do and what it costs.
 #[derive(Debug, Clone, PartialEq)]

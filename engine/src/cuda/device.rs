@@ -353,7 +353,7 @@ fn kernels_of(image: &str) -> &'static [&'static str] {
     }
 }
 
-fn failed(call: &'static str, error: &DriverError) -> CudaError {
+pub(super) fn failed(call: &'static str, error: &DriverError) -> CudaError {
     CudaError::Driver {
         call,
         reason: driver::name_of(error.0),

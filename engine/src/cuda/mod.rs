@@ -17,6 +17,7 @@ mod image;
 mod libraries;
 mod machine;
 mod pooling;
+mod recovery;
 mod sampling;
 mod slots;
 
@@ -32,6 +33,7 @@ pub use image::{compile_all, compiled_ahead, has_runtime_compiler};
 pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
+pub use recovery::{is_lost, reset};
 pub use sampling::{LogitsView, SampleKernel, SampleRequest};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 

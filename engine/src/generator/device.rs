@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::stream::{Stream, Submission};
 use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
-use crate::backend::{Backend, BackendFactory, Batch, Outputs, Row, Wanted};
+use crate::backend::{Backend, BackendFactory, Batch, FailedRuns, Outputs, Row, Wanted};
 use crate::cache::SlotCache;
 use crate::error::{BackendError, LoadError};
 use crate::request::FinishReason;
@@ -56,6 +56,8 @@ pub(super) fn start(
                 .is_ok()
             {
                 device.run(&receiver);
+                // Before the channel, by whose end others know that the memory is free.
+                drop(device);
             }
         })
         .map_err(|error| LoadError::Runtime(format!("cannot start a device thread: {error}")))?;
@@ -104,6 +106,7 @@ struct Device {
     sampled: Vec<Sampled>,
     events: Vec<SequenceEvent>,
     next_id: u64,
+    failed_steps: FailedRuns,
     /// Cancellations looked at so far.
     cancellations: u64,
 }
@@ -111,6 +114,7 @@ struct Device {
 impl Device {
     fn new(name: &str, backend: Box<dyn Backend>, options: GeneratorOptions) -> Self {
         let capabilities = backend.capabilities().clone();
+        let failed_steps = FailedRuns::new(options.failed_steps);
         let row_bytes = capabilities.vocab.max(1) as usize * size_of::<f32>();
         let scheduler = Scheduler::new(SchedulerOptions {
             step_budget: options.step_budget,
@@ -159,6 +163,7 @@ impl Device {
             sampled: Vec::new(),
             events: Vec::new(),
             next_id: 0,
+            failed_steps,
             cancellations: 0,
         }
     }
@@ -200,13 +205,14 @@ impl Device {
         if plan.is_empty() {
             return Turn::Continue;
         }
-        match self.step(&plan) {
+        let run = self.step(&plan);
+        let verdict = self.failed_steps.note(&run);
+        if let Err(BackendError::Step(reason)) = run {
+            self.fail_step(&plan, &reason);
+        }
+        match verdict {
             Ok(()) => Turn::Continue,
-            Err(BackendError::Step(reason)) => {
-                self.fail_step(&plan, &reason);
-                Turn::Continue
-            }
-            Err(BackendError::Fatal(reason)) => Turn::Collapse(reason),
+            Err(reason) => Turn::Collapse(reason),
         }
     }
 
@@ -419,7 +425,7 @@ impl Device {
         let reason = self.shared.unavailable().to_string();
         for (_, mut stream) in self.streams.drain() {
             self.shared.stats.failed.fetch_add(1, Relaxed);
-            stream.fail(&reason);
+            stream.lose(&reason);
         }
     }
 }
