@@ -149,6 +149,7 @@ impl Device {
                 places: AtomicU64::new(0),
                 closing: AtomicBool::new(false),
                 aborting: AtomicBool::new(false),
+                ended: AtomicBool::new(false),
                 cancellations: AtomicU64::new(0),
                 failure: OnceLock::new(),
                 epoch: Instant::now(),
@@ -184,7 +185,10 @@ impl Device {
             let _ = self.shared.failure.set(reason);
         }
         self.shared.step_began.store(0, Relaxed);
-        // Those still in the channel fail when it is dropped with this thread.
+        self.shared.ended.store(true, SeqCst);
+        // A bounded channel keeps what nobody reads as long as there is a sender. Who sends
+        // after this sees that it has ended.
+        while commands.try_recv().is_ok() {}
         self.fail_all();
         let stats = &self.shared.stats;
         stats.running.store(0, Relaxed);

@@ -60,6 +60,8 @@ struct Shared {
     places: AtomicU64,
     closing: AtomicBool,
     aborting: AtomicBool,
+    /// The thread reads no more commands.
+    ended: AtomicBool,
     /// Counts cancellations, so that the device thread looks for them only when
     /// there are new ones.
     cancellations: AtomicU64,
@@ -119,6 +121,8 @@ impl GeneratorHandle {
             .commands
             .try_send(Command::Submit(Box::new(submission)))
         {
+            // It may have come after the last look into the channel.
+            Ok(()) if shared.ended.load(SeqCst) => Err(shared.unavailable()),
             Ok(()) => Ok(Generation {
                 events: receiver,
                 cancelled,

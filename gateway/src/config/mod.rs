@@ -3,6 +3,7 @@
 
 pub mod deployment;
 pub mod human;
+mod replicas;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use deployment::{DeploymentConfig, ProviderConfig};
+pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
     ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
@@ -34,6 +36,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[upstream]`.
     pub upstream: UpstreamConfig,
+    /// `[devices]`.
+    pub devices: DevicesConfig,
+    /// `[replicas]`.
+    pub replicas: ReplicasConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
     /// `[log]`.
@@ -56,6 +62,8 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             upstream: UpstreamConfig::default(),
+            devices: DevicesConfig::default(),
+            replicas: ReplicasConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             release: ReleaseConfig::default(),
@@ -169,6 +177,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), (String, String)> {
         self.validate_server()?;
         self.validate_limits()?;
+        self.replicas.validate()?;
         validate_releases(&self.control.releases)?;
         for (index, deployment) in self.deployments.iter().enumerate() {
             validate_deployment(deployment)
@@ -393,6 +402,7 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
             }
         }
     }
+    validate_devices(deployment)?;
     for (field, zero) in [
         ("slots", deployment.slots == Some(0)),
         ("context", deployment.context == Some(0)),
@@ -405,6 +415,24 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     Ok(())
+}
+
+fn validate_devices(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
+    let devices = &deployment.devices;
+    if devices.is_empty() {
+        return Ok(());
+    }
+    if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
+        return Err(("devices", "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned()));
+    }
+    if devices.len() > crate::replicas::MAX_REPLICAS {
+        let most = crate::replicas::MAX_REPLICAS;
+        return Err(("devices", format!("holds at most {most} numbers")));
+    }
+    match devices.iter().enumerate().find(|(place, device)| devices[..*place].contains(device)) {
+        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
+        None => Ok(()),
+    }
 }
 
 /// The parser's message in words that are not Rust's, after the field at fault.
