@@ -166,4 +166,7 @@ pub enum GenerationEvent {
     Finished(Finished),
     /// The sequence was lost to a device failure.
     Failed(String),
+    /// The executor ended before the sequence had its first step. Nothing of it was
+    /// computed, so it cannot be what ended the executor: another one may take it.
+    NotBegun(String),
 }

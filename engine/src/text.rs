@@ -36,7 +36,7 @@ pub struct PromptToken {
 }
 
 /// What a [`TextStream`] delivers: at most one `Prompt`, any number of `Delta`,
-/// then exactly one `Finished` or `Failed`.
+/// then exactly one `Finished`, `Failed` or `NotBegun`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextEvent {
     /// The prompt's tokens, when their log-probabilities were asked for.
@@ -53,6 +53,8 @@ pub enum TextEvent {
     Finished(Finished),
     /// The sequence was lost to a device failure.
     Failed(String),
+    /// As [`GenerationEvent::NotBegun`]: another executor may take the request.
+    NotBegun(String),
 }
 
 /// One generation as text. Dropping it cancels the sequence.
@@ -137,6 +139,7 @@ impl TextStream {
             Some(GenerationEvent::Token(token)) => self.token(token),
             Some(GenerationEvent::Finished(finished)) => self.finish(finished),
             Some(GenerationEvent::Failed(reason)) => self.fail(reason),
+            Some(GenerationEvent::NotBegun(reason)) => self.end(TextEvent::NotBegun(reason)),
             None => self.fail("the generation ended early".to_owned()),
         }
     }

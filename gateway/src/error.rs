@@ -14,6 +14,7 @@ use serde::Serialize;
 use sluice_engine::SubmitError;
 
 use crate::remote::ForwardError;
+use crate::replicas::NoReplica;
 use crate::router::RouteError;
 use crate::{Body, full};
 
@@ -44,10 +45,14 @@ pub enum RateLimit {
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+const UNAVAILABLE: &str = "unavailable";
 
 /// The least that `Retry-After` says: it counts whole seconds, and 0 invites a
 /// tight loop.
 const MIN_RETRY: Duration = Duration::from_secs(1);
+
+/// When to ask for a model again that only an operator brings back.
+const GIVEN_UP_RETRY: Duration = Duration::from_secs(60);
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -294,7 +299,32 @@ impl ApiError {
     pub fn unavailable(message: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message);
         error.retry_after = Some(MIN_RETRY);
-        error.code("unavailable")
+        error.code(UNAVAILABLE)
+    }
+
+    /// 503: no replica of the model serves just now.
+    #[must_use]
+    pub fn no_replica(model: &str, none: NoReplica) -> Self {
+        let model = shorten(model);
+        let (message, wait) = match none.expected {
+            Some(wait) => (
+                format!("The model `{model}` is being restarted, please try again later."),
+                wait,
+            ),
+            None => (
+                format!("The model `{model}` has failed and is not being restarted."),
+                GIVEN_UP_RETRY,
+            ),
+        };
+        let mut error = Self::unavailable(message);
+        error.retry_after = Some(wait);
+        error
+    }
+
+    /// Whether nothing was begun, because the model's executor is lost or ends.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        self.code == Some(UNAVAILABLE)
     }
 
     /// 504: the deadline passed before the answer began.

@@ -15,6 +15,7 @@ use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
 use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
+use crate::replicas::{Devices, Driver};
 use crate::router::split::{Side, Subject};
 use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Source};
 use crate::stack::ControlService;
@@ -27,6 +28,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     observer: Observer,
     releases: Arc<Watch>,
+    devices: Arc<Devices>,
     keys: Keys,
     /// What routes and keys are put together from.
     parts: Mutex<Published>,
@@ -99,7 +101,9 @@ impl Gateway {
         if config.auth.required && keys.is_empty() {
             return Err(StartError::NoKeys);
         }
+        let devices = Devices::new(Box::new(Driver), config.devices.clone());
         let metrics = Arc::new(Metrics::new(&config.metrics));
+        metrics.show(Arc::clone(&devices));
         let observer = Observer::start(Arc::clone(&metrics), config.log.buffer, log)
             .map_err(StartError::Log)?;
         let releases = Arc::new(Watch::new(config.release.clone(), Arc::clone(&metrics)));
@@ -109,6 +113,7 @@ impl Gateway {
             metrics,
             observer,
             releases,
+            devices,
             keys,
             parts: Mutex::new(Published {
                 file_keys: entries,
@@ -306,6 +311,12 @@ impl Gateway {
     #[must_use]
     pub fn releases(&self) -> &Arc<Watch> {
         &self.releases
+    }
+
+    /// The GPUs, and what models hold of them.
+    #[must_use]
+    pub fn devices(&self) -> &Arc<Devices> {
+        &self.devices
     }
 
     /// Who may ask.

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod metrics;
 pub mod release;
 pub mod remote;
+pub mod replicas;
 mod request_body;
 pub mod router;
 pub mod server;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluice_engine::encoder::{EmbedOptions, EncodeOptions, EncoderInput};
 use sluice_engine::language::LanguageModel;
 use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
-use sluice_gateway::router::{Deployment as Routed, LocalModel, Target};
+use sluice_gateway::router::{Deployment as Routed, LocalModel};
 
 use super::driver::{Done, Steps, StopReason};
 use super::replicas::{Blueprint, Need, Replicas};
@@ -100,16 +100,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn ask(replica: &Arc<Routed>) -> Result<Answer, String> {
     let began = Instant::now();
     let asked = async {
-        match &replica.target {
-            Target::Remote(_) => Ok(None),
-            Target::Local(LocalModel::Language(model)) => generate(model).await.map(Some),
-            Target::Local(LocalModel::Encoder(encoder)) if encoder.embeds() => {
+        match replica.target.model().as_deref() {
+            Some(LocalModel::Language(model)) => generate(model).await.map(Some),
+            Some(LocalModel::Encoder(encoder)) if encoder.embeds() => {
                 let input = EncoderInput::Text(TEXT.into());
                 let embedding = encoder.embed(input, EmbedOptions::default()).await;
                 let embedding = embedding.map_err(|error| error.to_string())?;
                 Ok(Some(rounded(&embedding.vector)))
             }
-            Target::Local(LocalModel::Encoder(encoder)) if encoder.scores_pairs() => {
+            Some(LocalModel::Encoder(encoder)) if encoder.scores_pairs() => {
                 let documents = [TEXT.to_owned()];
                 let scores = encoder.score_pairs(TEXT, &documents, EncodeOptions::default());
                 let scores = scores.await.map_err(|error| error.to_string())?;
@@ -117,7 +116,8 @@ async fn ask(replica: &Arc<Routed>) -> Result<Answer, String> {
                 Ok(Some(rounded(&scores)))
             }
             // A classifier's or a function's inputs are its own; the engine ran its shapes when it was loaded.
-            Target::Local(_) => Ok(None),
+            // An upstream's are not ours.
+            _ => Ok(None),
         }
     };
     let said: Result<Option<String>, String> = tokio::time::timeout(PATIENCE, asked)
@@ -156,7 +156,7 @@ async fn generate(model: &LanguageModel) -> Result<String, String> {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(token) => ids.push(token.id),
-            GenerationEvent::Failed(why) => return Err(why),
+            GenerationEvent::Failed(why) | GenerationEvent::NotBegun(why) => return Err(why),
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}
         }
     }

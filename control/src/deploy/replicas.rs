@@ -10,11 +10,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sluice_engine::LoadError;
 use sluice_engine::backend::onnx::{Bytes, Footprint};
 use sluice_engine::folder::ModelFolder;
 use sluice_gateway::Gateway;
 use sluice_gateway::config::DeploymentConfig;
-use sluice_gateway::router::{Deployment as Routed, Standing, load};
+use sluice_gateway::router::load::DeployError;
+use sluice_gateway::router::{Deployment as Routed, Standing, Target, load};
 
 use super::Settings;
 use crate::id::ArtifactId;
@@ -210,10 +212,11 @@ impl Replicas {
         let config = blueprint
             .config(folder)
             .map_err(|error| error.to_string())?;
-        let footprint = load::footprint(&self.gateway, &config)
-            .await
-            .map_err(|error| error.to_string())?;
-        let mut place = match self.reserve(blueprint, footprint, need)? {
+        let on_gpu = config.places().iter().any(Option::is_some);
+        let footprint = self.measure(&config, on_gpu, need).await?;
+        // What lies on GPUs is in their ledger, which is asked before anything is loaded.
+        let host = if on_gpu { 0 } else { footprint.total() };
+        let mut place = match self.reserve(blueprint, footprint, host, need)? {
             Reserved::There(deployment) => return Ok((deployment, footprint)),
             Reserved::Place(place) => place,
         };
@@ -235,10 +238,31 @@ impl Replicas {
         Ok((deployment, footprint))
     }
 
+    /// What a replica would take. Where GPUs have no room for it, what is spare goes first.
+    async fn measure(
+        &self,
+        config: &DeploymentConfig,
+        on_gpu: bool,
+        need: Need,
+    ) -> Result<Footprint, String> {
+        loop {
+            match load::footprint(&self.gateway, config).await {
+                Ok(footprint) => return Ok(footprint),
+                Err(DeployError::Load {
+                    source: LoadError::DoesNotFit { .. },
+                    ..
+                }) if on_gpu && need != Need::Spare && self.free_one() => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// `host` is what it takes of the process's own memory, of `footprint`.
     fn reserve(
         &self,
         blueprint: &Blueprint,
         footprint: Footprint,
+        host: u64,
         need: Need,
     ) -> Result<Reserved<'_>, String> {
         let pinned = need == Need::Pinned;
@@ -251,10 +275,10 @@ impl Replicas {
             };
         }
         if need != Need::Spare {
-            self.make_room(&mut held, footprint.total());
+            self.make_room(&mut held, host);
         }
         let others: u64 = held.values().map(|held| held.footprint).sum();
-        if others.saturating_add(footprint.total()) > self.budget {
+        if others.saturating_add(host) > self.budget {
             let mut sum: Vec<_> = held
                 .values()
                 .map(|held| format!("{} {}", held.name, Bytes(held.footprint)))
@@ -277,7 +301,7 @@ impl Replicas {
         let entry = Held {
             deployment: None,
             name: format!("{} {}", blueprint.name, blueprint.revision),
-            footprint: footprint.total(),
+            footprint: host,
             pinned,
         };
         held.insert(Arc::clone(&blueprint.key), entry);
@@ -290,24 +314,35 @@ impl Replicas {
 
     /// Frees what is spare and used by no request, until `wanted` bytes fit.
     fn make_room(&self, held: &mut HashMap<Arc<str>, Held>, wanted: u64) {
-        for key in self.spare.lock().iter() {
-            let taken: u64 = held.values().map(|held| held.footprint).sum();
-            if taken.saturating_add(wanted) <= self.budget {
+        let taken =
+            |held: &HashMap<Arc<str>, Held>| held.values().map(|it| it.footprint).sum::<u64>();
+        while taken(held).saturating_add(wanted) > self.budget {
+            if !self.free_one_of(held) {
                 return;
             }
-            let is_free = |held: &Held| {
-                let deployment = held.deployment.as_ref();
-                !held.pinned && deployment.is_some_and(|it| Arc::strong_count(it) == 1)
-            };
-            if held.get(key).is_some_and(is_free)
-                && let Some(gone) = held.remove(key)
-            {
-                tracing::info!(
-                    replica = gone.name,
-                    "no longer kept warm: its room is needed"
-                );
-            }
         }
+    }
+
+    /// Frees one spare replica that no request uses, if there is one.
+    fn free_one(&self) -> bool {
+        self.free_one_of(&mut self.held.lock())
+    }
+
+    fn free_one_of(&self, held: &mut HashMap<Arc<str>, Held>) -> bool {
+        let is_free = |held: &Held| {
+            let deployment = held.deployment.as_ref();
+            !held.pinned && deployment.is_some_and(|it| Arc::strong_count(it) == 1)
+        };
+        let spare = self.spare.lock();
+        let free = spare.iter().find(|key| held.get(*key).is_some_and(is_free));
+        let Some(gone) = free.and_then(|key| held.remove(key)) else {
+            return false;
+        };
+        tracing::info!(
+            replica = gone.name,
+            "no longer kept warm: its room is needed"
+        );
+        true
     }
 
     /// What is kept as long as nobody needs its room.
@@ -332,7 +367,12 @@ impl Replicas {
             let Some(deployment) = &held.deployment else {
                 return true;
             };
-            if held.pinned || routed.contains(key) {
+            let wanted = held.pinned || routed.contains(key);
+            // What only waits for its last requests is not loaded again when it is lost.
+            if let Target::Local(replicas) = &deployment.target {
+                replicas.set_wanted(wanted);
+            }
+            if wanted {
                 return true;
             }
             if Arc::strong_count(deployment) > 1 {

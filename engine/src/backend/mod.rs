@@ -8,11 +8,15 @@
 pub mod fake;
 pub mod onnx;
 
+mod failures;
+
 use std::ops::Range;
 
 use crate::error::{BackendError, LoadError};
 use crate::request::SampledToken;
 use crate::sampler::{Draw, SampleError, Sampler};
+pub use failures::FAILED_RUNS;
+pub(crate) use failures::FailedRuns;
 
 /// What a loaded model can do and what it costs.
 #[derive(Debug, Clone, PartialEq)]

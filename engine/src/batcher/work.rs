@@ -3,7 +3,7 @@
 //! batches. One mutex, held for microseconds, and one condition variable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -19,9 +19,12 @@ pub enum WorkError {
     /// The deadline passed first.
     #[error("the deadline passed before the result was there")]
     Deadline,
-    /// The run failed, or the worker is lost.
+    /// The run failed, or the worker was lost in it.
     #[error("{0}")]
     Failed(String),
+    /// The workers were lost before the job's run began: another executor may take it.
+    #[error("{0}")]
+    NotBegun(String),
 }
 
 /// Where the time of one job went.
@@ -94,6 +97,8 @@ pub(crate) struct WorkQueue<J, R> {
     state: Mutex<State<J, R>>,
     wake: Condvar,
     workers: usize,
+    /// Workers whose threads have not ended.
+    threads: AtomicUsize,
     pub(crate) stats: WorkStats,
 }
 
@@ -109,6 +114,7 @@ impl<J, R> WorkQueue<J, R> {
             }),
             wake: Condvar::new(),
             workers: workers.max(1),
+            threads: AtomicUsize::new(0),
             stats: WorkStats::default(),
         }
     }
@@ -229,7 +235,7 @@ impl<J, R> WorkQueue<J, R> {
             }
             self.stats.failure.fetch_add(items.len() as u64, Relaxed);
             for item in items {
-                let error = WorkError::Failed(reason.to_owned());
+                let error = WorkError::NotBegun(reason.to_owned());
                 let _ = item.value.reply.send(Err(error));
             }
         }
@@ -240,6 +246,11 @@ impl<J, R> WorkQueue<J, R> {
     /// Whether no worker was lost.
     pub(crate) fn healthy(&self) -> bool {
         !self.state.lock().failed
+    }
+
+    /// Whether all workers have ended and given their memory back.
+    pub(crate) fn ended(&self) -> bool {
+        self.threads.load(SeqCst) == 0
     }
 
     /// Jobs waiting and workers running.
@@ -346,32 +357,42 @@ impl<J, R> Drop for Ticket<J, R> {
     }
 }
 
-/// Starts a thread that runs `body` on one batch after another. A panic fails
-/// the whole queue: the model is unhealthy from then on.
+/// Starts a thread that runs `body` on one batch after another. A panic, or the
+/// error with which `body` gives up, fails the whole queue: the model is unhealthy
+/// from then on.
 pub(crate) fn spawn_worker<J, R>(
     queue: Arc<WorkQueue<J, R>>,
     thread: String,
     budget: Budget,
-    mut body: impl FnMut(Batch<'_, J, R>) + Send + 'static,
+    mut body: impl FnMut(Batch<'_, J, R>) -> Result<(), String> + Send + 'static,
 ) -> std::io::Result<()>
 where
     J: Send + 'static,
     R: Send + 'static,
 {
+    let counted = Arc::clone(&queue);
     let work = move || {
         let run = std::panic::AssertUnwindSafe(|| {
             while let Some(batch) = queue.take(&budget) {
-                body(batch);
+                body(batch)?;
             }
+            Ok(())
         });
-        if std::panic::catch_unwind(run).is_err() {
-            queue.fail("a worker of the model panicked");
+        let end = std::panic::catch_unwind(run);
+        let end = end.unwrap_or_else(|_| Err("a worker of the model panicked".to_owned()));
+        if let Err(reason) = end {
+            queue.fail(&reason);
         }
+        // What it ran on goes before the count by which others know that it is gone.
+        drop(body);
+        queue.threads.fetch_sub(1, SeqCst);
     };
-    std::thread::Builder::new()
-        .name(thread)
-        .spawn(work)
-        .map(drop)
+    counted.threads.fetch_add(1, SeqCst);
+    let spawned = std::thread::Builder::new().name(thread).spawn(work);
+    if spawned.is_err() {
+        counted.threads.fetch_sub(1, SeqCst);
+    }
+    spawned.map(drop)
 }
 
 #[cfg(test)]

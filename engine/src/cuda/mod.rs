@@ -18,6 +18,7 @@ mod libraries;
 mod machine;
 mod pooling;
 mod primary;
+mod recovery;
 mod sampling;
 mod slots;
 
@@ -36,6 +37,7 @@ pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
 pub use primary::Room;
+pub use recovery::is_lost;
 pub use sampling::{LogitsView, SampleKernel};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backend::FAILED_RUNS;
 use crate::backend::onnx::{GpuOptions, Provider};
 use crate::batcher::{Budget, Terms, Ticket, WorkError, WorkQueue, WorkStats, WorkTimings};
 use crate::error::{LoadError, SubmitError};
@@ -49,6 +50,8 @@ pub struct EncoderOptions {
     pub max_tokens: Option<usize>,
     /// Compare with `sluice_probe.json` before anything is served.
     pub probe: bool,
+    /// Runs of a worker that fail in a row after which the encoder counts as lost; 0: never.
+    pub failed_runs: u32,
     /// Token vectors are pooled on the stand-in for a GPU, over which the CPU provider
     /// runs.
     #[cfg(test)]
@@ -103,6 +106,7 @@ impl Default for EncoderOptions {
             pooling: None,
             max_tokens: None,
             probe: true,
+            failed_runs: FAILED_RUNS,
             #[cfg(test)]
             stand_in: false,
         }
@@ -234,7 +238,7 @@ impl Encoder {
         let head = sessions.head();
         let queue = Arc::new(WorkQueue::new(options.max_waiting, sessions.workers()));
         let long_texts = Arc::new(WorkQueue::new(text::MAX_LONG_TEXTS, 1));
-        sessions.start(name, &queue, options.budget)?;
+        sessions.start(name, &queue, options)?;
         text::start(name, &long_texts, &text)?;
         Ok(Self(Arc::new(Inner {
             name: name.to_owned(),
@@ -443,6 +447,19 @@ impl Encoder {
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.0.queue.healthy() && self.0.long_texts.healthy()
+    }
+
+    /// Whether the workers have ended and given their memory back.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.0.queue.ended()
+    }
+
+    /// As [`close`](Self::close), but what waits fails.
+    pub fn abort(&self) {
+        let reason = "the model is being unloaded";
+        self.0.queue.fail(reason);
+        self.0.long_texts.fail(reason);
     }
 
     /// Refuses new inputs; what waits still runs, then the threads end.

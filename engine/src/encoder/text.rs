@@ -241,6 +241,7 @@ pub(super) fn start(
             };
             let results: Vec<_> = batch.jobs().map(tokenize).collect();
             batch.answer(results);
+            Ok(())
         },
     )
     .map_err(|error| LoadError::Runtime(format!("cannot start a thread: {error}")))

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::backend::FailedRuns;
 use crate::backend::onnx::{GpuOptions, Provider, SessionOptions, text_profiles};
-use crate::batcher::{Batch, Budget, WorkError, WorkQueue, spawn_worker};
+use crate::batcher::{Batch, WorkError, WorkQueue, spawn_worker};
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling};
 
@@ -97,19 +98,20 @@ impl Sessions {
         self,
         name: &str,
         queue: &Arc<WorkQueue<Job, Vec<f32>>>,
-        budget: Budget,
+        options: &EncoderOptions,
     ) -> Result<(), LoadError> {
         let wide = Arc::new(Mutex::new(self.wide));
         for (index, mut narrow) in self.narrow.into_iter().enumerate() {
             let wide = Arc::clone(&wide);
             let thread = format!("{name} {index}");
             narrow.leave_thread();
-            spawn_worker(Arc::clone(queue), thread, budget, move |batch| {
+            let mut failures = FailedRuns::new(options.failed_runs);
+            spawn_worker(Arc::clone(queue), thread, options.budget, move |batch| {
                 // Not waiting for the lock: if it is taken, cores are too.
                 let mut spare = batch.alone.then(|| wide.try_lock()).flatten();
                 match spare.as_deref_mut().and_then(Option::as_mut) {
-                    Some(wide) => run(wide, batch),
-                    None => run(&mut narrow, batch),
+                    Some(wide) => run(wide, batch, &mut failures),
+                    None => run(&mut narrow, batch, &mut failures),
                 }
             })
             .map_err(|error| {
@@ -136,20 +138,29 @@ fn gpu_options(config: &EncoderConfig, options: &EncoderOptions) -> Result<GpuOp
 }
 
 /// Runs a batch. Where it fails, each text runs alone, so that only the one that
-/// the model refuses is lost.
-fn run(session: &mut EncoderSession, batch: Batch<'_, Job, Vec<f32>>) {
+/// the model refuses is lost. `Err`: why nothing can be run any more.
+fn run(
+    session: &mut EncoderSession,
+    batch: Batch<'_, Job, Vec<f32>>,
+    failures: &mut FailedRuns,
+) -> Result<(), String> {
     let texts: Vec<&Encoded> = batch.jobs().map(|job| &job.encoded).collect();
     let failed = |error: BackendError| WorkError::Failed(error.to_string());
-    let results: Vec<_> = match session.run(&texts) {
+    let together = session.run(&texts);
+    let mut verdict = failures.note(&together);
+    let results: Vec<_> = match together {
         Ok(rows) => rows.into_iter().map(Ok).collect(),
         Err(error) if texts.len() == 1 => vec![Err(failed(error))],
         Err(_) => texts
             .iter()
             .map(|text| {
-                let mut rows = session.run(&[text]).map_err(failed)?;
-                Ok(rows.swap_remove(0))
+                verdict.clone().map_err(WorkError::Failed)?;
+                let alone = session.run(&[text]);
+                verdict = failures.note(&alone);
+                Ok(alone.map_err(failed)?.swap_remove(0))
             })
             .collect(),
     };
     batch.answer(results);
+    verdict
 }

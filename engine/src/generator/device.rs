@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::stream::{Stream, Submission};
 use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
-use crate::backend::{Backend, BackendFactory, Batch, Outputs, Row, Wanted};
+use crate::backend::{Backend, BackendFactory, Batch, FailedRuns, Outputs, Row, Wanted};
 use crate::cache::SlotCache;
 use crate::error::{BackendError, LoadError};
 use crate::request::{FinishReason, SampledToken};
@@ -56,6 +56,8 @@ pub(super) fn start(
                 .is_ok()
             {
                 device.run(&receiver);
+                // Before the channel, by whose end others know that the memory is free.
+                drop(device);
             }
         })
         .map_err(|error| LoadError::Runtime(format!("cannot start a device thread: {error}")))?;
@@ -115,6 +117,7 @@ struct Device {
     tokens: Vec<Result<SampledToken, SampleError>>,
     events: Vec<SequenceEvent>,
     next_id: u64,
+    failed_steps: FailedRuns,
     /// Cancellations looked at so far.
     cancellations: u64,
 }
@@ -122,6 +125,7 @@ struct Device {
 impl Device {
     fn new(name: &str, backend: Box<dyn Backend>, options: GeneratorOptions) -> Self {
         let capabilities = backend.capabilities().clone();
+        let failed_steps = FailedRuns::new(options.failed_steps);
         let row_bytes = capabilities.vocab.max(1) as usize * size_of::<f32>();
         let scheduler = Scheduler::new(SchedulerOptions {
             step_budget: options.step_budget,
@@ -156,6 +160,7 @@ impl Device {
                 places: AtomicU64::new(0),
                 closing: AtomicBool::new(false),
                 aborting: AtomicBool::new(false),
+                ended: AtomicBool::new(false),
                 cancellations: AtomicU64::new(0),
                 failure: OnceLock::new(),
                 epoch: Instant::now(),
@@ -172,6 +177,7 @@ impl Device {
             tokens: Vec::new(),
             events: Vec::new(),
             next_id: 0,
+            failed_steps,
             cancellations: 0,
         }
     }
@@ -192,7 +198,10 @@ impl Device {
             let _ = self.shared.failure.set(reason);
         }
         self.shared.step_began.store(0, Relaxed);
-        // Those still in the channel fail when it is dropped with this thread.
+        self.shared.ended.store(true, SeqCst);
+        // A bounded channel keeps what nobody reads as long as there is a sender. Who sends
+        // after this sees that it has ended.
+        while commands.try_recv().is_ok() {}
         self.fail_all();
         let stats = &self.shared.stats;
         stats.running.store(0, Relaxed);
@@ -213,13 +222,14 @@ impl Device {
         if plan.is_empty() {
             return Turn::Continue;
         }
-        match self.step(&plan) {
+        let run = self.step(&plan);
+        let verdict = self.failed_steps.note(&run);
+        if let Err(BackendError::Step(reason)) = run {
+            self.fail_step(&plan, &reason);
+        }
+        match verdict {
             Ok(()) => Turn::Continue,
-            Err(BackendError::Step(reason)) => {
-                self.fail_step(&plan, &reason);
-                Turn::Continue
-            }
-            Err(BackendError::Fatal(reason)) => Turn::Collapse(reason),
+            Err(reason) => Turn::Collapse(reason),
         }
     }
 
@@ -470,7 +480,7 @@ impl Device {
         let reason = self.shared.unavailable().to_string();
         for (_, mut stream) in self.streams.drain() {
             self.shared.stats.failed.fetch_add(1, Relaxed);
-            stream.fail(&reason);
+            stream.lose(&reason);
         }
     }
 }

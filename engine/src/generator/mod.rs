@@ -60,6 +60,8 @@ struct Shared {
     places: AtomicU64,
     closing: AtomicBool,
     aborting: AtomicBool,
+    /// The thread reads no more commands.
+    ended: AtomicBool,
     /// Counts cancellations, so that the device thread looks for them only when
     /// there are new ones.
     cancellations: AtomicU64,
@@ -119,6 +121,8 @@ impl GeneratorHandle {
             .commands
             .try_send(Command::Submit(Box::new(submission)))
         {
+            // It may have come after the last look into the channel.
+            Ok(()) if shared.ended.load(SeqCst) => Err(shared.unavailable()),
             Ok(()) => Ok(Generation {
                 events: receiver,
                 cancelled,
@@ -192,7 +196,7 @@ impl GeneratorHandle {
         self.close();
     }
 
-    /// Whether the device thread has ended.
+    /// Whether the device thread has ended and given its memory back.
     #[must_use]
     pub fn closed(&self) -> bool {
         // The probe is refused only once the thread has dropped its end.
@@ -305,8 +309,9 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The next event; `None` after [`GenerationEvent::Finished`] or
-    /// [`GenerationEvent::Failed`], one of which always comes.
+    /// The next event; `None` after [`GenerationEvent::Finished`],
+    /// [`GenerationEvent::Failed`] or [`GenerationEvent::NotBegun`], one of which
+    /// always comes.
     pub async fn next(&mut self) -> Option<GenerationEvent> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -350,11 +355,13 @@ impl Generation {
 
     fn note(&mut self, event: Option<GenerationEvent>) -> GenerationEvent {
         // The thread ended with the request still in its channel.
-        let event =
-            event.unwrap_or_else(|| GenerationEvent::Failed(self.shared.unavailable().to_string()));
+        let event = event
+            .unwrap_or_else(|| GenerationEvent::NotBegun(self.shared.unavailable().to_string()));
         self.ended = matches!(
             event,
-            GenerationEvent::Finished(_) | GenerationEvent::Failed(_)
+            GenerationEvent::Finished(_)
+                | GenerationEvent::Failed(_)
+                | GenerationEvent::NotBegun(_)
         );
         event
     }

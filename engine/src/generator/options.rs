@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backend::FAILED_RUNS;
+
 /// Options of a [`super::GeneratorHandle`]. Everything here is bounded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeneratorOptions {
@@ -29,6 +31,9 @@ pub struct GeneratorOptions {
     /// A waiting sequence of higher priority may put a running one of
     /// [`crate::request::Priority::Low`] back into the queue.
     pub preemption: bool,
+    /// Steps that fail in a row after which the backend counts as lost: what fails
+    /// each time (memory that does not suffice) is not cured by going on. 0: never.
+    pub failed_steps: u32,
     /// Bytes of logits a step at most. Bounds the chunks of prompts whose
     /// log-probabilities are wanted (`tokens × vocabulary × 4`).
     pub logits_bytes: usize,
@@ -45,6 +50,7 @@ impl Default for GeneratorOptions {
             ageing: Duration::from_secs(5),
             prefix_reuse: true,
             preemption: true,
+            failed_steps: FAILED_RUNS,
             logits_bytes: 64 << 20,
         }
     }

@@ -197,6 +197,15 @@ impl Stream {
         self.send(GenerationEvent::Failed(reason.to_owned()));
     }
 
+    /// The executor is lost. Who never had a step may try another.
+    pub(super) fn lose(&mut self, reason: &str) {
+        if self.started.is_some() {
+            return self.fail(reason);
+        }
+        self.place = None;
+        self.send(GenerationEvent::NotBegun(reason.to_owned()));
+    }
+
     /// Time since its first step.
     pub(super) fn age(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.started?))

@@ -82,7 +82,9 @@ async fn collect(mut generation: Generation) -> Collected {
             }
             GenerationEvent::Token(token) => tokens.push(token),
             GenerationEvent::Finished(finished) => break Ok(finished),
-            GenerationEvent::Failed(reason) => break Err(reason),
+            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+                break Err(reason);
+            }
         }
     };
     assert_eq!(generation.next().await, None, "nothing after the end");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::backend::FAILED_RUNS;
 use crate::backend::onnx::{GpuOptions, ModelSource, OnnxSession, Provider, SessionOptions};
 use crate::error::LoadError;
 
@@ -57,6 +58,8 @@ pub struct TensorOptions {
     /// each other, which no signature tells: the operator must know. Ignored where
     /// [`Signature::has_batch_dimension`] is false. A larger request runs alone.
     pub max_batch: usize,
+    /// Runs that fail in a row after which the model counts as lost; 0: never.
+    pub failed_runs: u32,
 }
 
 impl Default for TensorOptions {
@@ -67,6 +70,7 @@ impl Default for TensorOptions {
             threads: 0,
             max_waiting: 256,
             max_batch: 1,
+            failed_runs: FAILED_RUNS,
         }
     }
 }
@@ -169,6 +173,18 @@ impl TensorModel {
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.inner.queue.is_open()
+    }
+
+    /// Whether the thread has ended and given its memory back.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        // The thread holds the queue as long as it lives, and nobody else does.
+        Arc::strong_count(&self.inner.queue) == 1
+    }
+
+    /// As [`close`](Self::close), but those waiting fail.
+    pub fn abort(&self) {
+        self.inner.queue.fail("the model is being unloaded");
     }
 
     /// Refuses new requests; those waiting are still answered, then the thread ends.

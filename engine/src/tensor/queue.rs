@@ -56,6 +56,8 @@ struct State {
     closed: Option<String>,
 }
 
+/// Shared by the model's handle and its thread and by nobody else, so that the handle
+/// sees by the count of owners that the thread is gone.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,

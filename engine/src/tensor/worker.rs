@@ -11,6 +11,7 @@ use crossbeam_channel::bounded;
 
 use super::queue::{Job, Queue};
 use super::{InferError, NamedTensor, Signature, TensorData, TensorOptions, TensorStats, batch};
+use crate::backend::FailedRuns;
 use crate::backend::onnx::{Dimension, OnnxSession, Tensor, TensorView};
 use crate::error::{BackendError, LoadError};
 
@@ -45,6 +46,7 @@ pub(super) fn start<G: Graph>(
     let (ready, started) = bounded(1);
     let model = name.to_owned();
     let max_batch = options.max_batch.max(1);
+    let failures = FailedRuns::new(options.failed_runs);
     std::thread::Builder::new()
         .name(format!("sluice {name}"))
         .spawn(move || {
@@ -65,6 +67,7 @@ pub(super) fn start<G: Graph>(
             let mut worker = Worker {
                 model,
                 graph,
+                failures,
                 queue,
                 stats,
             };
@@ -82,6 +85,8 @@ pub(super) fn start<G: Graph>(
 struct Worker<G> {
     model: String,
     graph: G,
+    failures: FailedRuns,
+    /// Dropped after the graph: see [`Queue`].
     queue: Arc<Queue>,
     stats: Arc<TensorStats>,
 }
@@ -125,7 +130,8 @@ impl<G: Graph> Worker<G> {
             .iter()
             .map(|spec| spec.name.as_str())
             .collect();
-        if let Err(error) = self.run(&zeros, &wanted) {
+        let run = self.run(&zeros, &wanted);
+        if let Err(error) = run {
             tracing::debug!(model = self.model, %error, "warm-up on zeros");
         }
     }
@@ -153,10 +159,17 @@ impl<G: Graph> Worker<G> {
         };
         let wanted: Vec<_> = first.wanted.iter().map(|name| &**name).collect();
         self.stats.compute_input.add(began.elapsed());
-        let outputs = match self.run_timed(&merged, &wanted) {
+        let run = self.run_timed(&merged, &wanted);
+        if let Err(lost) = self.failures.note(&run) {
+            for job in jobs {
+                job.answer(Err(InferError::Failed(lost.clone())));
+            }
+            return Err(lost);
+        }
+        let outputs = match run {
             Ok(outputs) => outputs,
-            Err(BackendError::Fatal(reason)) => return Err(refuse(jobs, reason)),
-            Err(BackendError::Step(reason)) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::debug!(
                     model = self.model,
                     reason,
@@ -186,7 +199,9 @@ impl<G: Graph> Worker<G> {
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
             let wanted: Vec<_> = job.wanted.iter().map(|name| &**name).collect();
-            match self.run_timed(&job.inputs, &wanted) {
+            let run = self.run_timed(&job.inputs, &wanted);
+            let verdict = self.failures.note(&run);
+            match run {
                 Ok(outputs) => {
                     let computed = Instant::now();
                     let outputs = named(&wanted, outputs);
@@ -194,11 +209,13 @@ impl<G: Graph> Worker<G> {
                     self.stats.computed(job.rows as u64);
                     job.answer(Ok(outputs));
                 }
-                Err(BackendError::Step(reason)) => job.answer(Err(InferError::Failed(reason))),
-                Err(BackendError::Fatal(reason)) => {
-                    let lost = std::iter::once(job).chain(jobs).collect();
-                    return Err(refuse(lost, reason));
+                Err(BackendError::Step(reason) | BackendError::Fatal(reason)) => {
+                    job.answer(Err(InferError::Failed(reason)));
                 }
+            }
+            if let Err(reason) = verdict {
+                refuse(jobs, &reason);
+                return Err(reason);
             }
         }
         Ok(())
@@ -247,12 +264,11 @@ fn named(wanted: &[&str], outputs: Vec<Tensor>) -> Vec<NamedTensor> {
     wanted.iter().zip(outputs).map(name).collect()
 }
 
-/// Answers all that the device's failure has cost.
-fn refuse(jobs: Vec<Job>, reason: String) -> String {
+/// Turns away what was taken from the queue and not run any more.
+fn refuse(jobs: impl Iterator<Item = Job>, reason: &str) {
     for job in jobs {
-        job.answer(Err(InferError::Unavailable(reason.clone())));
+        job.answer(Err(InferError::Unavailable(reason.to_owned())));
     }
-    reason
 }
 
 /// What a panic said.

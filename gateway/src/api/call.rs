@@ -12,8 +12,9 @@ use super::{chat, classify, completions, embeddings, release, rerank, tokenize};
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::remote::Envelope;
+use crate::replicas::Tried;
 use crate::router::split::Subject;
-use crate::router::{Deployment, LocalModel, Target};
+use crate::router::{Deployment, LocalModel, Replicas, Target};
 use crate::{Body, Gateway};
 
 /// A request for a model in this process.
@@ -21,7 +22,7 @@ use crate::{Body, Gateway};
 pub(crate) struct Call {
     pub(crate) context: RequestContext,
     pub(crate) deployment: Arc<Deployment>,
-    pub(crate) model: LocalModel,
+    pub(crate) model: Arc<LocalModel>,
     pub(crate) body: Bytes,
 }
 
@@ -85,14 +86,50 @@ impl Asked {
         context: &RequestContext,
         deployment: &Arc<Deployment>,
     ) -> Result<Response<Body>, ApiError> {
-        let model = match &deployment.target {
-            Target::Local(model) => model.clone(),
+        match &deployment.target {
             Target::Remote(pool) => {
                 let body = self.body.clone();
                 let answer = pool.forward(context, &self.parts, body, &self.envelope);
-                return Ok(answer.await?);
+                Ok(answer.await?)
             }
-        };
+            // Texts and tokens need no executor.
+            Target::Local(replicas) if self.endpoint.is_of_texts() => {
+                self.call(context, deployment, replicas.model()).await
+            }
+            Target::Local(replicas) => self.ask_local(context, deployment, replicas).await,
+        }
+    }
+
+    /// Asks a replica, and another if that is lost before it has begun.
+    async fn ask_local(
+        &self,
+        context: &RequestContext,
+        deployment: &Arc<Deployment>,
+        replicas: &Replicas,
+    ) -> Result<Response<Body>, ApiError> {
+        let mut tried = Tried::default();
+        loop {
+            let lease = replicas
+                .lease(tried)
+                .map_err(|none| ApiError::no_replica(&deployment.name, none))?;
+            let model = Arc::clone(lease.model());
+            match self.call(context, deployment, model).await {
+                Err(error) if error.is_unavailable() && lease.is_lost() => {
+                    tried.add(&lease);
+                    context.outcome.begin_again();
+                }
+                answer => return answer.map(|answer| lease.follow(answer)),
+            }
+        }
+    }
+
+    /// Has one model answer.
+    async fn call(
+        &self,
+        context: &RequestContext,
+        deployment: &Arc<Deployment>,
+        model: Arc<LocalModel>,
+    ) -> Result<Response<Body>, ApiError> {
         let call = Call {
             context: context.clone(),
             deployment: Arc::clone(deployment),

@@ -73,7 +73,7 @@ impl Choices {
                     self.ledger.tokens(*index, tokens.len());
                 }
                 TextEvent::Finished(finished) => self.ledger.finished(*index, finished),
-                TextEvent::Failed(_) => {
+                TextEvent::Failed(_) | TextEvent::NotBegun(_) => {
                     self.ledger.close(*index);
                     self.outcome.set_fault(Fault::Server);
                 }
@@ -193,6 +193,12 @@ pub(crate) fn finish_word(
 pub(crate) fn lost(reason: &str) -> ApiError {
     tracing::error!(reason, "generation failed");
     ApiError::internal("The model failed while it was answering.")
+}
+
+/// The executor ended before the sequence had begun; another one may take it.
+pub(crate) fn not_begun(reason: &str) -> ApiError {
+    tracing::debug!(reason, "a sequence was not begun");
+    ApiError::unavailable("The model was lost before it began to answer.")
 }
 
 /// `usage` of chat and completions.

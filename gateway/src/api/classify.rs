@@ -39,7 +39,7 @@ struct Item<'a> {
 
 /// Answers a classification request.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let LocalModel::Encoder(encoder) = &call.model else {
+    let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("a classifier"));
     };
     let mut request = Fields::parse(&call.body)?;

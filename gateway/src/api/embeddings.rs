@@ -144,7 +144,7 @@ impl EncoderUsage {
 
 /// Answers an embeddings request.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let LocalModel::Encoder(encoder) = &call.model else {
+    let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("an embedding model"));
     };
     let request = EmbeddingRequest::parse(&call.body)?;
@@ -227,6 +227,9 @@ pub(crate) fn from_encode(error: EncodeError, field: &'static str) -> ApiError {
     match error {
         EncodeError::Submit(error) => ApiError::from_submit(error, field),
         EncodeError::Work(WorkError::Deadline) => ApiError::deadline(),
+        EncodeError::Work(WorkError::NotBegun(_)) => {
+            ApiError::unavailable("The model was lost before it began to answer.")
+        }
         EncodeError::Work(WorkError::Failed(reason)) => {
             tracing::error!(reason, "encoding failed");
             ApiError::internal("The model failed while it was answering.")

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::json;
 use crate::error::ApiError;
-use crate::router::{Deployment, LocalModel, Target};
+use crate::router::{Deployment, Target};
 use crate::{Body, Gateway};
 
 /// The process answers. Says nothing about models, so that a model that is being
@@ -36,19 +36,29 @@ pub(crate) fn reasons(gateway: &Gateway) -> Vec<String> {
         reasons.push("models are being loaded, or the server is draining".to_owned());
     }
     let routes = gateway.routes();
-    let broken = routes.deployments().iter().filter(|each| !healthy(each));
-    reasons.extend(broken.map(|each| format!("the model `{}` is unhealthy", each.name)));
+    let broken = routes.deployments().iter().filter_map(|each| {
+        let trouble = trouble(each)?;
+        Some(format!("the model `{}` {trouble}", each.name))
+    });
+    reasons.extend(broken);
     reasons
 }
 
 /// Whether a deployment would answer. Upstreams look after themselves: one that
 /// is away must not take this server's other models out of rotation.
 pub(crate) fn healthy(deployment: &Deployment) -> bool {
+    trouble(deployment).is_none()
+}
+
+/// Why a deployment would not answer.
+pub(crate) fn trouble(deployment: &Deployment) -> Option<&'static str> {
     match &deployment.target {
-        Target::Local(LocalModel::Language(model)) => model.generator.healthy(),
-        Target::Local(LocalModel::Encoder(encoder)) => encoder.healthy(),
-        Target::Local(LocalModel::Tensor(tensor)) => tensor.healthy(),
-        Target::Remote(_) => true,
+        Target::Remote(_) => None,
+        Target::Local(replicas) if replicas.healthy() => None,
+        Target::Local(replicas) if replicas.given_up() => {
+            Some("has failed and is not being restarted")
+        }
+        Target::Local(_) => Some("has failed and is being restarted"),
     }
 }
 

@@ -3,10 +3,10 @@
 use http::Response;
 use serde::Serialize;
 
-use super::json;
+use super::{health, json};
 use crate::context::RequestContext;
 use crate::error::ApiError;
-use crate::router::{Deployment, LocalModel, Target};
+use crate::router::{Deployment, LocalModel};
 use crate::{Body, Gateway};
 
 /// OpenAI's model object, and what else a client may want to know.
@@ -25,6 +25,9 @@ struct Model<'a> {
     /// Length of an embedding.
     #[serde(skip_serializing_if = "Option::is_none")]
     dimensions: Option<usize>,
+    /// Why no request would be answered; absent where one would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -73,36 +76,37 @@ pub(crate) fn may_use(context: &RequestContext, model: &str) -> bool {
 }
 
 fn describe(deployment: &Deployment) -> Model<'_> {
-    let target = &deployment.target;
-    let (max_model_len, dimensions) = match target {
-        Target::Local(LocalModel::Language(model)) => (Some(model.info.context_length), None),
-        Target::Local(LocalModel::Encoder(encoder)) => {
+    let model = deployment.target.model();
+    let (max_model_len, dimensions) = match model.as_deref() {
+        Some(LocalModel::Language(model)) => (Some(model.info.context_length), None),
+        Some(LocalModel::Encoder(encoder)) => {
             let dimensions = encoder.embeds().then(|| encoder.dimensions());
             (Some(encoder.max_tokens()), dimensions)
         }
-        Target::Local(LocalModel::Tensor(_)) | Target::Remote(_) => (None, None),
+        Some(LocalModel::Tensor(_)) | None => (None, None),
     };
     Model {
         id: &deployment.name,
         object: "model",
         created: deployment.created,
         owned_by: "sluice",
-        kind: kind(target),
+        kind: kind(model.as_deref()),
         revision: &deployment.revision,
         max_model_len,
         dimensions,
+        trouble: health::trouble(deployment),
     }
 }
 
-/// What a deployment is for.
-pub(crate) fn kind(target: &Target) -> &'static str {
-    match target {
-        Target::Local(LocalModel::Language(model)) if model.template.is_some() => "chat",
-        Target::Local(LocalModel::Language(_)) => "completion",
-        Target::Local(LocalModel::Encoder(encoder)) if encoder.embeds() => "embedding",
-        Target::Local(LocalModel::Encoder(encoder)) if encoder.scores_pairs() => "rerank",
-        Target::Local(LocalModel::Encoder(_)) => "classifier",
-        Target::Local(LocalModel::Tensor(_)) => "tensor",
-        Target::Remote(_) => "remote",
+/// What a deployment is for; without a model in this process, an upstream's.
+pub(crate) fn kind(model: Option<&LocalModel>) -> &'static str {
+    match model {
+        Some(LocalModel::Language(model)) if model.template.is_some() => "chat",
+        Some(LocalModel::Language(_)) => "completion",
+        Some(LocalModel::Encoder(encoder)) if encoder.embeds() => "embedding",
+        Some(LocalModel::Encoder(encoder)) if encoder.scores_pairs() => "rerank",
+        Some(LocalModel::Encoder(_)) => "classifier",
+        Some(LocalModel::Tensor(_)) => "tensor",
+        None => "remote",
     }
 }

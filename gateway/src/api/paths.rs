@@ -82,6 +82,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is about texts and tokens only, without the model computing anything.
+    pub(crate) fn is_of_texts(&self) -> bool {
+        matches!(self, Self::Tokenize | Self::Detokenize)
+    }
+
     /// Whether the method is right.
     pub(crate) fn takes(&self, method: &Method) -> bool {
         self.methods()

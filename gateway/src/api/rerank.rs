@@ -113,7 +113,7 @@ struct Document<'a> {
 
 /// Answers a rerank request.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let LocalModel::Encoder(encoder) = &call.model else {
+    let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("an embedding or rerank model"));
     };
     let request = RerankRequest::parse(&call.body)?;

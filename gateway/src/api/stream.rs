@@ -7,7 +7,7 @@ use http::Response;
 use sluice_engine::request::SampledToken;
 use sluice_engine::text::{PromptToken, TextEvent};
 
-use super::choices::{Choices, UsageObject, finish_word, lost};
+use super::choices::{Choices, UsageObject, finish_word, lost, not_begun};
 use super::sse;
 use crate::error::ApiError;
 use crate::{Body, Outcome};
@@ -34,6 +34,7 @@ pub(crate) async fn respond<F: ChunkForm>(
     let first = choices.next().await;
     match &first {
         Some((_, TextEvent::Failed(reason))) => return Err(lost(reason)),
+        Some((_, TextEvent::NotBegun(reason))) => return Err(not_begun(reason)),
         Some((_, TextEvent::Finished(finished))) => {
             finish_word(finished.reason, &outcome)?;
         }
@@ -88,6 +89,7 @@ impl<F: ChunkForm> Streamed<F> {
             TextEvent::Prompt(tokens) => self.form.prompt(out, index, &tokens),
             TextEvent::Delta { text, tokens } => self.form.delta(out, index, text, &tokens),
             TextEvent::Failed(reason) => self.fail(&lost(&reason), out),
+            TextEvent::NotBegun(reason) => self.fail(&not_begun(&reason), out),
             TextEvent::Finished(finished) => match finish_word(finished.reason, &self.outcome) {
                 Err(error) => self.fail(&error, out),
                 Ok(word) => {

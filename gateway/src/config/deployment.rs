@@ -59,6 +59,10 @@ pub struct DeploymentConfig {
     /// Where it is computed.
     #[serde(default)]
     pub provider: ProviderConfig,
+    /// GPUs to load it on, by CUDA's numbers: one replica on each. The first when none is
+    /// named; for a provider that computes on GPUs only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<u32>,
     /// How ONNX Runtime uses the GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuda: Option<CudaConfig>,
@@ -86,6 +90,16 @@ impl DeploymentConfig {
         }
     }
 
+    /// Where its replicas run: GPUs by CUDA's numbers, or once on the CPU (`None`).
+    #[must_use]
+    pub fn places(&self) -> Vec<Option<u32>> {
+        match (self.provider, self.devices.as_slice()) {
+            (ProviderConfig::Cpu, _) => vec![None],
+            (_, []) => vec![Some(0)],
+            (_, devices) => devices.iter().copied().map(Some).collect(),
+        }
+    }
+
     fn named(name: String) -> Self {
         Self {
             name,
@@ -101,6 +115,7 @@ impl DeploymentConfig {
             max_waiting: None,
             prefill_chunk: None,
             provider: ProviderConfig::Cpu,
+            devices: Vec::new(),
             cuda: None,
             tensorrt: None,
         }

@@ -4,6 +4,7 @@
 pub mod deployment;
 mod gpu;
 pub mod human;
+mod replicas;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options};
+pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
     ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
@@ -36,6 +38,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[upstream]`.
     pub upstream: UpstreamConfig,
+    /// `[devices]`.
+    pub devices: DevicesConfig,
+    /// `[replicas]`.
+    pub replicas: ReplicasConfig,
     /// `[metrics]`.
     pub metrics: MetricsConfig,
     /// `[log]`.
@@ -58,6 +64,8 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             upstream: UpstreamConfig::default(),
+            devices: DevicesConfig::default(),
+            replicas: ReplicasConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             release: ReleaseConfig::default(),
@@ -171,6 +179,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), (String, String)> {
         self.validate_server()?;
         self.validate_limits()?;
+        self.replicas.validate()?;
         validate_releases(&self.control.releases)?;
         for (index, deployment) in self.deployments.iter().enumerate() {
             validate_deployment(deployment)
@@ -396,6 +405,7 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     gpu::validate(deployment)?;
+    validate_devices(deployment)?;
     for (field, zero) in [
         ("slots", deployment.slots == Some(0)),
         ("context", deployment.context == Some(0)),
@@ -408,6 +418,31 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     Ok(())
+}
+
+fn validate_devices(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
+    let devices = &deployment.devices;
+    if devices.is_empty() {
+        return Ok(());
+    }
+    if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
+        return Err((
+            "devices",
+            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
+        ));
+    }
+    if devices.len() > crate::replicas::MAX_REPLICAS {
+        let most = crate::replicas::MAX_REPLICAS;
+        return Err(("devices", format!("holds at most {most} numbers")));
+    }
+    match devices
+        .iter()
+        .enumerate()
+        .find(|(place, device)| devices[..*place].contains(device))
+    {
+        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
+        None => Ok(()),
+    }
 }
 
 /// The parser's message in words that are not Rust's, after the field at fault.

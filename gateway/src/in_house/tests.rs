@@ -25,7 +25,7 @@ fn saying(gateway: &Gateway, name: &str, text: &str, hidden: bool) -> Arc<Deploy
     Arc::new(Deployment {
         name: name.into(),
         revision: text.into(),
-        target: Target::Local(LocalModel::Language(Arc::new(model))),
+        target: Target::from(LocalModel::Language(Arc::new(model))),
         created: 0,
         series: gateway.metrics().series(name, text),
         standing: Standing {

@@ -27,28 +27,29 @@ pub(super) struct Gauges {
     pub(super) prefix: Option<(u64, u64)>,
 }
 
-impl Gauges {
-    pub(super) fn of(target: &Target) -> Self {
-        match target {
-            Target::Remote(pool) => Self {
-                running: pool.in_flight(),
-                ..Self::default()
-            },
-            Target::Local(model) => Self::of_local(model),
-        }
-    }
+/// What one model in this process counts; those of a deployment's replicas add up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    running: u64,
+    waiting: u64,
+    items: u64,
+    runs: u64,
+    /// Tokens that K/V memory holds, and could hold.
+    kv: Option<(u64, u64)>,
+    prefix: Option<(u64, u64)>,
+}
 
-    fn of_local(model: &LocalModel) -> Self {
-        let mean = |items: u64, runs: u64| (runs > 0).then(|| items as f64 / runs as f64);
+impl Counts {
+    fn of(model: &LocalModel) -> Self {
         match model {
             LocalModel::Language(model) => {
                 let stats = model.generator.stats().snapshot();
-                let capacity = stats.kv_tokens_capacity.max(1) as f64;
                 Self {
                     running: stats.running,
                     waiting: stats.waiting,
-                    batch_size: mean(stats.generated_tokens, stats.steps),
-                    kv_usage: Some(stats.kv_tokens_used as f64 / capacity),
+                    items: stats.generated_tokens,
+                    runs: stats.steps,
+                    kv: Some((stats.kv_tokens_used, stats.kv_tokens_capacity)),
                     prefix: Some((stats.prefix_queries, stats.prefix_hits)),
                 }
             }
@@ -58,7 +59,8 @@ impl Gauges {
                 Self {
                     running: running as u64,
                     waiting: waiting as u64,
-                    batch_size: mean(stats.count.load(Relaxed), stats.exec_count.load(Relaxed)),
+                    items: stats.count.load(Relaxed),
+                    runs: stats.exec_count.load(Relaxed),
                     ..Self::default()
                 }
             }
@@ -67,10 +69,49 @@ impl Gauges {
                 Self {
                     running: stats.running(),
                     waiting: tensor.waiting() as u64,
-                    batch_size: mean(stats.inferences(), stats.executions()),
+                    items: stats.inferences(),
+                    runs: stats.executions(),
                     ..Self::default()
                 }
             }
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        let both = |a: Option<(u64, u64)>, b: Option<(u64, u64)>| match (a, b) {
+            (Some(a), Some(b)) => Some((a.0 + b.0, a.1 + b.1)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            running: self.running + other.running,
+            waiting: self.waiting + other.waiting,
+            items: self.items + other.items,
+            runs: self.runs + other.runs,
+            kv: both(self.kv, other.kv),
+            prefix: both(self.prefix, other.prefix),
+        }
+    }
+}
+
+impl Gauges {
+    pub(super) fn of(target: &Target) -> Self {
+        let replicas = match target {
+            Target::Remote(pool) => {
+                return Self {
+                    running: pool.in_flight(),
+                    ..Self::default()
+                };
+            }
+            Target::Local(replicas) => replicas.all(),
+        };
+        let all = replicas.iter().map(|replica| Counts::of(&replica.model()));
+        let sum = all.fold(Counts::default(), Counts::and);
+        Self {
+            running: sum.running,
+            waiting: sum.waiting,
+            batch_size: (sum.runs > 0).then(|| sum.items as f64 / sum.runs as f64),
+            kv_usage: sum.kv.map(|(used, of)| used as f64 / of.max(1) as f64),
+            prefix: sum.prefix,
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod observer;
 mod protobuf;
 mod recorder;
 mod release;
+mod replicas;
 pub mod series;
 mod stats;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use parking_lot::Mutex;
 
 use crate::config::MetricsConfig;
 use crate::release::ReleaseSink;
+use crate::replicas::Devices;
 use crate::router::RouteTable;
 use exposition::Exposition;
 pub use exposition::Format;
@@ -107,6 +109,8 @@ pub struct Metrics {
     taken_back: [Counter; TakenBack::ALL.len()],
     /// Who knows how releases stand.
     releases: OnceLock<Arc<dyn ReleaseSink>>,
+    /// Whose memory is shown.
+    devices: OnceLock<Arc<Devices>>,
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
@@ -149,6 +153,7 @@ impl Metrics {
         Self {
             taken_back,
             releases: OnceLock::new(),
+            devices: OnceLock::new(),
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
@@ -199,6 +204,11 @@ impl Metrics {
         self.taken_back[cause as usize].increment(1);
     }
 
+    /// The memory of `devices` is shown from now on.
+    pub(crate) fn show(&self, devices: Arc<Devices>) {
+        _ = self.devices.set(devices);
+    }
+
     /// How releases stand is asked of `sink` from now on.
     pub(crate) fn ask(&self, sink: Arc<dyn ReleaseSink>) {
         _ = self.releases.set(sink);
@@ -245,6 +255,7 @@ impl Metrics {
         let mut exposition = Exposition::default();
         self.recorder.collect(&mut exposition);
         engine::collect(&mut exposition, routes);
+        replicas::collect(&mut exposition, routes, self.devices.get());
         if let Some(sink) = self.releases.get() {
             release::collect(&mut exposition, &**sink);
         }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::observer::Observer;
 use super::window::{Summary, Window};
 use super::{Metrics, engine};
-use crate::router::RouteTable;
+use crate::replicas::{Cause, Replica};
+use crate::router::{RouteTable, Target};
 
 #[derive(Serialize)]
 struct Stats<'a> {
@@ -26,6 +27,37 @@ struct DeploymentStats<'a> {
     five_minutes: Summary,
     #[serde(flatten)]
     engine: engine::Gauges,
+    /// The models of this process; none of a deployment on upstreams.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<ReplicaStats>,
+}
+
+#[derive(Serialize)]
+struct ReplicaStats {
+    /// `cpu`, or the GPU's number.
+    device: String,
+    /// `serving`, `waiting` (for its next restart), `loading` or `given_up`.
+    state: &'static str,
+    restarts: u64,
+    failed_restarts: u64,
+}
+
+impl ReplicaStats {
+    fn of(target: &Target) -> Vec<Self> {
+        let Target::Local(replicas) = target else {
+            return Vec::new();
+        };
+        let one = |replica: &Replica| Self {
+            device: replica.label(),
+            state: replica.state().as_str(),
+            restarts: Cause::ALL
+                .iter()
+                .map(|&cause| replica.restarts(cause))
+                .sum(),
+            failed_restarts: replica.failed_restarts(),
+        };
+        replicas.all().iter().map(one).collect()
+    }
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -48,6 +80,7 @@ impl Metrics {
                         minute: window.summary(now, MINUTE),
                         five_minutes: window.summary(now, 5 * MINUTE),
                         engine: engine::Gauges::of(&deployment.target),
+                        replicas: ReplicaStats::of(&deployment.target),
                     }
                 })
                 .collect();

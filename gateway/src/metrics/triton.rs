@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use metrics::Label;
-use sluice_engine::tensor::{FailureReason, TensorStats};
+use sluice_engine::tensor::{FailureReason, TensorModel, TensorStats};
 
 use super::exposition::{Exposition, Kind, Value};
 use super::series::with;
+use crate::replicas::Replica;
 use crate::router::{LocalModel, RouteTable, Target};
 
 /// A counter's name, help and value.
@@ -74,23 +75,39 @@ pub(super) fn collect(into: &mut Exposition, routes: &RouteTable) {
         "Tensor requests waiting to be started.",
     );
     for deployment in routes.revisions() {
-        let Target::Local(LocalModel::Tensor(model)) = &deployment.target else {
+        let models = tensor_models(&deployment.target);
+        if models.is_empty() {
             continue;
+        }
+        // Those of a deployment's replicas add up.
+        let sum = |value: &dyn Fn(&TensorStats) -> u64| {
+            let all = models.iter().map(|model| value(model.stats()));
+            Value::Number(all.sum::<u64>() as f64)
         };
         let mut labels = vec![
             Label::new("model", Arc::clone(&deployment.name)),
             Label::new("version", Arc::clone(&deployment.revision)),
         ];
         labels.extend_from_slice(&deployment.series.labels);
-        let stats = model.stats();
         for (name, _, value) in FAMILIES {
-            into.push(name, labels.clone(), Value::Number(value(stats) as f64));
+            into.push(name, labels.clone(), sum(&value));
         }
         for reason in FailureReason::ALL {
             let labels = with(&labels, Label::new("reason", reason.as_str()));
-            let count = stats.failures(reason) as f64;
-            into.push(FAILURES, labels, Value::Number(count));
+            into.push(FAILURES, labels, sum(&|stats| stats.failures(reason)));
         }
-        into.push(PENDING, labels, Value::Number(model.waiting() as f64));
+        let pending: usize = models.iter().map(TensorModel::waiting).sum();
+        into.push(PENDING, labels, Value::Number(pending as f64));
     }
+}
+
+fn tensor_models(target: &Target) -> Vec<TensorModel> {
+    let Target::Local(replicas) = target else {
+        return Vec::new();
+    };
+    let tensor = |replica: &Replica| match &*replica.model() {
+        LocalModel::Tensor(model) => Some(model.clone()),
+        _ => None,
+    };
+    replicas.all().iter().filter_map(tensor).collect()
 }

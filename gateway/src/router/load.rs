@@ -1,10 +1,11 @@
 //! From the configuration to deployments: models loaded, pools made.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluice_engine::LoadError;
+use sluice_engine::backend::FAILED_RUNS;
 use sluice_engine::backend::onnx::{self, Footprint, OnnxOptions, Provider, init_runtime};
 use sluice_engine::encoder::{Encoder, EncoderOptions};
 use sluice_engine::folder::{ModelFolder, ModelKind};
@@ -12,10 +13,11 @@ use sluice_engine::generator::GeneratorOptions;
 use sluice_engine::language::{LanguageModel, LanguageOptions};
 use sluice_engine::tensor::{TensorModel, TensorOptions};
 
-use super::{Deployment, LocalModel, Standing, Target};
+use super::{Deployment, LocalModel, Replicas, Standing, Target};
 use crate::Gateway;
 use crate::config::{DeploymentConfig, ProviderConfig, gpu_options};
 use crate::remote::{PoolError, RemotePool};
+use crate::replicas::{Devices, Loader, RestartPolicy};
 
 /// A deployment cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -68,29 +70,69 @@ pub async fn deployment_as(
 ) -> Result<Arc<Deployment>, DeployError> {
     match &config.path {
         None => remote(gateway, config, standing).await,
-        Some(path) => {
-            let (path, data) = (path.clone(), gateway.config().data.clone());
-            let options = config.clone();
-            // Reading and warming up takes seconds and must not hold the runtime's threads.
-            let loading = tokio::task::spawn_blocking(move || local(&path, &data, &options));
-            let loaded = match loading.await {
-                Ok(loaded) => loaded,
-                Err(panic) => Err(LoadError::Runtime(format!("loading failed: {panic}"))),
-            };
-            let (model, digest) = loaded.map_err(|source| DeployError::Load {
-                name: config.name.clone(),
-                source,
-            })?;
-            let revision = config.revision.as_deref().unwrap_or(short(&digest));
-            let target = Target::Local(model);
-            Ok(make(gateway, &config.name, revision, target, standing))
-        }
+        Some(path) => local(gateway, config, path.clone(), standing).await,
     }
 }
 
+/// Loads a folder on each of its devices.
+async fn local(
+    gateway: &Gateway,
+    config: &DeploymentConfig,
+    path: PathBuf,
+    standing: Standing,
+) -> Result<Arc<Deployment>, DeployError> {
+    let refused = |source| DeployError::Load {
+        name: config.name.clone(),
+        source,
+    };
+    let devices = Arc::clone(gateway.devices());
+    let gpus: Vec<u32> = config.places().into_iter().flatten().collect();
+    let mut recipe = Recipe {
+        path,
+        data: gateway.config().data.clone(),
+        config: config.clone(),
+        failed_runs: gateway.config().replicas.failed_runs,
+        digest: String::new(),
+    };
+    let mut holding = None;
+    if !gpus.is_empty() {
+        let footprint = footprint(gateway, config).await?;
+        let held = devices.hold(&config.name, footprint.total(), &gpus);
+        let full = |sum| LoadError::DoesNotFit {
+            model: config.name.clone(),
+            sum,
+        };
+        holding = Some(held.map_err(|sum| refused(full(sum)))?);
+        recipe.size_as(&footprint);
+    }
+    let mut turns = Vec::with_capacity(gpus.len());
+    for &gpu in &gpus {
+        turns.push(devices.loading(gpu).await);
+    }
+    // Reading and warming up takes seconds and must not hold the runtime's threads.
+    let loading = tokio::task::spawn_blocking(move || recipe.load_all());
+    let loaded = match loading.await {
+        Ok(loaded) => loaded,
+        Err(panic) => Err(LoadError::Runtime(format!("loading failed: {panic}"))),
+    };
+    drop(turns);
+    let (models, recipe) = loaded.map_err(refused)?;
+    let revision = config.revision.clone();
+    let revision = revision.unwrap_or_else(|| short(&recipe.digest).to_owned());
+    let again: Loader = Arc::new(move |device| recipe.load_again(device));
+    let policy = RestartPolicy::from(&gateway.config().replicas);
+    let replicas = Replicas::supervised(&config.name, models, again, &policy, holding, &devices);
+    let target = Target::Local(replicas);
+    Ok(make(gateway, &config.name, &revision, target, standing))
+}
+
 /// Whether a folder's files still are those that `loaded` was made of. Also true where
-/// that is not for us to tell: of upstreams, and where `revision` is set by hand.
+/// that is not for us to tell: of upstreams, and where `revision` is set by hand. What was
+/// given up is to be loaded again.
 pub async fn is_current(config: &DeploymentConfig, loaded: &Deployment) -> bool {
+    if matches!(&loaded.target, Target::Local(replicas) if replicas.given_up()) {
+        return false;
+    }
     let (Some(path), None) = (config.path.clone(), &config.revision) else {
         return true;
     };
@@ -107,10 +149,13 @@ fn short(digest: &str) -> &str {
     &digest[..12.min(digest.len())]
 }
 
-/// What a model would take of the memory if it were loaded now. Reads the graph, not the weights.
+/// What each replica of a model would take of the memory if it were loaded now. Reads the
+/// graph, not the weights. On GPUs what is not configured is chosen so that it fits beside
+/// what is there.
 ///
 /// # Errors
-/// As [`deployment`]; [`LoadError::DoesNotFit`] with the sum when `config.memory` is exceeded.
+/// As [`deployment`]; [`LoadError::DoesNotFit`] with the sum when `config.memory`, or what
+/// is left of the GPUs, is exceeded.
 pub async fn footprint(
     gateway: &Gateway,
     config: &DeploymentConfig,
@@ -119,19 +164,12 @@ pub async fn footprint(
         return Ok(Footprint::default());
     };
     let (data, options) = (gateway.config().data.clone(), config.clone());
+    let devices = Arc::clone(gateway.devices());
     let measuring = tokio::task::spawn_blocking(move || {
         init(&data)?;
-        match ModelFolder::open(&path)?.kind {
-            ModelKind::Generative(_) => onnx::footprint(
-                &path,
-                &options.name,
-                &language_options(&options, &data).onnx,
-            ),
-            // Without K/V: what the graph's files weigh.
-            _ => Ok(Footprint {
-                weights: graph_bytes(&path)?,
-                ..Footprint::default()
-            }),
+        match options.places().into_iter().flatten().collect::<Vec<_>>() {
+            gpus if gpus.is_empty() => measure(&path, &data, &options),
+            gpus => measure_on(&path, &data, &options, &devices, &gpus),
         }
     });
     let measured = match measuring.await {
@@ -141,6 +179,43 @@ pub async fn footprint(
     measured.map_err(|source| DeployError::Load {
         name: config.name.clone(),
         source,
+    })
+}
+
+fn measure(path: &Path, data: &Path, config: &DeploymentConfig) -> Result<Footprint, LoadError> {
+    match ModelFolder::open(path)?.kind {
+        ModelKind::Generative(_) => {
+            let options = language_options(config, data, None, FAILED_RUNS);
+            onnx::footprint(path, &config.name, &options.onnx)
+        }
+        // Without K/V: what the graph's files weigh.
+        _ => Ok(Footprint {
+            weights: graph_bytes(path)?,
+            ..Footprint::default()
+        }),
+    }
+}
+
+/// The same where it has to fit beside what the GPUs hold already.
+fn measure_on(
+    path: &Path,
+    data: &Path,
+    config: &DeploymentConfig,
+    devices: &Devices,
+    gpus: &[u32],
+) -> Result<Footprint, LoadError> {
+    let room = devices.room(gpus).map_err(LoadError::Runtime)?;
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    let within = DeploymentConfig {
+        memory: Some(config.memory.map_or(room, |memory| memory.min(room))),
+        ..config.clone()
+    };
+    measure(path, data, &within).map_err(|error| match error {
+        LoadError::DoesNotFit { model, sum } => LoadError::DoesNotFit {
+            model,
+            sum: format!("{sum} ({})", devices.describe(gpus)),
+        },
+        other => other,
     })
 }
 
@@ -167,41 +242,99 @@ fn graph_bytes(path: &Path) -> Result<u64, LoadError> {
 }
 
 fn init(data: &Path) -> Result<(), LoadError> {
+    // What is named explicitly comes first.
+    let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
     let library = data.join("lib/libonnxruntime.so");
-    init_runtime(library.exists().then_some(&*library))?;
+    init_runtime((!named && library.exists()).then_some(&*library))?;
     Ok(())
 }
 
-/// Loads a folder; also gives its digest.
-fn local(
-    path: &Path,
-    data: &Path,
-    config: &DeploymentConfig,
-) -> Result<(LocalModel, String), LoadError> {
-    init(data)?;
-    let folder = ModelFolder::open(path)?;
-    let digest = folder.digest()?;
-    let model = match &folder.kind {
-        ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, data, config)?),
-        ModelKind::Generative(_) => LocalModel::Language(Arc::new(language(path, data, config)?)),
-        ModelKind::Encoder(_) => LocalModel::Encoder(encoder(path, data, config)?),
-    };
-    Ok((model, digest))
+/// How a model is loaded, the first time and again.
+struct Recipe {
+    path: PathBuf,
+    data: PathBuf,
+    config: DeploymentConfig,
+    failed_runs: u32,
+    /// Of the folder, since it was first loaded.
+    digest: String,
 }
 
-fn language(
-    dir: &Path,
-    data: &Path,
-    config: &DeploymentConfig,
-) -> Result<LanguageModel, LoadError> {
-    LanguageModel::load(&config.name, dir, language_options(config, data))
+impl Recipe {
+    /// Loads one replica on each device.
+    fn load_all(mut self) -> Result<(Vec<(Option<u32>, LocalModel)>, Self), LoadError> {
+        init(&self.data)?;
+        let folder = ModelFolder::open(&self.path)?;
+        self.digest = folder.digest()?;
+        let mut models = Vec::new();
+        for place in self.config.places() {
+            models.push((place, self.load(&folder, place)?));
+        }
+        if let Some((_, LocalModel::Language(model))) = models.first() {
+            let capabilities = model.generator.capabilities();
+            self.size_as(&Footprint {
+                slots: capabilities.slots,
+                capacity: capabilities.capacity,
+                ..Footprint::default()
+            });
+        }
+        Ok((models, self))
+    }
+
+    /// Loads a replica that was lost, as it was.
+    fn load_again(&self, device: Option<u32>) -> Result<LocalModel, LoadError> {
+        let folder = ModelFolder::open(&self.path)?;
+        if folder.digest()? != self.digest {
+            return Err(LoadError::Folder {
+                path: self.path.clone(),
+                reason: "it has changed since the model was loaded: SIGHUP or a new deployment \
+                         loads it as a new revision"
+                    .to_owned(),
+            });
+        }
+        self.load(&folder, device)
+    }
+
+    fn load(&self, folder: &ModelFolder, device: Option<u32>) -> Result<LocalModel, LoadError> {
+        let Self {
+            path, data, config, ..
+        } = self;
+        let runs = self.failed_runs;
+        Ok(match &folder.kind {
+            ModelKind::Tensor { model } => {
+                LocalModel::Tensor(tensor(model, config, data, device, runs)?)
+            }
+            ModelKind::Generative(_) => {
+                let options = language_options(config, data, device, runs);
+                let model = LanguageModel::load(&config.name, path, options)?;
+                LocalModel::Language(Arc::new(model))
+            }
+            ModelKind::Encoder(_) => {
+                LocalModel::Encoder(encoder(path, config, data, device, runs)?)
+            }
+        })
+    }
+
+    /// Keeps to a size that was found to fit, whatever is left of the memory later.
+    fn size_as(&mut self, footprint: &Footprint) {
+        if footprint.slots == 0 {
+            return;
+        }
+        self.config.slots = Some(footprint.slots);
+        self.config.context = Some(footprint.capacity);
+        self.config.memory = Some(usize::MAX);
+    }
 }
 
-fn language_options(config: &DeploymentConfig, data: &Path) -> LanguageOptions {
+fn language_options(
+    config: &DeploymentConfig,
+    data: &Path,
+    device: Option<u32>,
+    failed_steps: u32,
+) -> LanguageOptions {
     let defaults = LanguageOptions::default();
     LanguageOptions {
         onnx: OnnxOptions {
-            provider: provider(config.provider),
+            provider: provider(config.provider, device),
             gpu: gpu_options(config, data),
             threads: config.threads.unwrap_or(defaults.onnx.threads),
             slots: config.slots,
@@ -214,40 +347,56 @@ fn language_options(config: &DeploymentConfig, data: &Path) -> LanguageOptions {
             prefill_chunk: config
                 .prefill_chunk
                 .unwrap_or(defaults.generator.prefill_chunk),
+            failed_steps,
             ..defaults.generator
         },
     }
 }
 
-fn encoder(dir: &Path, data: &Path, config: &DeploymentConfig) -> Result<Encoder, LoadError> {
-    let defaults = EncoderOptions::on(provider(config.provider));
+fn encoder(
+    dir: &Path,
+    config: &DeploymentConfig,
+    data: &Path,
+    device: Option<u32>,
+    failed_runs: u32,
+) -> Result<Encoder, LoadError> {
+    let defaults = EncoderOptions::on(provider(config.provider, device));
     let options = EncoderOptions {
         gpu: gpu_options(config, data),
         workers: config.threads.unwrap_or(defaults.workers),
         max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
         max_tokens: config.context.map(|tokens| tokens as usize),
+        failed_runs,
         ..defaults
     };
     Encoder::load(&config.name, dir, &options)
 }
 
-fn tensor(model: &Path, data: &Path, config: &DeploymentConfig) -> Result<TensorModel, LoadError> {
+fn tensor(
+    model: &Path,
+    config: &DeploymentConfig,
+    data: &Path,
+    device: Option<u32>,
+    failed_runs: u32,
+) -> Result<TensorModel, LoadError> {
     let defaults = TensorOptions::default();
     let options = TensorOptions {
-        provider: provider(config.provider),
+        provider: provider(config.provider, device),
         gpu: gpu_options(config, data),
         threads: config.threads.unwrap_or(defaults.threads),
         max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
+        failed_runs,
         ..defaults
     };
     TensorModel::load(&config.name, model, &options)
 }
 
-fn provider(config: ProviderConfig) -> Provider {
+fn provider(config: ProviderConfig, device: Option<u32>) -> Provider {
+    let device = device.unwrap_or(0);
     match config {
         ProviderConfig::Cpu => Provider::Cpu,
-        ProviderConfig::Cuda => Provider::Cuda { device: 0 },
-        ProviderConfig::Tensorrt => Provider::TensorRt { device: 0 },
+        ProviderConfig::Cuda => Provider::Cuda { device },
+        ProviderConfig::Tensorrt => Provider::TensorRt { device },
     }
 }
 

@@ -7,12 +7,9 @@ pub mod split;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sluice_engine::encoder::Encoder;
-use sluice_engine::language::LanguageModel;
-use sluice_engine::tensor::TensorModel;
-
 use crate::metrics::Series;
 use crate::remote::RemotePool;
+pub use crate::replicas::{LocalModel, Replicas};
 pub use release::{Entry, Release};
 
 /// All deployments at one moment. Immutable: a change publishes a new table.
@@ -156,34 +153,35 @@ impl Parts {
 #[derive(Debug, Clone)]
 pub enum Target {
     /// In this process.
-    Local(LocalModel),
+    Local(Replicas),
     /// On OpenAI-compatible servers elsewhere.
     Remote(RemotePool),
 }
 
-impl Target {
-    /// Whether requests wait for a place. Of upstreams that is not known.
-    pub(crate) fn is_queueing(&self) -> bool {
-        match self {
-            Self::Local(LocalModel::Language(model)) => model.generator.stats().waiting() > 0,
-            Self::Local(LocalModel::Encoder(encoder)) => encoder.load_now().0 > 0,
-            Self::Local(LocalModel::Tensor(tensor)) => tensor.waiting() > 0,
-            Self::Remote(_) => false,
-        }
+impl From<LocalModel> for Target {
+    fn from(model: LocalModel) -> Self {
+        Self::Local(model.into())
     }
 }
 
-/// A model in this process, by what it can do. Variants hold the engine's
-/// handles, cheap to clone.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum LocalModel {
-    /// Text in, text out (`/v1/chat/completions`, `/v1/completions`).
-    Language(Arc<LanguageModel>),
-    /// Text in, vectors or scores out (`/v1/embeddings`, `/v1/rerank`).
-    Encoder(Encoder),
-    /// Named tensors in, named tensors out (`/v2`).
-    Tensor(TensorModel),
+impl Target {
+    /// The model in this process, to be asked about itself; whether it serves is another
+    /// question.
+    #[must_use]
+    pub fn model(&self) -> Option<Arc<LocalModel>> {
+        match self {
+            Self::Local(replicas) => Some(replicas.model()),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// Whether requests wait for a place. Of upstreams that is not known.
+    pub(crate) fn is_queueing(&self) -> bool {
+        match self {
+            Self::Local(replicas) => replicas.is_queueing(),
+            Self::Remote(_) => false,
+        }
+    }
 }
 
 /// A model name led nowhere.

@@ -11,13 +11,13 @@ pub(super) fn things_to_try(base: &str, routes: &RouteTable) -> Option<String> {
         let found = deployments.filter(move |deployment| wanted(&deployment.target));
         found.map(|deployment| &*deployment.name).next()
     };
-    let chat = names(|target| match target {
-        Target::Local(LocalModel::Language(model)) => model.template.is_some(),
-        Target::Remote(_) => true,
-        Target::Local(_) => false,
+    let chat = names(|target| match target.model().as_deref() {
+        Some(LocalModel::Language(model)) => model.template.is_some(),
+        Some(_) => false,
+        None => true,
     });
-    let embedding = names(|target| match target {
-        Target::Local(LocalModel::Encoder(encoder)) => encoder.embeds(),
+    let embedding = names(|target| match target.model().as_deref() {
+        Some(LocalModel::Encoder(encoder)) => encoder.embeds(),
         _ => false,
     });
     match (chat, embedding) {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Result;
 use sluice_gateway::Gateway;
 use sluice_gateway::config::{AuthConfig, Config, DeploymentConfig};
-use sluice_gateway::router::{Deployment, RouteTable, load};
+use sluice_gateway::router::{Deployment, RouteTable, Target, load};
 use tokio::signal::unix::Signal;
 
 use crate::cli::{in_full, output};
@@ -64,12 +64,26 @@ impl Lineup {
         self.gateway.publish(routes);
         let loaded = next.len() - kept;
         let old = std::mem::replace(&mut self.served, next);
+        self.let_go(&old);
         Ok(Changed {
             loaded,
             kept,
             dropped: old.len() - kept,
             keys,
         })
+    }
+
+    /// What only waits for its last requests is not loaded again when it is lost.
+    fn let_go(&self, old: &[(DeploymentConfig, Arc<Deployment>)]) {
+        for (_, deployment) in old {
+            let stays = self
+                .served
+                .iter()
+                .any(|(_, it)| Arc::ptr_eq(it, deployment));
+            if let (Target::Local(replicas), false) = (&deployment.target, stays) {
+                replicas.set_wanted(false);
+            }
+        }
     }
 
     async fn unchanged(&self, wanted: &DeploymentConfig) -> Option<Arc<Deployment>> {
@@ -131,6 +145,8 @@ fn waiting_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[auth]", fixed(&old.auth) != fixed(&new.auth)),
         ("[limits]", old.limits != new.limits),
         ("[upstream]", old.upstream != new.upstream),
+        ("[devices]", old.devices != new.devices),
+        ("[replicas]", old.replicas != new.replicas),
         ("[metrics]", old.metrics != new.metrics),
         ("[log]", old.log != new.log),
         ("[control]", old.control != new.control),

@@ -38,6 +38,12 @@ struct State {
     allowed: Option<u64>,
     /// Failures to come, by number of step (the first step is 0).
     failures: BTreeMap<u64, Failure>,
+    /// Every step fails.
+    failing: Option<Failure>,
+    /// Warm-ups that fail.
+    failing_warmups: u64,
+    /// Warm-ups begun.
+    warmups: u64,
     /// Fail the next copy.
     failing_copies: u64,
     copied_tokens: u64,
@@ -63,6 +69,33 @@ impl FakeControl {
         let mut state = self.shared.state.lock();
         let next = state.steps;
         state.failures.insert(next, failure);
+    }
+
+    /// From now on every step fails (`None`: none does that was not told to by number).
+    pub fn fail_all(&self, failure: Option<Failure>) {
+        self.shared.state.lock().failing = failure;
+    }
+
+    /// The next `count` warm-ups fail: backends built with this control cannot be
+    /// loaded meanwhile.
+    pub fn fail_warmups(&self, count: u64) {
+        self.shared.state.lock().failing_warmups = count;
+    }
+
+    /// Warm-ups begun so far, each of a backend built with this control.
+    #[must_use]
+    pub fn warmups(&self) -> u64 {
+        self.shared.state.lock().warmups
+    }
+
+    pub(super) fn begin_warmup(&self) -> Result<(), BackendError> {
+        let mut state = self.shared.state.lock();
+        state.warmups += 1;
+        if state.failing_warmups > 0 {
+            state.failing_warmups -= 1;
+            return Err(BackendError::Fatal("injected in the warm-up".to_owned()));
+        }
+        Ok(())
     }
 
     /// The next `count` prefix copies fail.
@@ -139,7 +172,7 @@ impl FakeControl {
             self.shared.changed.wait(&mut state);
         }
         state.allowed = state.allowed.map(|allowed| allowed - 1);
-        let failure = state.failures.remove(&step);
+        let failure = state.failures.remove(&step).or(state.failing);
         drop(state);
         match failure {
             None => Ok(()),

@@ -215,7 +215,7 @@ impl Backend for FakeBackend {
     }
 
     fn warmup(&mut self) -> Result<(), BackendError> {
-        Ok(())
+        self.control.begin_warmup()
     }
 
     fn execute(&mut self, batch: &Batch<'_>, outputs: &mut Outputs) -> Result<(), BackendError> {

@@ -34,6 +34,7 @@ fn doubling(queue: &Queue) -> (mpsc::Receiver<Vec<u32>>, mpsc::Sender<()>) {
         assert!(!batch.jobs().any(|&job| job == 13), "unlucky");
         let results: Vec<_> = batch.jobs().map(|job| Ok(job * 2)).collect();
         batch.answer(results);
+        Ok(())
     })
     .unwrap();
     (batches, go)
@@ -87,7 +88,7 @@ async fn a_panic_fails_its_batch_and_everything_after_it() {
     let waiting = queue.submit(2, terms()).unwrap();
     go.send(()).unwrap();
     assert!(matches!(unlucky.wait().await, Err(WorkError::Failed(_))));
-    assert!(matches!(waiting.wait().await, Err(WorkError::Failed(_))));
+    assert!(matches!(waiting.wait().await, Err(WorkError::NotBegun(_))));
     assert!(!queue.healthy());
     let refused = queue.submit(3, terms()).err();
     assert!(matches!(refused, Some(SubmitError::Unavailable(_))));

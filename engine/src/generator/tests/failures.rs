@@ -35,6 +35,57 @@ async fn a_failed_step_loses_its_sequences_only() {
     assert_eq!((stats.failed, stats.running, stats.waiting), (failed, 0, 0));
 }
 
+#[tokio::test]
+async fn steps_that_fail_one_after_another_end_the_executor() {
+    let several = GeneratorOptions {
+        failed_steps: 3,
+        ..options()
+    };
+    let (handle, control) = start(&model(), several);
+    for round in 0..2 {
+        control.fail_all(Some(Failure::Step));
+        let lost = collect(handle.submit(request(&[1, round], 5)).unwrap()).await;
+        assert!(lost.end.is_err(), "one sequence, one step");
+        control.fail_all(None);
+        let served = collect(handle.submit(request(&[2, round], 5)).unwrap()).await;
+        assert!(
+            served.end.is_ok(),
+            "what works in between starts the count anew"
+        );
+    }
+    control.fail_all(Some(Failure::Step));
+    for _ in 0..3 {
+        assert!(handle.healthy());
+        collect(handle.submit(request(&[1, 2], 5)).unwrap())
+            .await
+            .end
+            .unwrap_err();
+    }
+    eventually(|| handle.closed()).await;
+    let refused = handle.submit(request(&[1], 1)).unwrap_err();
+    assert!(matches!(&refused, SubmitError::Unavailable(why) if why.contains("3 runs in a row")));
+}
+
+#[tokio::test]
+async fn what_had_no_step_yet_is_told_so() {
+    let (handle, control) = start(&model(), options());
+    control.hold();
+    control.fail_at(0, Failure::Fatal);
+    let mut all = vec![handle.submit(request(&[1, 2], 20)).unwrap()];
+    control.wait_for_steps(1);
+    // These lie in the channel when the executor ends.
+    all.extend((0..5).map(|i| handle.submit(request(&[3 + i, 2], 20)).unwrap()));
+    control.release();
+    let mut ends = Vec::new();
+    for mut generation in all {
+        ends.push(generation.next().await.unwrap());
+        assert_eq!(generation.next().await, None);
+    }
+    assert!(matches!(ends[0], GenerationEvent::Failed(_)), "{ends:?}");
+    let told = |end: &GenerationEvent| matches!(end, GenerationEvent::NotBegun(_));
+    assert!(ends[1..].iter().all(told), "{ends:?}");
+}
+
 async fn the_replica_is_lost_by(failure: Failure) {
     let (handle, control) = start(&model(), options());
     control.hold();

@@ -242,7 +242,8 @@ async fn a_dead_device_refuses_everything_and_its_thread_ends() {
     let waiting = bench.submit(1, 1, None).await;
     bench.word(Let::Die);
     let dead = Err(InferError::Unavailable("as told".to_owned()));
-    assert_eq!(running.await.unwrap(), dead);
+    let failed = Err(InferError::Failed("as told".to_owned()));
+    assert_eq!(running.await.unwrap(), failed);
     assert_eq!(waiting.await.unwrap(), dead);
     assert!(!bench.model.healthy());
     assert_eq!(bench.submit(1, 1, None).await.await.unwrap(), dead);

@@ -31,7 +31,7 @@ use turn::Turn;
 
 /// Answers a chat request, whole or as a stream.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let LocalModel::Language(model) = &call.model else {
+    let LocalModel::Language(model) = &*call.model else {
         return Err(call.wrong_kind("a chat model"));
     };
     let request = ChatRequest::parse(&call.body)?;

@@ -28,7 +28,7 @@ const DEFAULT_MAX_TOKENS: usize = 16;
 
 /// Answers a completion request, whole or as a stream.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let LocalModel::Language(model) = &call.model else {
+    let LocalModel::Language(model) = &*call.model else {
         return Err(call.wrong_kind("a language model"));
     };
     let request = CompletionRequest::parse(&call.body)?;

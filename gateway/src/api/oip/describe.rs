@@ -19,9 +19,9 @@ pub(super) fn server() -> Value {
 }
 
 /// The tensor model of a deployment, if it is one.
-pub(super) fn tensor_model(deployment: &Deployment) -> Option<&TensorModel> {
-    match &deployment.target {
-        Target::Local(LocalModel::Tensor(model)) => Some(model),
+pub(super) fn tensor_model(deployment: &Deployment) -> Option<TensorModel> {
+    match deployment.target.model().as_deref() {
+        Some(LocalModel::Tensor(model)) => Some(model.clone()),
         _ => None,
     }
 }

@@ -14,15 +14,16 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
-use sluice_engine::tensor::InferError;
+use sluice_engine::tensor::{InferError, TensorModel};
 
 use crate::api::health::healthy;
 use crate::api::release;
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::metrics::Shed;
-use crate::router::Deployment;
+use crate::replicas::Tried;
 use crate::router::split::Subject;
+use crate::router::{Deployment, LocalModel, Target};
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;
@@ -170,7 +171,7 @@ fn visible<'a>(
 fn all_statistics(gateway: &Gateway, context: &RequestContext) -> Response<Body> {
     let routes = gateway.routes();
     let entries: Vec<_> = visible(routes.deployments(), context)
-        .filter_map(|each| Some(describe::statistics(each, describe::tensor_model(each)?)))
+        .filter_map(|each| Some(describe::statistics(each, &describe::tensor_model(each)?)))
         .collect();
     ok(&json!({"model_stats": entries}))
 }
@@ -178,7 +179,7 @@ fn all_statistics(gateway: &Gateway, context: &RequestContext) -> Response<Body>
 fn statistics(deployment: &Deployment) -> Answer {
     let model = describe::tensor_model(deployment).ok_or_else(|| no_tensor_model(deployment))?;
     Ok(ok(
-        &json!({"model_stats": [describe::statistics(deployment, model)]}),
+        &json!({"model_stats": [describe::statistics(deployment, &model)]}),
     ))
 }
 
@@ -218,6 +219,7 @@ where
     }
 }
 
+/// Asks a replica, and another if that is lost before it has begun.
 async fn infer_once(
     gateway: &Gateway,
     context: &RequestContext,
@@ -225,7 +227,33 @@ async fn infer_once(
     body: Bytes,
     deployment: &Deployment,
 ) -> Answer {
-    let model = describe::tensor_model(deployment).ok_or_else(|| no_tensor_model(deployment))?;
+    let Target::Local(replicas) = &deployment.target else {
+        return Err(no_tensor_model(deployment));
+    };
+    let mut tried = Tried::default();
+    loop {
+        let lease = replicas
+            .lease(tried)
+            .map_err(|none| ApiError::no_replica(&deployment.name, none))?;
+        let LocalModel::Tensor(model) = &**lease.model() else {
+            return Err(no_tensor_model(deployment));
+        };
+        let body = body.clone();
+        match infer_on(gateway, context, json_length, body, deployment, model).await {
+            Err(error) if error.is_unavailable() && lease.is_lost() => tried.add(&lease),
+            answer => return answer,
+        }
+    }
+}
+
+async fn infer_on(
+    gateway: &Gateway,
+    context: &RequestContext,
+    json_length: Option<usize>,
+    body: Bytes,
+    deployment: &Deployment,
+    model: &TensorModel,
+) -> Answer {
     let size = body.len();
     let request = off_path(size, move || InferRequest::parse(&body, json_length)).await??;
     let timeout = request

@@ -72,7 +72,7 @@ async fn health_tells_why_not() {
     assert_eq!(answer.status, 503);
     assert_eq!(
         answer.json()["reasons"],
-        json!(["the model `fake` is unhealthy"])
+        json!(["the model `fake` has failed and is not being restarted"])
     );
     assert_eq!(rig.get("/health/live").await.status, 200);
 }

@@ -17,7 +17,7 @@ use sluice_engine::language::LanguageModel;
 
 use crate::Gateway;
 use crate::config::Config;
-use crate::router::{Deployment, LocalModel, RouteTable, Target};
+use crate::router::{Deployment, LocalModel, RouteTable};
 use crate::server::{Server, StopHandle};
 
 /// `<|im_end|>` of the fake tokenizer, whose first 256 ids are the bytes.
@@ -90,7 +90,7 @@ impl Rig {
         deployments.push(Arc::new(Deployment {
             name: name.into(),
             revision: "r1".into(),
-            target: Target::Local(model),
+            target: model.into(),
             created: 1_700_000_000,
             series: self.gateway.metrics().series(name, "r1"),
             standing: crate::router::Standing::default(),

@@ -132,7 +132,7 @@ impl Rig {
         };
         let generator = GeneratorOptions::default();
         let model = LanguageModel::fake_with("m", options, control.clone(), generator).unwrap();
-        let target = Target::Local(LocalModel::Language(Arc::new(model)));
+        let target = Target::from(LocalModel::Language(Arc::new(model)));
         (self.deployment(revision, target), control)
     }
 

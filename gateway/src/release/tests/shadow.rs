@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::rig::{Manner, Rig, Upstream, until, whole};
 use crate::config::Config;
-use crate::router::{LocalModel, Target};
 
 fn shadows(rig: &Rig, result: &str, count: u32) -> bool {
     let counter = format!(r#"sluice_shadow_requests_total{{result="{result}"}} {count}"#);
@@ -109,10 +108,7 @@ async fn a_candidate_that_stands_still_holds_up_nobody_and_holds_little() {
     rig.release(&stable, &candidate, 0.0, 100.0);
     control.hold();
     rig.ask("first", false).await;
-    let load = || match &candidate.target {
-        Target::Local(LocalModel::Language(model)) => model.generator.stats().load(),
-        _ => 0,
-    };
+    let load = || candidate.target.model().map_or(0, |model| model.load());
     until(|| load() > 0).await;
     for user in 1..10 {
         let answer = rig.ask(&format!("user-{user}"), user % 2 == 0).await;

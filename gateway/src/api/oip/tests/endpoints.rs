@@ -10,7 +10,7 @@ use sluice_engine::tensor::{TensorModel, TensorOptions};
 use super::*;
 use crate::config::Config;
 use crate::context::Principal;
-use crate::router::{Deployment, LocalModel, RouteTable, Target};
+use crate::router::{Deployment, LocalModel, RouteTable};
 
 pub(super) fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/tensor");
@@ -23,7 +23,7 @@ pub(super) fn deployment(gateway: &Gateway, graph: &str) -> Arc<Deployment> {
     Arc::new(Deployment {
         name: graph.into(),
         revision: "r1".into(),
-        target: Target::Local(LocalModel::Tensor(model)),
+        target: LocalModel::Tensor(model).into(),
         created: 0,
         series: gateway.metrics().series(graph, "r1"),
         standing: crate::router::Standing::default(),

@@ -92,7 +92,9 @@ async fn collect(mut generation: Generation) -> (Vec<Option<SampledToken>>, Vec<
         match event {
             GenerationEvent::Prompt(all) => prompt = all,
             GenerationEvent::Token(token) => tokens.push(token),
-            GenerationEvent::Failed(reason) => panic!("{reason}"),
+            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+                panic!("{reason}")
+            }
             GenerationEvent::Finished(_) => {}
         }
     }
