@@ -141,6 +141,10 @@ int launch(void (*function)(Arguments...), const unsigned *grid, unsigned thread
 	return 0;
 }
 
+template <class... Arguments> constexpr unsigned size_of_arguments(void (*)(Arguments...)) {
+	return (sizeof(Arguments) + ...);
+}
+
 // Each lane leaves a word; `take` makes of the warp's words what it wants.
 template <class T, class Take> auto exchange(T value, Take take) {
 	static_assert(sizeof(T) <= 8);
@@ -217,7 +221,10 @@ inline double __longlong_as_double(long long bits) {
 }
 
 #define SLUICE_KERNEL(name)                                                                       \
-	extern "C" int host_##name(const unsigned *grid, unsigned threads, int backward,             \
-	                           const void *arguments) {                                          \
+	extern "C" {                                                                                 \
+	int host_##name(const unsigned *grid, unsigned threads, int backward, const void *arguments) { \
 		return shim::launch(name, grid, threads, backward, arguments);                           \
+	}                                                                                            \
+	extern const unsigned host_##name##_size;                                                    \
+	const unsigned host_##name##_size = shim::size_of_arguments(name);                           \
 	}

@@ -20,8 +20,10 @@ use super::CudaError;
 use super::driver::{self, Absent, Gpu, discover};
 use super::image::{IMAGES, OLDEST, loadable};
 use super::machine::{Buffer, Launch, Machine};
+use super::primary;
 
-/// A GPU in use by this process. It stays on its thread.
+/// A GPU in use by this process, which may use it through several of these: each has
+/// its stream and its budget. It stays on its thread.
 pub struct Device {
     gpu: Gpu,
     context: Arc<CudaContext>,
@@ -82,6 +84,9 @@ impl Buffer for DeviceBuffer {
 
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
+        // The slice, dropped next, is freed in the thread's context. An error comes up
+        // at the next use of the device.
+        _ = primary::make_current(self.slice.context());
         let bytes = self.slice.num_bytes() as u64;
         self.tally.now.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -120,7 +125,7 @@ impl Device {
                 name: gpu.name,
             }));
         }
-        let context = CudaContext::new(ordinal as usize).map_err(|e| failed("context", &e))?;
+        let context = primary::hold(ordinal).map_err(|e| failed("context", &e))?;
         // SAFETY: all memory of this context is allocated, used and freed on the one
         // stream made below, so nothing has to be waited for between streams.
         unsafe { context.disable_event_tracking() };
@@ -198,6 +203,12 @@ impl Device {
         let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
         let event = self.stream.record_event(timed);
         Ok(Event(event.map_err(|e| failed("event", &e))?))
+    }
+
+    /// Makes the context this thread's, which may have used another GPU before.
+    fn bind(&self) -> Result<(), CudaError> {
+        let bound = self.context.bind_to_thread();
+        bound.map_err(|e| failed("context", &e))
     }
 
     /// Upload memory of `bytes` or more, once the last upload has left it.
@@ -303,6 +314,7 @@ impl Machine for Device {
                 from.size
             )));
         }
+        self.bind()?;
         // SAFETY: `from` is long enough, and `bytes` is borrowed until the copy is done.
         unsafe { result::memcpy_dtoh_async(bytes, from.address, self.stream.cu_stream()) }
             .map_err(|e| failed("download", &e))?;
@@ -315,8 +327,7 @@ impl Machine for Device {
             kernel: launch.image,
             reason: format!("it has no {}", launch.kernel),
         })?;
-        let bind = self.context.bind_to_thread();
-        bind.map_err(|e| failed("context", &e))?;
+        self.bind()?;
         let arguments = launch.arguments.as_ptr().cast_mut().cast::<c_void>();
         let [x, y, z] = launch.grid;
         // SAFETY: the caller's promise; the driver copies the arguments before it

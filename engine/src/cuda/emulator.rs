@@ -169,31 +169,44 @@ const FLAGS: &[&str] = &[
     "-include",
 ];
 
-/// The kernel as a library, compiled anew when its source, the shim or the flags have
-/// changed.
-fn compiled(image: &str) -> PathBuf {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels");
+/// The kernel as a library.
+pub(super) fn compiled(image: &str) -> PathBuf {
     let source = Path::new(env!("OUT_DIR")).join(format!("{image}.cu"));
-    let shim = kernels.join("host_shim.h");
+    build(image, FLAGS, &[kernels().join("host_shim.h"), source], &[])
+}
+
+/// Where the sources of the kernels are.
+pub(super) fn kernels() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels")
+}
+
+/// A library out of `sources`, built anew when these, the `headers` or the flags have
+/// changed.
+pub(super) fn build(
+    name: &str,
+    flags: &[&str],
+    sources: &[PathBuf],
+    headers: &[PathBuf],
+) -> PathBuf {
     let mut digest = Sha256::new();
-    for file in [&source, &shim] {
+    for file in sources.iter().chain(headers) {
         digest.update(std::fs::read(file).unwrap());
     }
-    digest.update(FLAGS.concat());
+    digest.update(flags.concat());
     let digest: String = digest
         .finalize()
         .iter()
         .map(|b| format!("{b:02x}"))
         .collect();
-    let target = Path::new(env!("OUT_DIR")).join(format!("{image}-{}.so", &digest[..16]));
+    let target = Path::new(env!("OUT_DIR")).join(format!("{name}-{}.so", &digest[..16]));
     if target.exists() {
         return target;
     }
     // Tests run side by side, each in its own process: who is done first wins.
     let work = tempfile::NamedTempFile::new_in(env!("OUT_DIR")).unwrap();
     let output = Command::new(std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned()))
-        .args(FLAGS)
-        .args([&shim, &source])
+        .args(flags)
+        .args(sources)
         .arg("-o")
         .arg(work.path())
         .output()

@@ -17,12 +17,14 @@ mod image;
 mod libraries;
 mod machine;
 mod pooling;
-mod recovery;
+mod primary;
 mod sampling;
 mod slots;
 
 #[cfg(test)]
 mod emulator;
+#[cfg(test)]
+pub(crate) mod standin;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +35,7 @@ pub use image::{compile_all, compiled_ahead, has_runtime_compiler};
 pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
-pub use recovery::{is_lost, reset};
+pub use primary::Room;
 pub use sampling::{LogitsView, SampleKernel, SampleRequest};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 
@@ -51,6 +53,9 @@ pub enum CudaError {
         /// Bytes that could be had.
         free: u64,
     },
+    /// A GPU cannot be reset under the hands of who uses it.
+    #[error("GPU {0} is in use by this process: everything on it has to be dropped first")]
+    InUse(u32),
     /// Buffers, shapes and indices disagree; nothing was launched.
     #[error("{0}")]
     Shape(String),

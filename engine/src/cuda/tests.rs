@@ -1,10 +1,12 @@
 //! Every kernel against its reference on the CPU: run by the emulator on every
-//! machine, and by the GPU where there is one.
+//! machine, and through the driver by the GPU, or by the driver's stand-in where the
+//! machine has none.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "says what was not run")]
 
 use super::emulator::Emulator;
 use super::machine::{Float, Machine};
+use super::standin::Standin;
 use super::{CudaError, Device, compile_all, compiled_ahead};
 
 /// Runs a check on every machine at hand. Blocks of few threads and of many, which
@@ -14,16 +16,44 @@ macro_rules! on_every_machine {
         for (threads, backward) in [(32, false), (96, true), (256, false), (1024, true)] {
             $check(&mut Emulator::new(backward), threads);
         }
-        match Device::open(0, None) {
-            Ok(mut device) => {
-                for threads in [32, 256, 1024] {
-                    $check(&mut device, threads);
-                }
+        if let Some(mut at_hand) = AtHand::find(None) {
+            for &threads in at_hand.threads() {
+                $check(&mut at_hand.device, threads);
             }
-            Err(CudaError::Absent(absent)) => println!("not run on a GPU: {absent}"),
-            Err(error) => panic!("{error}"),
         }
     };
+}
+
+/// A device that tests may use.
+struct AtHand {
+    device: Device,
+    // Dropped after the device.
+    standin: Option<Standin>,
+}
+
+impl AtHand {
+    fn find(budget: Option<u64>) -> Option<Self> {
+        let standin = Standin::where_there_is_no_driver(&[1 << 30]);
+        if standin.is_some() {
+            println!("not run on a GPU: there is no driver");
+        }
+        match Device::open(0, budget) {
+            Ok(device) => Some(Self { device, standin }),
+            Err(CudaError::Absent(absent)) => {
+                println!("not run on a GPU: {absent}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Threads of a block to try. The stand-in runs kernels as the emulator does.
+    fn threads(&self) -> &'static [u32] {
+        match self.standin {
+            Some(_) => &[96],
+            None => &[32, 256, 1024],
+        }
+    }
 }
 
 mod copies;
@@ -89,14 +119,10 @@ fn without_any_compiler_the_remedy_is_named() {
 #[test]
 fn memory_is_accounted_for() {
     const BUDGET: u64 = 1 << 20;
-    let mut device = match Device::open(0, Some(BUDGET)) {
-        Ok(device) => device,
-        Err(CudaError::Absent(absent)) => {
-            println!("not run on a GPU: {absent}");
-            return;
-        }
-        Err(error) => panic!("{error}"),
+    let Some(mut at_hand) = AtHand::find(Some(BUDGET)) else {
+        return;
     };
+    let device = &mut at_hand.device;
     let before = device.memory().unwrap().held;
     let buffer = device.allocate(1 << 19).unwrap();
     assert_eq!(device.memory().unwrap().held, before + (1 << 19));

@@ -134,8 +134,8 @@ fn the_border_between_two_tokens_is_the_same_number() {
             &cases,
         );
     }
-    if let Ok(mut device) = Device::open(0, None) {
-        check(&mut device, 1024, Float::F32, &cases);
+    if let Some(mut at_hand) = AtHand::find(None) {
+        check(&mut at_hand.device, 1024, Float::F32, &cases);
     }
 }
 
