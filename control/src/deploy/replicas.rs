@@ -314,7 +314,8 @@ impl Replicas {
 
     /// Frees what is spare and used by no request, until `wanted` bytes fit.
     fn make_room(&self, held: &mut HashMap<Arc<str>, Held>, wanted: u64) {
-        let taken = |held: &HashMap<Arc<str>, Held>| held.values().map(|it| it.footprint).sum::<u64>();
+        let taken =
+            |held: &HashMap<Arc<str>, Held>| held.values().map(|it| it.footprint).sum::<u64>();
         while taken(held).saturating_add(wanted) > self.budget {
             if !self.free_one_of(held) {
                 return;

@@ -12,8 +12,8 @@ mod failures;
 use std::ops::Range;
 
 use crate::error::{BackendError, LoadError};
-pub(crate) use failures::FailedRuns;
 pub use failures::FAILED_RUNS;
+pub(crate) use failures::FailedRuns;
 
 /// What a loaded model can do and what it costs.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-
 use super::stream::{Stream, Submission};
 use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
 use crate::backend::{Backend, BackendFactory, Batch, FailedRuns, Outputs, Row, Wanted};

@@ -355,7 +355,9 @@ impl Generation {
             .unwrap_or_else(|| GenerationEvent::NotBegun(self.shared.unavailable().to_string()));
         self.ended = matches!(
             event,
-            GenerationEvent::Finished(_) | GenerationEvent::Failed(_) | GenerationEvent::NotBegun(_)
+            GenerationEvent::Finished(_)
+                | GenerationEvent::Failed(_)
+                | GenerationEvent::NotBegun(_)
         );
         event
     }

@@ -12,8 +12,8 @@ use super::{chat, classify, completions, embeddings, release, rerank, tokenize};
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::remote::Envelope;
-use crate::router::split::Subject;
 use crate::replicas::Tried;
+use crate::router::split::Subject;
 use crate::router::{Deployment, LocalModel, Replicas, Target};
 use crate::{Body, Gateway};
 

@@ -423,13 +423,20 @@ fn validate_devices(deployment: &DeploymentConfig) -> Result<(), (&'static str, 
         return Ok(());
     }
     if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
-        return Err(("devices", "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned()));
+        return Err((
+            "devices",
+            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
+        ));
     }
     if devices.len() > crate::replicas::MAX_REPLICAS {
         let most = crate::replicas::MAX_REPLICAS;
         return Err(("devices", format!("holds at most {most} numbers")));
     }
-    match devices.iter().enumerate().find(|(place, device)| devices[..*place].contains(device)) {
+    match devices
+        .iter()
+        .enumerate()
+        .find(|(place, device)| devices[..*place].contains(device))
+    {
         Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
         None => Ok(()),
     }

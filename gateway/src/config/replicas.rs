@@ -117,14 +117,16 @@ impl ReplicasConfig {
     /// # Errors
     /// The field, and what would be right.
     pub(super) fn validate(&self) -> Result<(), (String, String)> {
-        let wrong = |field: &str, message: &str| {
-            Err((format!("replicas.{field}"), message.to_owned()))
-        };
+        let wrong =
+            |field: &str, message: &str| Err((format!("replicas.{field}"), message.to_owned()));
         if self.restart_window.is_zero() {
             return wrong("restart_window", "must be longer than zero");
         }
         if self.restart_pause > self.restart_pause_max {
-            return wrong("restart_pause", "must not exceed `replicas.restart_pause_max`");
+            return wrong(
+                "restart_pause",
+                "must not exceed `replicas.restart_pause_max`",
+            );
         }
         Ok(())
     }

@@ -50,7 +50,10 @@ impl ReplicaStats {
         let one = |replica: &Replica| Self {
             device: replica.label(),
             state: replica.state().as_str(),
-            restarts: Cause::ALL.iter().map(|&cause| replica.restarts(cause)).sum(),
+            restarts: Cause::ALL
+                .iter()
+                .map(|&cause| replica.restarts(cause))
+                .sum(),
             failed_restarts: replica.failed_restarts(),
         };
         replicas.all().iter().map(one).collect()

@@ -129,8 +129,7 @@ impl Ledger {
     pub(super) fn held(&self, device: u32) -> u64 {
         let on = |entry: &&Entry| entry.device == device;
         let all = self.entries.values().filter(on);
-        all.map(|entry| entry.bytes)
-            .fold(0, u64::saturating_add)
+        all.map(|entry| entry.bytes).fold(0, u64::saturating_add)
     }
 
     /// Bytes that are left of `limit`.

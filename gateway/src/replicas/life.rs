@@ -145,7 +145,9 @@ impl Life {
         match self.state {
             State::Serving => Some(load),
             State::Waiting(until) => Some(until.saturating_duration_since(now) + load),
-            State::Loading(since) => Some(load.saturating_sub(now.saturating_duration_since(since))),
+            State::Loading(since) => {
+                Some(load.saturating_sub(now.saturating_duration_since(since)))
+            }
             State::GivenUp => None,
         }
     }

@@ -20,8 +20,8 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -33,8 +33,8 @@ pub use devices::{Devices, Gpus, Holding, Occupancy};
 pub use driver::Driver;
 use lease::Counted;
 pub use lease::{Lease, NoReplica, Tried};
-pub use life::{RestartPolicy, State};
 use life::Life;
+pub use life::{RestartPolicy, State};
 pub use model::LocalModel;
 
 /// Loads the model on a device (`None`: the CPU), warm and probed. Takes seconds.
@@ -280,9 +280,8 @@ impl Replicas {
             count => {
                 let first = self.0.turn.fetch_add(1, Relaxed) % count;
                 let places = (0..count).map(|step| (first + step) % count);
-                let open = |place: &usize| {
-                    !tried.holds(*place) && all[*place].model.load().healthy()
-                };
+                let open =
+                    |place: &usize| !tried.holds(*place) && all[*place].model.load().healthy();
                 places.filter(open).min_by_key(|place| all[*place].load())
             }
         };

@@ -6,9 +6,9 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::life::State;
-use super::{Cause, LocalModel, Loader, Replica, Set};
 use super::devices::Devices;
+use super::life::State;
+use super::{Cause, Loader, LocalModel, Replica, Set};
 
 /// How often is looked where no request came upon a lost executor.
 const LOOK: Duration = Duration::from_millis(250);
@@ -54,8 +54,14 @@ fn report(set: &Set, replica: &Replica, next: State) {
              SIGHUP or a new deployment loads it again"
         ),
         State::Waiting(until) => {
-            let pause = until.saturating_duration_since(Instant::now()).as_secs_f64();
-            tracing::warn!(deployment, device, "a replica is lost; loaded again in {pause:.1} s");
+            let pause = until
+                .saturating_duration_since(Instant::now())
+                .as_secs_f64();
+            tracing::warn!(
+                deployment,
+                device,
+                "a replica is lost; loaded again in {pause:.1} s"
+            );
         }
         State::Serving | State::Loading(_) => {}
     }
@@ -85,11 +91,21 @@ async fn restart(set: Weak<Set>, index: usize, devices: Arc<Devices>) {
             replica.put_back(model, cause, began.elapsed());
             life.end(true, now);
             let seconds = began.elapsed().as_secs_f64();
-            tracing::info!(deployment, device = on, cause = cause.as_str(), "a replica serves again, after {seconds:.1} s");
+            tracing::info!(
+                deployment,
+                device = on,
+                cause = cause.as_str(),
+                "a replica serves again, after {seconds:.1} s"
+            );
         }
         Err(why) => {
             replica.count_failure();
-            tracing::error!(deployment, device = on, why, "a replica could not be loaded again");
+            tracing::error!(
+                deployment,
+                device = on,
+                why,
+                "a replica could not be loaded again"
+            );
             let next = life.end(false, now);
             report(&set, replica, next);
         }
@@ -110,9 +126,12 @@ async fn reload(
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(ENDING, ended)
-        .await
-        .map_err(|_| format!("the lost executor did not end within {} s", ENDING.as_secs()))?;
+    tokio::time::timeout(ENDING, ended).await.map_err(|_| {
+        format!(
+            "the lost executor did not end within {} s",
+            ENDING.as_secs()
+        )
+    })?;
     let mut cause = Cause::Executor;
     if let Some(device) = device
         && devices.recover(device).await?

@@ -295,9 +295,7 @@ impl Recipe {
         let Self { path, config, .. } = self;
         let runs = self.failed_runs;
         Ok(match &folder.kind {
-            ModelKind::Tensor { model } => {
-                LocalModel::Tensor(tensor(model, config, device, runs)?)
-            }
+            ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, config, device, runs)?),
             ModelKind::Generative(_) => {
                 let options = language_options(config, device, runs);
                 let model = LanguageModel::load(&config.name, path, options)?;

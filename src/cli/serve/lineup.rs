@@ -76,7 +76,10 @@ impl Lineup {
     /// What only waits for its last requests is not loaded again when it is lost.
     fn let_go(&self, old: &[(DeploymentConfig, Arc<Deployment>)]) {
         for (_, deployment) in old {
-            let stays = self.served.iter().any(|(_, it)| Arc::ptr_eq(it, deployment));
+            let stays = self
+                .served
+                .iter()
+                .any(|(_, it)| Arc::ptr_eq(it, deployment));
             if let (Target::Local(replicas), false) = (&deployment.target, stays) {
                 replicas.set_wanted(false);
             }

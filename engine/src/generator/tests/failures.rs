@@ -48,7 +48,10 @@ async fn steps_that_fail_one_after_another_end_the_executor() {
         assert!(lost.end.is_err(), "one sequence, one step");
         control.fail_all(None);
         let served = collect(handle.submit(request(&[2, round], 5)).unwrap()).await;
-        assert!(served.end.is_ok(), "what works in between starts the count anew");
+        assert!(
+            served.end.is_ok(),
+            "what works in between starts the count anew"
+        );
     }
     control.fail_all(Some(Failure::Step));
     for _ in 0..3 {

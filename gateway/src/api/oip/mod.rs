@@ -22,8 +22,8 @@ use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::metrics::Shed;
 use crate::replicas::Tried;
-use crate::router::{Deployment, LocalModel, Target};
 use crate::router::split::Subject;
+use crate::router::{Deployment, LocalModel, Target};
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;

@@ -41,7 +41,11 @@ fn what_lies_outside_the_window_is_forgotten() {
     let mut now = Instant::now();
     let mut life = Life::new(policy());
     for _ in 0..20 {
-        assert_eq!(life.lose(now), State::Waiting(now), "the first in its window");
+        assert_eq!(
+            life.lose(now),
+            State::Waiting(now),
+            "the first in its window"
+        );
         assert!(life.begin(now));
         assert_eq!(life.end(true, now), State::Serving);
         now += policy().window;

@@ -40,7 +40,10 @@ async fn served(bench: &Bench, folder: &Path) -> Replicas {
 async fn end(replicas: &Replicas) {
     let replica = &replicas.all()[0];
     replica.model().abort();
-    until("it is lost", || replica.state() != State::Serving || replica.restarts(Cause::Executor) > 0).await;
+    until("it is lost", || {
+        replica.state() != State::Serving || replica.restarts(Cause::Executor) > 0
+    })
+    .await;
 }
 
 async fn back(replicas: &Replicas) {

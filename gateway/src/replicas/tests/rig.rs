@@ -167,7 +167,11 @@ impl Bench {
     /// Models that answer "yes", one on each GPU up to `count`; not served yet.
     pub(super) fn fakes(&self, name: &str, count: u32, policy: &RestartPolicy) -> Fakes {
         let controls: Vec<_> = (0..count).map(|_| FakeControl::new()).collect();
-        let (steering, rack, gate) = (controls.clone(), Arc::clone(&self.rack), Arc::clone(&self.gate));
+        let (steering, rack, gate) = (
+            controls.clone(),
+            Arc::clone(&self.rack),
+            Arc::clone(&self.gate),
+        );
         let loader: Loader = Arc::new(move |device| {
             gate.pass();
             let device = device.unwrap();
@@ -234,7 +238,10 @@ impl Bench {
 
     /// The value of one series that has all of these labels.
     pub(super) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.gateway.metrics().expose(&self.gateway.routes(), Format::Text);
+        let text = self
+            .gateway
+            .metrics()
+            .expose(&self.gateway.routes(), Format::Text);
         let text = String::from_utf8(text).unwrap();
         let line = text.lines().find(|line| {
             line.starts_with(&format!("{name}{{")) && labels.iter().all(|it| line.contains(it))
