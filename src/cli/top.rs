@@ -131,6 +131,17 @@ pub(crate) struct DeploymentStats {
     running: u64,
     waiting: u64,
     kv_usage: Option<f64>,
+    replicas: Vec<ReplicaStats>,
+}
+
+/// One model in the server's process.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReplicaStats {
+    device: String,
+    state: String,
+    restarts: u64,
+    failed_restarts: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -141,7 +152,7 @@ pub(crate) struct Quantiles {
     p99: f64,
 }
 
-const HEADINGS: [&str; 14] = [
+const HEADINGS: [&str; 15] = [
     "DEPLOYMENT",
     "REVISION",
     "QPS",
@@ -156,6 +167,7 @@ const HEADINGS: [&str; 14] = [
     "RUN",
     "WAIT",
     "K/V",
+    "UP",
 ];
 
 impl DeploymentStats {
@@ -184,7 +196,17 @@ impl DeploymentStats {
             self.waiting.to_string(),
             self.kv_usage
                 .map_or_else(dash, |share| format!("{:.0}%", share * 100.0)),
+            match self.replicas.len() {
+                0 => dash(),
+                all => format!("{}/{all}", all - self.down()),
+            },
         ]
+    }
+
+    /// Replicas that do not serve.
+    fn down(&self) -> usize {
+        let is_down = |replica: &&ReplicaStats| replica.state != "serving";
+        self.replicas.iter().filter(is_down).count()
     }
 }
 

@@ -18,7 +18,6 @@ mod libraries;
 mod machine;
 mod pooling;
 mod primary;
-mod recovery;
 mod sampling;
 mod slots;
 
@@ -37,7 +36,6 @@ pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
 pub use primary::Room;
-pub use recovery::is_lost;
 pub use sampling::{LogitsView, SampleKernel};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 

@@ -5,10 +5,9 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::stream::{Stream, Submission};
 use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
@@ -35,8 +34,8 @@ pub(super) fn start(
     name: &str,
     factory: BackendFactory,
     options: GeneratorOptions,
-) -> Result<(Sender<Command>, Arc<Shared>), LoadError> {
-    let (ready, started) = bounded(1);
+) -> Result<(SyncSender<Command>, Arc<Shared>), LoadError> {
+    let (ready, started) = sync_channel(1);
     let name = name.to_owned();
     std::thread::Builder::new()
         .name(format!("sluice {name}"))
@@ -50,7 +49,9 @@ pub(super) fn start(
                     return;
                 }
             };
-            let (commands, receiver) = bounded(device.shared.channel_capacity());
+            // Of the standard library: `crossbeam_channel` keeps what a lost receiver has not
+            // read as long as there is a sender, and its clients would wait.
+            let (commands, receiver) = sync_channel(device.shared.channel_capacity());
             if ready
                 .send(Ok((commands, Arc::clone(&device.shared))))
                 .is_ok()
@@ -160,7 +161,6 @@ impl Device {
                 places: AtomicU64::new(0),
                 closing: AtomicBool::new(false),
                 aborting: AtomicBool::new(false),
-                ended: AtomicBool::new(false),
                 cancellations: AtomicU64::new(0),
                 failure: OnceLock::new(),
                 epoch: Instant::now(),
@@ -198,10 +198,7 @@ impl Device {
             let _ = self.shared.failure.set(reason);
         }
         self.shared.step_began.store(0, Relaxed);
-        self.shared.ended.store(true, SeqCst);
-        // A bounded channel keeps what nobody reads as long as there is a sender. Who sends
-        // after this sees that it has ended.
-        while commands.try_recv().is_ok() {}
+        // Those still in the channel are told when it is dropped with this thread.
         self.fail_all();
         let stats = &self.shared.stats;
         stats.running.store(0, Relaxed);

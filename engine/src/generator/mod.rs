@@ -20,11 +20,11 @@ mod tests;
 mod validate;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::mpsc;
 
 use crate::backend::{BackendFactory, Capabilities};
@@ -46,7 +46,7 @@ const WAKES: usize = 16;
 #[derive(Debug, Clone)]
 pub struct GeneratorHandle {
     shared: Arc<Shared>,
-    commands: Sender<Command>,
+    commands: SyncSender<Command>,
 }
 
 /// What handles, generations and the device thread have in common.
@@ -60,8 +60,6 @@ struct Shared {
     places: AtomicU64,
     closing: AtomicBool,
     aborting: AtomicBool,
-    /// The thread reads no more commands.
-    ended: AtomicBool,
     /// Counts cancellations, so that the device thread looks for them only when
     /// there are new ones.
     cancellations: AtomicU64,
@@ -121,8 +119,6 @@ impl GeneratorHandle {
             .commands
             .try_send(Command::Submit(Box::new(submission)))
         {
-            // It may have come after the last look into the channel.
-            Ok(()) if shared.ended.load(SeqCst) => Err(shared.unavailable()),
             Ok(()) => Ok(Generation {
                 events: receiver,
                 cancelled,

@@ -405,7 +405,6 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     gpu::validate(deployment)?;
-    validate_devices(deployment)?;
     for (field, zero) in [
         ("slots", deployment.slots == Some(0)),
         ("context", deployment.context == Some(0)),
@@ -418,31 +417,6 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     Ok(())
-}
-
-fn validate_devices(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
-    let devices = &deployment.devices;
-    if devices.is_empty() {
-        return Ok(());
-    }
-    if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
-        return Err((
-            "devices",
-            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
-        ));
-    }
-    if devices.len() > crate::replicas::MAX_REPLICAS {
-        let most = crate::replicas::MAX_REPLICAS;
-        return Err(("devices", format!("holds at most {most} numbers")));
-    }
-    match devices
-        .iter()
-        .enumerate()
-        .find(|(place, device)| devices[..*place].contains(device))
-    {
-        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
-        None => Ok(()),
-    }
 }
 
 /// The parser's message in words that are not Rust's, after the field at fault.

@@ -18,7 +18,7 @@ impl Gpus for Driver {
     }
 
     fn is_lost(&self, device: u32) -> bool {
-        cuda::is_lost(device)
+        cuda::Device::memory_of(device).is_err_and(|error| error.is_sticky())
     }
 
     fn reset(&self, device: u32) -> Result<(), String> {

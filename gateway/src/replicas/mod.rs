@@ -40,6 +40,9 @@ pub use model::LocalModel;
 /// Loads the model on a device (`None`: the CPU), warm and probed. Takes seconds.
 pub type Loader = Arc<dyn Fn(Option<u32>) -> Result<LocalModel, LoadError> + Send + Sync>;
 
+/// A loaded model, and the GPU that it lies on; none on the CPU.
+pub type Placed = (Option<u32>, LocalModel);
+
 /// Replicas of one deployment at most.
 pub const MAX_REPLICAS: usize = 64;
 
@@ -212,7 +215,7 @@ impl Replicas {
     #[must_use]
     pub fn supervised(
         name: &str,
-        models: Vec<(Option<u32>, LocalModel)>,
+        models: Vec<Placed>,
         loader: Loader,
         policy: &RestartPolicy,
         holding: Option<Holding>,

@@ -17,7 +17,7 @@ use super::{Deployment, LocalModel, Replicas, Standing, Target};
 use crate::Gateway;
 use crate::config::{DeploymentConfig, ProviderConfig, gpu_options};
 use crate::remote::{PoolError, RemotePool};
-use crate::replicas::{Devices, Loader, RestartPolicy};
+use crate::replicas::{Devices, Loader, Placed, RestartPolicy};
 
 /// A deployment cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -261,7 +261,7 @@ struct Recipe {
 
 impl Recipe {
     /// Loads one replica on each device.
-    fn load_all(mut self) -> Result<(Vec<(Option<u32>, LocalModel)>, Self), LoadError> {
+    fn load_all(mut self) -> Result<(Vec<Placed>, Self), LoadError> {
         init(&self.data)?;
         let folder = ModelFolder::open(&self.path)?;
         self.digest = folder.digest()?;

@@ -100,7 +100,8 @@ pub(crate) fn draw(frame: &mut Frame<'_>, stats: &Stats, history: &History, trou
 
 fn draw_table(frame: &mut Frame<'_>, area: Rect, stats: &Stats) {
     let rows = stats.deployments.iter().map(|deployment| {
-        let warning = deployment.errors_per_second > 0.0 || deployment.waiting > 0;
+        let warning =
+            deployment.errors_per_second > 0.0 || deployment.waiting > 0 || deployment.down() > 0;
         let style = if warning {
             Style::new().fg(Color::Yellow)
         } else {
@@ -114,6 +115,7 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, stats: &Stats) {
         .map(|(column, heading)| match column {
             0 => Constraint::Fill(2),
             1 => Constraint::Fill(1),
+            14 => Constraint::Length(5),
             _ => Constraint::Length(heading.len().max(7) as u16),
         });
     let header = Row::new(HEADINGS).style(Style::new().fg(Color::DarkGray));
