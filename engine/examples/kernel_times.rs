@@ -7,12 +7,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use sluice_engine::cuda::{
-    Device, Float, Hidden, LogitsView, Machine as _, PoolKernel, SampleKernel, SampleRequest,
-    SlotMove, SlotMoves, SlotShape,
+    Device, Float, Hidden, LogitsView, Machine as _, PoolKernel, SampleKernel, SlotMove, SlotMoves,
+    SlotShape,
 };
 use sluice_engine::folder::Pooling;
 use sluice_engine::request::SamplingParams;
-use sluice_engine::sampler::SequenceSampling;
+use sluice_engine::sampler::{Draw, SequenceSampling};
 
 const ROUNDS: usize = 50;
 
@@ -129,8 +129,8 @@ fn sampling(device: &mut Device) -> Result<(), Box<dyn Error>> {
         for (name, params) in &cases {
             let mut state = SequenceSampling::new(params, &[], &[]);
             (0..100).for_each(|token| state.observe(token));
-            let requests: Vec<SampleRequest<'_>> = (0..rows as u32)
-                .map(|row| SampleRequest {
+            let requests: Vec<Draw<'_>> = (0..rows as u32)
+                .map(|row| Draw {
                     row,
                     params,
                     state: &state,

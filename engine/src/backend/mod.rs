@@ -1,7 +1,8 @@
 //! The seam between scheduling and arithmetic.
 //!
 //! A [`Backend`] runs one step of a causal language model over *slots*. It has no
-//! queue, no clock, no sampling and no async in it. It is built on its device
+//! queue, no clock and no async in it. Tokens are drawn where the logits are: by
+//! the CPU's sampler unless the backend keeps them on its device. It is built on its device
 //! thread (see [`BackendFactory`]) and never leaves it.
 
 pub mod fake;
@@ -12,6 +13,8 @@ mod failures;
 use std::ops::Range;
 
 use crate::error::{BackendError, LoadError};
+use crate::request::SampledToken;
+use crate::sampler::{Draw, SampleError, Sampler};
 pub use failures::FAILED_RUNS;
 pub(crate) use failures::FailedRuns;
 
@@ -68,7 +71,8 @@ pub struct Batch<'a> {
 /// Logits of one step; reused from step to step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outputs {
-    /// `[wanted rows, vocab]`, row-major.
+    /// `[wanted rows, vocab]`, row-major. Undefined where the backend keeps logits on
+    /// its device, until they are fetched ([`Backend::fetch`]).
     pub logits: Vec<f32>,
     /// Size of the last dimension.
     pub vocab: usize,
@@ -108,6 +112,32 @@ pub trait Backend {
     /// # Errors
     /// [`BackendError::Step`] loses this step's sequences only.
     fn execute(&mut self, batch: &Batch<'_>, outputs: &mut Outputs) -> Result<(), BackendError>;
+
+    /// Copies rows of the last step's logits into `outputs`, if they are not there.
+    ///
+    /// # Errors
+    /// The device refused the copy.
+    fn fetch(&mut self, rows: Range<usize>, outputs: &mut Outputs) -> Result<(), BackendError> {
+        let _ = (rows, outputs);
+        Ok(())
+    }
+
+    /// Draws tokens from the last step's logits, in the order of `draws`; rows of
+    /// `outputs` may be overwritten. The result is the same wherever it is computed.
+    ///
+    /// # Errors
+    /// [`BackendError::Step`] loses this step's sequences only. That a row has no
+    /// token to give is in `tokens`.
+    fn draw(
+        &mut self,
+        sampler: &mut Sampler,
+        outputs: &mut Outputs,
+        draws: &[Draw<'_>],
+        tokens: &mut Vec<Result<SampledToken, SampleError>>,
+    ) -> Result<(), BackendError> {
+        sampler.draw_all(outputs, draws, tokens);
+        Ok(())
+    }
 
     /// Copies the K/V of the first `tokens` tokens of slot `from` to slot `to`.
     ///

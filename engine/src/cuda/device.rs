@@ -306,17 +306,23 @@ impl Machine for Device {
         left.record(&stream).map_err(|e| failed("event", &e))
     }
 
-    fn read(&mut self, from: &DeviceBuffer, bytes: &mut [u8]) -> Result<(), CudaError> {
-        if bytes.len() > from.size {
+    fn read_at(
+        &mut self,
+        from: &DeviceBuffer,
+        offset: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), CudaError> {
+        if offset.saturating_add(bytes.len()) > from.size {
             return Err(CudaError::Shape(format!(
-                "{} bytes are not in {}",
+                "{} bytes from {offset} on are not in {}",
                 bytes.len(),
                 from.size
             )));
         }
+        let start = from.address + offset as u64;
         self.bind()?;
         // SAFETY: `from` is long enough, and `bytes` is borrowed until the copy is done.
-        unsafe { result::memcpy_dtoh_async(bytes, from.address, self.stream.cu_stream()) }
+        unsafe { result::memcpy_dtoh_async(bytes, start, self.stream.cu_stream()) }
             .map_err(|e| failed("download", &e))?;
         self.synchronize()
     }

@@ -107,11 +107,16 @@ impl Machine for Emulator {
         Ok(())
     }
 
-    fn read(&mut self, from: &HostBuffer, bytes: &mut [u8]) -> Result<(), CudaError> {
-        if bytes.len() > from.size {
+    fn read_at(
+        &mut self,
+        from: &HostBuffer,
+        offset: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), CudaError> {
+        if offset + bytes.len() > from.size {
             return Err(CudaError::Shape("too short".to_owned()));
         }
-        bytes.copy_from_slice(&from.bytes()[..bytes.len()]);
+        bytes.copy_from_slice(&from.bytes()[offset..offset + bytes.len()]);
         Ok(())
     }
 

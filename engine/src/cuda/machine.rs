@@ -51,7 +51,20 @@ pub trait Machine {
     ///
     /// # Errors
     /// [`CudaError::Shape`] when it is shorter; what went wrong in a kernel before.
-    fn read(&mut self, from: &Self::Buffer, bytes: &mut [u8]) -> Result<(), CudaError>;
+    fn read(&mut self, from: &Self::Buffer, bytes: &mut [u8]) -> Result<(), CudaError> {
+        self.read_at(from, 0, bytes)
+    }
+
+    /// The same from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_at(
+        &mut self,
+        from: &Self::Buffer,
+        offset: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), CudaError>;
 
     /// Starts a kernel.
     ///

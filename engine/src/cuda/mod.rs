@@ -36,7 +36,7 @@ pub use libraries::{NvidiaLibrary, Opened, open_provider};
 pub use machine::{Buffer, Float, Launch, Machine};
 pub use pooling::{Hidden, PoolKernel};
 pub use primary::Room;
-pub use sampling::{LogitsView, SampleKernel, SampleRequest};
+pub use sampling::{LogitsView, SampleKernel};
 pub use slots::{SlotMove, SlotMoves, SlotShape, compaction};
 
 /// Something on the device did not go as asked.

@@ -49,6 +49,21 @@ pub(crate) struct Alive {
     pub(crate) damaged: u64,
 }
 
+impl Alive {
+    /// Whether nobody holds anything.
+    pub(crate) fn is_nothing(&self) -> bool {
+        [
+            self.bytes,
+            self.allocations,
+            self.page_locked,
+            self.streams,
+            self.events,
+            self.modules,
+            self.references,
+        ] == [0; 7]
+    }
+}
+
 impl Standin {
     /// Puts devices with so many bytes in place of the machine's.
     pub(crate) fn install(devices: &[u64]) -> Self {

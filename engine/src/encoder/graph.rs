@@ -2,8 +2,10 @@
 //! batch of texts runs through it.
 
 use crate::backend::onnx::{
-    Datatype, ModelSource, OnnxSession, SessionOptions, TensorInfo, TensorSlice, TensorView,
+    Datatype, DevicePooling, ModelSource, OnnxSession, Pooled, Provider, SessionOptions,
+    TensorInfo, TensorSlice, TensorView,
 };
+use crate::cuda::Float;
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling};
 
@@ -51,6 +53,10 @@ pub(super) struct EncoderSession {
     head: Head,
     pooling: Pooling,
     pad: u32,
+    /// CUDA's number of the device on which token vectors are pooled.
+    pooled_on: Option<(Provider, u32)>,
+    /// That device, once the worker's thread has opened it.
+    device: Option<DevicePooling>,
 }
 
 impl EncoderSession {
@@ -59,6 +65,7 @@ impl EncoderSession {
         config: &EncoderConfig,
         pooling: Pooling,
         options: &SessionOptions,
+        pooled_on: Option<u32>,
     ) -> Result<Self, LoadError> {
         let session = OnnxSession::open(name, ModelSource::File(&config.model), options)?;
         let unsupported = |reason: String| LoadError::Unsupported {
@@ -75,6 +82,8 @@ impl EncoderSession {
             pooling,
             pad: config.pad,
             session,
+            pooled_on: pooled_on.map(|ordinal| (options.provider, ordinal)),
+            device: None,
         })
     }
 
@@ -84,6 +93,7 @@ impl EncoderSession {
             session: self.session.share()?,
             inputs: self.inputs.clone(),
             output: self.output.clone(),
+            device: None,
             ..*self
         })
     }
@@ -92,9 +102,48 @@ impl EncoderSession {
         self.head
     }
 
+    /// Gives the device back; the thread that runs the next batch opens it again.
+    pub(super) fn leave_thread(&mut self) {
+        self.device = None;
+    }
+
+    /// Opens the device where token vectors are pooled on it.
+    fn open_device(&mut self) -> Result<(), BackendError> {
+        let (None, Some((provider, ordinal))) = (&self.device, self.pooled_on) else {
+            return Ok(());
+        };
+        let Some(pooled) = self.pooled() else {
+            return Ok(());
+        };
+        let opened = DevicePooling::open(provider, ordinal, pooled);
+        self.device = Some(opened.map_err(|error| BackendError::Step(error.to_string()))?);
+        Ok(())
+    }
+
+    /// What a device would pool: token vectors of a width that the graph states.
+    fn pooled(&self) -> Option<Pooled> {
+        let outputs = self.session.outputs();
+        let info = outputs.iter().find(|info| info.name == self.output)?;
+        let float = match info.datatype? {
+            Datatype::Fp32 => Float::F32,
+            Datatype::Fp16 => Float::F16,
+            _ => return None,
+        };
+        match (self.head, info.dims().as_slice()) {
+            (Head::Embedding, &[_, _, width]) if width > 0 => Some(Pooled {
+                output: self.output.clone(),
+                float,
+                width: width as usize,
+                pooling: self.pooling,
+            }),
+            _ => None,
+        }
+    }
+
     /// Runs a batch; one row (embedding or logits) a text. Padded to the longest.
     pub(super) fn run(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, BackendError> {
         let longest = texts.iter().map(|text| text.tokens()).max().unwrap_or(0);
+        self.open_device()?;
         let shape = [texts.len() as i64, longest as i64];
         let tensors: Vec<_> = self
             .inputs
@@ -117,6 +166,10 @@ impl EncoderSession {
                 )
             })
             .collect();
+        if let Some(device) = &mut self.device {
+            let tokens: Vec<u32> = texts.iter().map(|text| text.tokens() as u32).collect();
+            return device.run(&mut self.session, &views, &tokens, longest);
+        }
         let (head, pooling) = (self.head, self.pooling);
         let output = self.output.as_str();
         self.session

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::FAILED_RUNS;
-use crate::backend::onnx::Provider;
+use crate::backend::onnx::{GpuOptions, Provider};
 use crate::batcher::{Budget, Terms, Ticket, WorkError, WorkQueue, WorkStats, WorkTimings};
 use crate::error::{LoadError, SubmitError};
 use crate::folder::{EncoderConfig, ModelFolder, ModelKind, Pooling};
@@ -33,7 +33,9 @@ use worker::Job;
 pub struct EncoderOptions {
     /// Where it runs.
     pub provider: Provider,
-    /// Worker threads; 0 is one a core. They share one session.
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
+    /// Worker threads; 0 is one a core, on a GPU two. They share one session.
     pub workers: usize,
     /// One more session over all cores, for a text that comes alone. Costs its
     /// own copy of the packed weights; on the CPU only.
@@ -50,12 +52,48 @@ pub struct EncoderOptions {
     pub probe: bool,
     /// Runs of a worker that fail in a row after which the encoder counts as lost; 0: never.
     pub failed_runs: u32,
+    /// Token vectors are pooled on the stand-in for a GPU, over which the CPU provider
+    /// runs.
+    #[cfg(test)]
+    pub(crate) stand_in: bool,
+}
+
+impl EncoderOptions {
+    /// The defaults for a provider: on a GPU batches are larger.
+    #[must_use]
+    pub fn on(provider: Provider) -> Self {
+        let options = Self {
+            provider,
+            ..Self::default()
+        };
+        match provider.device() {
+            None => options,
+            Some(_) => Self {
+                budget: Budget {
+                    tokens: 16_384,
+                    items: 64,
+                    ..options.budget
+                },
+                ..options
+            },
+        }
+    }
+
+    /// CUDA's number of the device on which token vectors are pooled.
+    fn pooled_on(&self) -> Option<u32> {
+        #[cfg(test)]
+        if self.stand_in {
+            return Some(0);
+        }
+        self.provider.device()
+    }
 }
 
 impl Default for EncoderOptions {
     fn default() -> Self {
         Self {
             provider: Provider::Cpu,
+            gpu: GpuOptions::default(),
             workers: 0,
             wide: true,
             budget: Budget {
@@ -69,6 +107,8 @@ impl Default for EncoderOptions {
             max_tokens: None,
             probe: true,
             failed_runs: FAILED_RUNS,
+            #[cfg(test)]
+            stand_in: false,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::backend::onnx::init_runtime;
+use crate::cuda::standin::Standin;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -323,4 +324,56 @@ async fn a_closed_encoder_is_unavailable() {
         refused,
         Err(EncodeError::Submit(SubmitError::Unavailable(_)))
     ));
+}
+
+/// Token vectors that are pooled on a device give the embeddings that the host gives:
+/// of texts of any length, alone and in crowds, over two workers.
+#[tokio::test]
+async fn pooling_on_a_device_gives_the_same_embeddings() {
+    let standin = Standin::install(&[1 << 30]);
+    let host = load("tiny-encoder");
+    let options = EncoderOptions {
+        workers: 2,
+        // As on a GPU.
+        wide: false,
+        stand_in: true,
+        ..EncoderOptions::default()
+    };
+    let device = Arc::new(try_load(&fixture("tiny-encoder"), &options).unwrap());
+    let texts: Vec<String> = (0..40).map(|seed| words(1 + seed % 20, seed)).collect();
+    let ask = |text: &String| {
+        let (device, text) = (Arc::clone(&device), text.clone());
+        tokio::spawn(async move { embed(&device, &text).await })
+    };
+    let asked: Vec<_> = texts.iter().map(ask).collect();
+    for (text, there) in texts.iter().zip(asked) {
+        let there = there.await.unwrap();
+        let here = embed(&host, text).await;
+        assert_eq!(there.tokens, here.tokens);
+        let close = |a: &f32, b: &f32| (a - b).abs() < 1e-5;
+        let both = here.vector.iter().zip(&there.vector);
+        assert!(both.into_iter().all(|(a, b)| close(a, b)), "{text}");
+    }
+    assert_eq!(standin.alive(0).references, 2, "one a worker");
+    drop(device);
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while !standin.alive(0).is_nothing() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// A classifier has no token vectors to pool; it runs as it does on the host.
+#[tokio::test]
+async fn a_classifier_needs_no_pooling() {
+    let standin = Standin::install(&[1 << 30]);
+    let options = EncoderOptions {
+        stand_in: true,
+        ..EncoderOptions::default()
+    };
+    let device = try_load(&fixture("tiny-classifier"), &options).unwrap();
+    assert!(device.healthy());
+    assert!(standin.alive(0).is_nothing());
 }

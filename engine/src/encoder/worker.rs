@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::backend::FailedRuns;
-use crate::backend::onnx::{Provider, SessionOptions};
+use crate::backend::onnx::{GpuOptions, Provider, SessionOptions, text_profiles};
 use crate::batcher::{Batch, WorkError, WorkQueue, spawn_worker};
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling};
@@ -34,18 +34,23 @@ impl Sessions {
         options: &EncoderOptions,
     ) -> Result<Self, LoadError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = match options.workers {
-            0 => cores,
-            workers => workers,
+        let gpu = options.pooled_on();
+        let workers = match (options.workers, gpu) {
+            // One makes a batch ready while the other's runs.
+            (0, Some(_)) => 2,
+            (0, None) => cores,
+            (workers, _) => workers,
         };
         let pooling = options.pooling.or(config.pooling).unwrap_or(Pooling::Mean);
+        let gpu_options = gpu_options(config, options)?;
         let open = |threads: usize| {
             let session = SessionOptions {
                 provider: options.provider,
                 threads,
+                gpu: gpu_options.clone(),
                 ..SessionOptions::default()
             };
-            EncoderSession::open(name, config, pooling, &session)
+            EncoderSession::open(name, config, pooling, &session, gpu)
         };
         let mut narrow = vec![open(1)?];
         for _ in 1..workers {
@@ -100,6 +105,7 @@ impl Sessions {
             let wide = Arc::clone(&wide);
             let thread = format!("{name} {index}");
             let mut failures = FailedRuns::new(options.failed_runs);
+            narrow.leave_thread();
             spawn_worker(Arc::clone(queue), thread, options.budget, move |batch| {
                 // Not waiting for the lock: if it is taken, cores are too.
                 let mut spare = batch.alone.then(|| wide.try_lock()).flatten();
@@ -115,6 +121,20 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+/// As configured; TensorRT is told which batches will come where nothing is.
+fn gpu_options(config: &EncoderConfig, options: &EncoderOptions) -> Result<GpuOptions, LoadError> {
+    let mut gpu = options.gpu.clone();
+    if matches!(options.provider, Provider::TensorRt { .. }) && gpu.tensorrt.profiles.is_empty() {
+        let items = options.budget.items;
+        let tokens = options
+            .max_tokens
+            .unwrap_or(usize::MAX)
+            .min(config.max_tokens as usize);
+        gpu.tensorrt.profiles = text_profiles(&config.model, items, tokens)?;
+    }
+    Ok(gpu)
 }
 
 /// Runs a batch. Where it fails, each text runs alone, so that only the one that

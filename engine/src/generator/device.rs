@@ -14,8 +14,8 @@ use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
 use crate::backend::{Backend, BackendFactory, Batch, FailedRuns, Outputs, Row, Wanted};
 use crate::cache::SlotCache;
 use crate::error::{BackendError, LoadError};
-use crate::request::FinishReason;
-use crate::sampler::Sampler;
+use crate::request::{FinishReason, SampledToken};
+use crate::sampler::{SampleError, Sampler};
 use crate::scheduler::{
     Drawn, Sampled, Scheduler, SchedulerOptions, SequenceEvent, SequenceId, StepPlan,
 };
@@ -96,6 +96,15 @@ enum Turn {
     Collapse(String),
 }
 
+/// A token to be drawn in this step.
+struct Due {
+    /// Its entry in `sampled`.
+    place: usize,
+    sequence: SequenceId,
+    /// Row of the logits.
+    row: u32,
+}
+
 struct Device {
     shared: Arc<Shared>,
     backend: Box<dyn Backend>,
@@ -105,6 +114,8 @@ struct Device {
     sampler: Sampler,
     outputs: Outputs,
     sampled: Vec<Sampled>,
+    due: Vec<Due>,
+    tokens: Vec<Result<SampledToken, SampleError>>,
     events: Vec<SequenceEvent>,
     next_id: u64,
     failed_steps: FailedRuns,
@@ -162,6 +173,8 @@ impl Device {
             sampler: Sampler::new(),
             outputs: Outputs::default(),
             sampled: Vec::new(),
+            due: Vec::new(),
+            tokens: Vec::new(),
             events: Vec::new(),
             next_id: 0,
             failed_steps,
@@ -280,7 +293,7 @@ impl Device {
             .stats
             .count_step(plan.rows.len(), plan.tokens(), time);
         self.scheduler.observe(plan, time);
-        self.sample(plan);
+        self.sample(plan)?;
         self.scheduler
             .update(plan, &self.sampled, &mut self.cache, &mut self.events);
         self.publish(Instant::now());
@@ -315,34 +328,72 @@ impl Device {
     }
 
     /// Draws for every row that is to have a token.
-    fn sample(&mut self, plan: &StepPlan) {
-        self.sampled.clear();
+    fn sample(&mut self, plan: &StepPlan) -> Result<(), BackendError> {
+        self.read_prompts(plan)?;
+        self.prepare_draws(plan);
+        let draws: Vec<_> = self
+            .due
+            .iter()
+            .filter_map(|due| Some(self.streams.get(&due.sequence)?.draw(due.row)))
+            .collect();
+        self.backend.draw(
+            &mut self.sampler,
+            &mut self.outputs,
+            &draws,
+            &mut self.tokens,
+        )?;
+        for (due, token) in self.due.iter().zip(self.tokens.drain(..)) {
+            if let Some(stream) = self.streams.get_mut(&due.sequence) {
+                let taken = stream.take(token);
+                self.sampled[due.place].drawn = taken.unwrap_or_else(|reason| {
+                    stream.fail(&reason);
+                    Drawn::Nothing
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Log-probabilities of prompts, before anything changes their logits.
+    fn read_prompts(&mut self, plan: &StepPlan) -> Result<(), BackendError> {
         for (place, row) in plan.rows.iter().enumerate() {
-            if row.wanted == Wanted::Nothing {
+            if row.wanted != Wanted::All {
                 continue;
             }
             let logits = self.outputs.ranges[place].clone();
-            let drawn = match self.streams.get_mut(&row.sequence) {
-                None => Drawn::Nothing,
-                Some(stream) => {
-                    if row.wanted == Wanted::All {
-                        stream.read_prompt(row, logits.start, &self.outputs);
-                    }
-                    if !row.draws {
-                        continue;
-                    }
-                    let logits = self.outputs.row_mut(logits.end - 1);
-                    stream
-                        .draw(&mut self.sampler, logits)
-                        .unwrap_or_else(|reason| {
-                            stream.fail(&reason);
-                            Drawn::Nothing
-                        })
-                }
-            };
+            if let Some(stream) = self.streams.get_mut(&row.sequence) {
+                self.backend.fetch(logits.clone(), &mut self.outputs)?;
+                stream.read_prompt(row, logits.start, &self.outputs);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills `sampled` with nothing drawn yet, and `due` with what is to be drawn.
+    fn prepare_draws(&mut self, plan: &StepPlan) {
+        self.sampled.clear();
+        self.due.clear();
+        for (row, logits) in plan.rows.iter().zip(&self.outputs.ranges) {
+            if row.wanted == Wanted::Nothing {
+                continue;
+            }
+            let sequence = row.sequence;
+            let place = self.sampled.len();
+            match self.streams.get_mut(&sequence) {
+                None => {}
+                Some(_) if !row.draws => continue,
+                Some(stream) => match stream.prepare() {
+                    Err(reason) => stream.fail(&reason),
+                    Ok(()) => self.due.push(Due {
+                        place,
+                        sequence,
+                        row: (logits.end - 1) as u32,
+                    }),
+                },
+            }
             self.sampled.push(Sampled {
-                sequence: row.sequence,
-                drawn,
+                sequence,
+                drawn: Drawn::Nothing,
             });
         }
     }

@@ -14,7 +14,7 @@ use crate::request::{
     FinishReason, Finished, GenerateRequest, GenerationEvent, Priority, SampledToken,
     SamplingParams, Timings, Usage,
 };
-use crate::sampler::{Sampler, SequenceSampling, logprobs_of};
+use crate::sampler::{Draw, SampleError, SequenceSampling, logprobs_of};
 use crate::scheduler::{Drawn, PlannedRow, Sequence, SequenceId};
 
 /// A request on its way to the device thread.
@@ -35,6 +35,8 @@ pub(super) struct Stream {
     params: SamplingParams,
     pub(super) priority: Priority,
     sampling: SequenceSampling,
+    /// The random number of the draw that is being made ready.
+    uniform: f64,
     matcher: Option<Matcher>,
     stop: Arc<[u32]>,
     prompt: Arc<[u32]>,
@@ -83,6 +85,7 @@ impl Stream {
             events: submission.events,
             cancelled: submission.cancelled,
             sampling: SequenceSampling::new(&params, &prompt, &stop),
+            uniform: 0.0,
             matcher: grammar.as_ref().map(crate::grammar::Grammar::matcher),
             stop,
             priority,
@@ -108,7 +111,7 @@ impl Stream {
     }
 
     /// Reads the log-probabilities of the prompt tokens that follow the row's, and
-    /// publishes them when they are complete.
+    /// publishes them when they are complete. `outputs` holds the row's logits.
     pub(super) fn read_prompt(&mut self, row: &PlannedRow, first: usize, outputs: &Outputs) {
         let (Some(collected), Some(top)) =
             (self.prompt_logprobs.as_mut(), self.params.prompt_logprobs)
@@ -128,20 +131,33 @@ impl Stream {
         }
     }
 
-    /// Draws the next token from a row of logits. `Err`: why there is none; the
-    /// sequence is lost.
-    pub(super) fn draw(
+    /// Gets ready to draw: the grammar's mask, and the sequence's next random number.
+    /// `Err`: why no token can follow; the sequence is lost.
+    pub(super) fn prepare(&mut self) -> Result<(), String> {
+        if let Some(matcher) = &mut self.matcher {
+            matcher.mask().map_err(|error| error.to_string())?;
+        }
+        self.uniform = self.sampling.draw_number(&self.params);
+        Ok(())
+    }
+
+    /// What it got ready, for a row of logits.
+    pub(super) fn draw(&self, row: u32) -> Draw<'_> {
+        Draw {
+            row,
+            params: &self.params,
+            state: &self.sampling,
+            mask: self.matcher.as_ref().map(Matcher::last_mask),
+            uniform: self.uniform,
+        }
+    }
+
+    /// Takes the token that was drawn. `Err`: as in [`Self::prepare`].
+    pub(super) fn take(
         &mut self,
-        sampler: &mut Sampler,
-        logits: &mut [f32],
+        drawn: Result<SampledToken, SampleError>,
     ) -> Result<Drawn, String> {
-        let mask = match self.matcher.as_mut().map(Matcher::mask).transpose() {
-            Ok(mask) => mask,
-            Err(error) => return Err(error.to_string()),
-        };
-        let sampled = sampler
-            .sample(logits, &self.params, &mut self.sampling, mask)
-            .map_err(|error| error.to_string())?;
+        let sampled = drawn.map_err(|error| error.to_string())?;
         let id = sampled.id;
         self.sampling.observe(id);
         self.drawn = Some(sampled);

@@ -115,6 +115,12 @@ impl Matcher {
         Ok(self.mask.as_slice())
     }
 
+    /// The mask as it was last computed.
+    #[must_use]
+    pub fn last_mask(&self) -> &[u32] {
+        self.mask.as_slice()
+    }
+
     /// Advances by a token that was drawn under the mask.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod state;
 pub use logprobs::{MAX_TOP, logprobs_of};
 pub use state::SequenceSampling;
 
+use crate::backend::Outputs;
 use crate::request::{SampledToken, SamplingParams};
 use logprobs::Evidence;
 use select::Candidate;
@@ -41,6 +42,21 @@ pub enum SampleError {
     /// Every logit is masked, −∞ or NaN.
     #[error("no token may follow: every logit is masked or not a number")]
     NothingAllowed,
+}
+
+/// A token to draw from a row of logits, on the CPU or on a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Draw<'a> {
+    /// Row of the logits.
+    pub row: u32,
+    /// How to draw.
+    pub params: &'a SamplingParams,
+    /// What the sequence remembers.
+    pub state: &'a SequenceSampling,
+    /// Tokens that the grammar allows, as [`Sampler::sample`] takes it.
+    pub mask: Option<&'a [u32]>,
+    /// The sequence's next random number ([`SequenceSampling::draw_number`]), in [0, 1).
+    pub uniform: f64,
 }
 
 /// Draws tokens; one per device thread, because it owns scratch buffers.
@@ -109,6 +125,20 @@ impl Sampler {
             self.draw(logits, params, max, uniform)
         };
         Ok(self.report(id, logits, evidence))
+    }
+
+    /// Draws from rows of a step's logits, which it overwrites.
+    pub fn draw_all(
+        &mut self,
+        outputs: &mut Outputs,
+        draws: &[Draw<'_>],
+        tokens: &mut Vec<Result<SampledToken, SampleError>>,
+    ) {
+        tokens.clear();
+        tokens.extend(draws.iter().map(|draw| {
+            let logits = outputs.row_mut(draw.row as usize);
+            self.sample_at(logits, draw.params, draw.state, draw.mask, draw.uniform)
+        }));
     }
 
     /// Repetition divides positive and multiplies negative logits; frequency and

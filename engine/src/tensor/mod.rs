@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::backend::FAILED_RUNS;
-use crate::backend::onnx::{ModelSource, OnnxSession, Provider, SessionOptions};
+use crate::backend::onnx::{GpuOptions, ModelSource, OnnxSession, Provider, SessionOptions};
 use crate::error::LoadError;
 
 mod batch;
@@ -47,6 +47,8 @@ pub struct NamedTensor {
 pub struct TensorOptions {
     /// Where it is computed.
     pub provider: Provider,
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
     /// Threads of one operator; 0 takes every core.
     pub threads: usize,
     /// Requests that wait at most; more are refused with [`InferError::QueueFull`].
@@ -64,6 +66,7 @@ impl Default for TensorOptions {
     fn default() -> Self {
         Self {
             provider: Provider::Cpu,
+            gpu: GpuOptions::default(),
             threads: 0,
             max_waiting: 256,
             max_batch: 1,
@@ -105,6 +108,7 @@ impl TensorModel {
         let session_options = SessionOptions {
             provider: options.provider,
             threads: options.threads,
+            gpu: options.gpu.clone(),
             ..SessionOptions::default()
         };
         let model = name.to_owned();

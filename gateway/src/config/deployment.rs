@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::gpu::{CudaConfig, TensorRtConfig};
 use super::human;
 
 /// One model as clients see it: a folder to load, or servers elsewhere.
@@ -62,6 +63,12 @@ pub struct DeploymentConfig {
     /// named; for a provider that computes on GPUs only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<u32>,
+    /// How ONNX Runtime uses the GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda: Option<CudaConfig>,
+    /// How TensorRT builds engines and keeps them, for `provider = "tensorrt"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tensorrt: Option<TensorRtConfig>,
 }
 
 impl DeploymentConfig {
@@ -109,6 +116,8 @@ impl DeploymentConfig {
             prefill_chunk: None,
             provider: ProviderConfig::Cpu,
             devices: Vec::new(),
+            cuda: None,
+            tensorrt: None,
         }
     }
 }

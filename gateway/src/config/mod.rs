@@ -2,6 +2,7 @@
 //! file, the line, the field and what would be right.
 
 pub mod deployment;
+mod gpu;
 pub mod human;
 mod replicas;
 mod sections;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use deployment::{DeploymentConfig, ProviderConfig};
+pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options};
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
@@ -402,7 +404,8 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
             }
         }
     }
-    validate_devices(deployment)?;
+    gpu::validate(deployment)?;
+    replicas::validate_devices(deployment)?;
     for (field, zero) in [
         ("slots", deployment.slots == Some(0)),
         ("context", deployment.context == Some(0)),
@@ -415,31 +418,6 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     Ok(())
-}
-
-fn validate_devices(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
-    let devices = &deployment.devices;
-    if devices.is_empty() {
-        return Ok(());
-    }
-    if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
-        return Err((
-            "devices",
-            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
-        ));
-    }
-    if devices.len() > crate::replicas::MAX_REPLICAS {
-        let most = crate::replicas::MAX_REPLICAS;
-        return Err(("devices", format!("holds at most {most} numbers")));
-    }
-    match devices
-        .iter()
-        .enumerate()
-        .find(|(place, device)| devices[..*place].contains(device))
-    {
-        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
-        None => Ok(()),
-    }
 }
 
 /// The parser's message in words that are not Rust's, after the field at fault.

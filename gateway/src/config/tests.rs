@@ -48,7 +48,7 @@ fn the_commented_deployments_of_the_example_parse_too() {
     let uncommented: String = source[start..]
         .lines()
         .filter_map(|line| line.strip_prefix("# "))
-        .filter(|line| line.starts_with("[[") || line.contains(" = "))
+        .filter(|line| line.starts_with('[') || line.contains(" = "))
         .map(|line| format!("{line}\n"))
         .collect();
     let config = parse(&uncommented).unwrap();
@@ -258,4 +258,83 @@ fn webhooks_are_checked_and_no_message_holds_their_url() {
         many.contains("control.releases.pairs") && many.contains("10000"),
         "{many}"
     );
+}
+
+fn on(provider: &str, rest: &str) -> Result<Config, String> {
+    parse(&format!(
+        "[[deployment]]\nname = \"a\"\npath = \"models/a\"\nprovider = \"{provider}\"\n{rest}"
+    ))
+}
+
+#[test]
+fn options_of_a_gpu_reach_the_engine() {
+    let config = on(
+        "tensorrt",
+        "[deployment.cuda]\narena_limit = \"4GiB\"\ngraphs = true\n[deployment.tensorrt]\nfp16 = true\n\
+         profiles = [{ input = \"ids\", min = [1, 1], opt = [4, 64], max = [8, 512] }]\n",
+    )
+    .unwrap();
+    let options = gpu_options(&config.deployments[0], Path::new("data"));
+    assert_eq!(options.arena_limit, Some(4 << 30));
+    assert!(options.cuda_graphs && !options.tf32 && options.tensorrt.fp16);
+    assert_eq!(options.tensorrt.profiles[0].max, [8, 512]);
+    let cache = options.tensorrt.cache.unwrap();
+    assert_eq!(cache, Path::new("data/tensorrt/engines"));
+}
+
+#[test]
+fn options_of_a_gpu_that_do_not_fit_are_refused_by_name() {
+    let profile = |shapes: &str| {
+        format!("[deployment.tensorrt]\nprofiles = [{{ input = \"ids\", {shapes} }}]\n")
+    };
+    for (provider, rest, named) in [
+        (
+            "cpu",
+            "[deployment.cuda]\ngraphs = true\n".to_owned(),
+            "cuda",
+        ),
+        (
+            "cuda",
+            "[deployment.tensorrt]\nfp16 = true\n".to_owned(),
+            "tensorrt",
+        ),
+        (
+            "tensorrt",
+            "[deployment.tensorrt]\noptimization_level = 6\n".to_owned(),
+            "0 to 5",
+        ),
+        (
+            "tensorrt",
+            "[deployment.tensorrt]\nkeep = 0\n".to_owned(),
+            "tensorrt.keep",
+        ),
+        (
+            "tensorrt",
+            profile("min = [1], opt = [1, 2], max = [1, 2]"),
+            "as many dimensions",
+        ),
+        (
+            "tensorrt",
+            profile("min = [2, 2], opt = [1, 2], max = [4, 4]"),
+            "min <= opt",
+        ),
+        (
+            "tensorrt",
+            profile("min = [0, 1], opt = [1, 2], max = [4, 4]"),
+            "1 <= min",
+        ),
+        (
+            "cuda",
+            "[deployment.cuda]\ngraph = true\n".to_owned(),
+            "graphs",
+        ),
+        (
+            "cuda",
+            "[deployment.cuda]\narena_limit = \"much\"\n".to_owned(),
+            "4GiB",
+        ),
+    ] {
+        let message = on(provider, &rest).unwrap_err();
+        assert!(message.contains(named), "{named}: {message}");
+    }
 }

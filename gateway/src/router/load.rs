@@ -15,7 +15,7 @@ use sluice_engine::tensor::{TensorModel, TensorOptions};
 
 use super::{Deployment, LocalModel, Replicas, Standing, Target};
 use crate::Gateway;
-use crate::config::{DeploymentConfig, ProviderConfig};
+use crate::config::{DeploymentConfig, ProviderConfig, gpu_options};
 use crate::remote::{PoolError, RemotePool};
 use crate::replicas::{Devices, Loader, Placed, RestartPolicy};
 
@@ -168,8 +168,8 @@ pub async fn footprint(
     let measuring = tokio::task::spawn_blocking(move || {
         init(&data)?;
         match options.places().into_iter().flatten().collect::<Vec<_>>() {
-            gpus if gpus.is_empty() => measure(&path, &options),
-            gpus => measure_on(&path, &options, &devices, &gpus),
+            gpus if gpus.is_empty() => measure(&path, &options, &data),
+            gpus => measure_on(&path, &options, &data, (&devices, &gpus)),
         }
     });
     let measured = match measuring.await {
@@ -182,10 +182,10 @@ pub async fn footprint(
     })
 }
 
-fn measure(path: &Path, config: &DeploymentConfig) -> Result<Footprint, LoadError> {
+fn measure(path: &Path, config: &DeploymentConfig, data: &Path) -> Result<Footprint, LoadError> {
     match ModelFolder::open(path)?.kind {
         ModelKind::Generative(_) => {
-            let options = language_options(config, None, FAILED_RUNS);
+            let options = language_options(config, data, None, FAILED_RUNS);
             onnx::footprint(path, &config.name, &options.onnx)
         }
         // Without K/V: what the graph's files weigh.
@@ -200,8 +200,8 @@ fn measure(path: &Path, config: &DeploymentConfig) -> Result<Footprint, LoadErro
 fn measure_on(
     path: &Path,
     config: &DeploymentConfig,
-    devices: &Devices,
-    gpus: &[u32],
+    data: &Path,
+    (devices, gpus): (&Devices, &[u32]),
 ) -> Result<Footprint, LoadError> {
     let room = devices.room(gpus).map_err(LoadError::Runtime)?;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
@@ -209,7 +209,7 @@ fn measure_on(
         memory: Some(config.memory.map_or(room, |memory| memory.min(room))),
         ..config.clone()
     };
-    measure(path, &within).map_err(|error| match error {
+    measure(path, &within, data).map_err(|error| match error {
         LoadError::DoesNotFit { model, sum } => LoadError::DoesNotFit {
             model,
             sum: format!("{sum} ({})", devices.describe(gpus)),
@@ -292,16 +292,22 @@ impl Recipe {
     }
 
     fn load(&self, folder: &ModelFolder, device: Option<u32>) -> Result<LocalModel, LoadError> {
-        let Self { path, config, .. } = self;
+        let Self {
+            path, data, config, ..
+        } = self;
         let runs = self.failed_runs;
         Ok(match &folder.kind {
-            ModelKind::Tensor { model } => LocalModel::Tensor(tensor(model, config, device, runs)?),
+            ModelKind::Tensor { model } => {
+                LocalModel::Tensor(tensor(model, config, data, device, runs)?)
+            }
             ModelKind::Generative(_) => {
-                let options = language_options(config, device, runs);
+                let options = language_options(config, data, device, runs);
                 let model = LanguageModel::load(&config.name, path, options)?;
                 LocalModel::Language(Arc::new(model))
             }
-            ModelKind::Encoder(_) => LocalModel::Encoder(encoder(path, config, device, runs)?),
+            ModelKind::Encoder(_) => {
+                LocalModel::Encoder(encoder(path, config, data, device, runs)?)
+            }
         })
     }
 
@@ -318,6 +324,7 @@ impl Recipe {
 
 fn language_options(
     config: &DeploymentConfig,
+    data: &Path,
     device: Option<u32>,
     failed_steps: u32,
 ) -> LanguageOptions {
@@ -325,6 +332,7 @@ fn language_options(
     LanguageOptions {
         onnx: OnnxOptions {
             provider: provider(config.provider, device),
+            gpu: gpu_options(config, data),
             threads: config.threads.unwrap_or(defaults.onnx.threads),
             slots: config.slots,
             capacity: config.context,
@@ -345,12 +353,13 @@ fn language_options(
 fn encoder(
     dir: &Path,
     config: &DeploymentConfig,
+    data: &Path,
     device: Option<u32>,
     failed_runs: u32,
 ) -> Result<Encoder, LoadError> {
-    let defaults = EncoderOptions::default();
+    let defaults = EncoderOptions::on(provider(config.provider, device));
     let options = EncoderOptions {
-        provider: provider(config.provider, device),
+        gpu: gpu_options(config, data),
         workers: config.threads.unwrap_or(defaults.workers),
         max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
         max_tokens: config.context.map(|tokens| tokens as usize),
@@ -363,12 +372,14 @@ fn encoder(
 fn tensor(
     model: &Path,
     config: &DeploymentConfig,
+    data: &Path,
     device: Option<u32>,
     failed_runs: u32,
 ) -> Result<TensorModel, LoadError> {
     let defaults = TensorOptions::default();
     let options = TensorOptions {
         provider: provider(config.provider, device),
+        gpu: gpu_options(config, data),
         threads: config.threads.unwrap_or(defaults.threads),
         max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
         failed_runs,

@@ -16,7 +16,7 @@ use std::ptr::{self, NonNull};
 
 use ort::memory::{Allocator, MemoryInfo};
 use ort::session::{RunOptions, Session};
-use ort::value::{DynTensor, DynValue, TensorElementType, Value};
+use ort::value::{DynValue, TensorElementType, Value};
 use ort::{AsPointer as _, ortsys};
 
 /// Version string of a library that `ort` has already loaded and accepted.
@@ -36,25 +36,25 @@ pub(super) fn library_version(path: &Path) -> Option<String> {
     Some(version.to_str().ok()?.to_owned())
 }
 
-/// A tensor over memory that it does not own.
+/// A tensor over memory that it does not own, from the address `start` on.
 ///
 /// # Safety
-/// `memory` must be valid for reads and writes of `bytes` bytes on the device
+/// The memory must be valid for reads and writes of `bytes` bytes on the device
 /// that `info` names, aligned for `element`, for as long as the returned value
 /// is used in a run; nothing else may access it during a run.
 pub(super) unsafe fn borrow_tensor(
-    memory: NonNull<c_void>,
+    start: usize,
     bytes: usize,
     shape: &[i64],
     element: TensorElementType,
     info: &MemoryInfo<'_>,
-) -> ort::Result<DynTensor> {
+) -> ort::Result<DynValue> {
     let mut value: *mut ort::sys::OrtValue = ptr::null_mut();
     // SAFETY: ONNX Runtime checks that `bytes` covers `shape`, copies the shape,
     // and does not touch the memory before a run.
     ortsys![unsafe CreateTensorWithDataAsOrtValue(
         info.ptr(),
-        memory.as_ptr(),
+        ptr::with_exposed_provenance_mut::<c_void>(start),
         bytes,
         shape.as_ptr(),
         shape.len(),

@@ -25,6 +25,7 @@ use std::path::Path;
 use self::check::{check_attention, check_inputs, check_logits, inner_size, refuse_foreign_nodes};
 use self::weights::weight_bytes;
 use super::proto::{Dim, Malformed, Model, Node, ValueInfo, element};
+use crate::cuda::Float;
 use crate::folder::GenAiConfig;
 
 /// Names of the inputs that the edit adds.
@@ -55,30 +56,15 @@ pub(super) enum GraphError {
     Weights(String),
 }
 
-/// Element type of K/V or logits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Float {
-    F32,
-    F16,
-}
-
-impl Float {
-    /// Bytes of one element.
-    pub(super) fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-
-    fn of(name: &str, code: u64) -> Result<Self, GraphError> {
-        match code {
-            element::FLOAT => Ok(Self::F32),
-            element::FLOAT16 => Ok(Self::F16),
-            other => Err(GraphError::Unsupported(format!(
-                "`{name}` is of ONNX element type {other}; supported are float32 and float16"
-            ))),
-        }
+/// Element type of K/V or logits, from ONNX's code for it.
+fn float_of(name: &str, code: u64) -> Result<Float, GraphError> {
+    match code {
+        element::FLOAT => Ok(Float::F32),
+        element::FLOAT16 => Ok(Float::F16),
+        element::BFLOAT16 => Ok(Float::Bf16),
+        other => Err(GraphError::Unsupported(format!(
+            "`{name}` is of ONNX element type {other}; supported are float32, float16 and bfloat16"
+        ))),
     }
 }
 

@@ -1,26 +1,38 @@
 //! A causal language model over slots: the [`Backend`] on ONNX Runtime.
+#![expect(unsafe_code, reason = "makes a tensor over a borrowed slice")]
+
+mod captured;
+mod inputs;
+mod measure;
 
 use std::ffi::CString;
-use std::time::{Duration, Instant};
+use std::ops::Range;
 
-use half::f16;
-use ort::value::{DynTensor, TensorRef, TensorRefMut};
+use ort::value::{DynValue, TensorRef};
 
-use super::arena::Arena;
-use super::bound::{self, Output, c_name};
-use super::graph::{Float, Layout, added};
+use super::arena::element;
+use super::bound::{self, Output};
+use super::graph::Layout;
 use super::plan::{Costs, Lane, Run, plan};
 use super::session::OnnxSession;
-use crate::backend::{Backend, Batch, Capabilities, Outputs, Row, Wanted};
+use super::store::{Store, from_half};
+use crate::backend::{Backend, Batch, Capabilities, Outputs, Row};
+use crate::cuda::Float;
 use crate::error::BackendError;
+use crate::request::SampledToken;
+use crate::sampler::{Draw, SampleError, Sampler};
+pub(super) use captured::Captured;
+use inputs::{Names, Scratch, wanted};
 
 /// A loaded model. Lives on its device thread.
 pub(super) struct OnnxLm {
+    // First of all, because it works on the device's stream.
     session: OnnxSession,
     layout: Layout,
-    // Before `arena`, over which its tensors lie.
+    // These before `store`, over which their tensors lie.
     bound: BoundSlots,
-    arena: Arena,
+    captured: Option<Captured>,
+    store: Store,
     /// Tokens whose K/V each slot holds; junk may lie beyond, never below.
     used: Vec<u32>,
     costs: Costs,
@@ -29,60 +41,26 @@ pub(super) struct OnnxLm {
     scratch: Scratch,
 }
 
-/// Names as ONNX Runtime takes them.
-struct Names {
-    input_ids: CString,
-    seqlens_k: CString,
-    total: CString,
-    query_seqlens: CString,
-    logits_indices: CString,
-    logits: CString,
-    /// Keys and values of layer 0, then of layer 1, and so on.
-    past: Vec<CString>,
-    present: Vec<CString>,
-}
-
-impl Names {
-    fn new(layout: &Layout) -> ort::Result<Self> {
-        let mut past = Vec::new();
-        let mut present = Vec::new();
-        for layer in &layout.layers {
-            past.extend([c_name(&layer.past_key)?, c_name(&layer.past_value)?]);
-            present.extend([c_name(&layer.present_key)?, c_name(&layer.present_value)?]);
-        }
-        Ok(Self {
-            input_ids: c_name(&layout.input_ids)?,
-            seqlens_k: c_name(added::SEQLENS_K)?,
-            total: c_name(added::TOTAL)?,
-            query_seqlens: c_name(added::QUERY_SEQLENS)?,
-            logits_indices: c_name(added::LOGITS_INDICES)?,
-            logits: c_name(&layout.logits)?,
-            past,
-            present,
-        })
-    }
-}
-
 /// Tensors over ranges of slots, kept from step to step: one per slot (prefill)
 /// and the last range (decoding).
 #[derive(Default)]
 struct BoundSlots {
-    single: Vec<Option<Vec<DynTensor>>>,
-    range: Option<((usize, usize), Vec<DynTensor>)>,
+    single: Vec<Option<Vec<DynValue>>>,
+    range: Option<((usize, usize), Vec<DynValue>)>,
 }
 
 impl BoundSlots {
-    fn get(&mut self, arena: &Arena, first: usize, count: usize) -> ort::Result<&[DynTensor]> {
+    fn get(&mut self, store: &Store, first: usize, count: usize) -> ort::Result<&[DynValue]> {
         if count == 1 {
-            self.single.resize_with(arena.shape().slots, || None);
+            self.single.resize_with(store.shape().slots, || None);
             return match &mut self.single[first] {
                 Some(bound) => Ok(bound),
-                empty => Ok(empty.insert(arena.bind(first, 1)?)),
+                empty => Ok(empty.insert(store.bind(first, 1)?)),
             };
         }
         match &mut self.range {
             Some((range, bound)) if *range == (first, count) => {}
-            other => *other = Some(((first, count), arena.bind(first, count)?)),
+            other => *other = Some(((first, count), store.bind(first, count)?)),
         }
         Ok(self
             .range
@@ -91,84 +69,18 @@ impl BoundSlots {
     }
 }
 
-/// Small inputs of a run, reused.
-#[derive(Default)]
-struct Scratch {
-    ids: Vec<i64>,
-    seqlens: Vec<i32>,
-    query: Vec<i32>,
-    indices: Vec<i64>,
-    half: Vec<f16>,
-}
-
-impl Scratch {
-    /// Fills the inputs of `run`; returns `total_sequence_length`.
-    fn fill(&mut self, run: &Run, rows: &[Row<'_>], ragged: bool) -> i32 {
-        for buffer in [&mut self.seqlens, &mut self.query] {
-            buffer.clear();
-        }
-        self.indices.clear();
-        self.ids.clear();
-        self.ids.resize(run.lanes.len() * run.width, 0);
-        let mut total = 0;
-        for (lane, ids) in run.lanes.iter().zip(self.ids.chunks_exact_mut(run.width)) {
-            let (past, new) = match *lane {
-                Lane::Idle { used } if ragged && used > 0 => (used as usize, 0),
-                Lane::Idle { used } => (used as usize, 1),
-                Lane::Row(row) => {
-                    let Row { past, tokens, .. } = rows[row];
-                    for (id, token) in ids.iter_mut().zip(tokens) {
-                        *id = i64::from(*token);
-                    }
-                    (past as usize, tokens.len())
-                }
-            };
-            self.seqlens.push(to_i32(past + new - 1));
-            self.query.push(to_i32(new));
-            total = total.max(past + run.width);
-        }
-        for (lane, position) in run.lanes.iter().zip((0..).step_by(run.width)) {
-            if let Lane::Row(row) = *lane {
-                let wanted = wanted(&rows[row]);
-                let end = position + rows[row].tokens.len();
-                self.indices.extend((end - wanted..end).map(to_i64));
-            }
-        }
-        to_i32(total)
-    }
-}
-
-/// Sizes here are bounded by the slots' capacity, far below 2^31.
-fn to_i32(size: usize) -> i32 {
-    i32::try_from(size).unwrap_or(i32::MAX)
-}
-
-fn to_i64(size: usize) -> i64 {
-    i64::try_from(size).unwrap_or(i64::MAX)
-}
-
-fn wanted(row: &Row<'_>) -> usize {
-    match row.wanted {
-        Wanted::Nothing => 0,
-        Wanted::Last => 1,
-        Wanted::All => row.tokens.len(),
-    }
-}
-
-fn step(error: &ort::Error) -> BackendError {
-    BackendError::Step(error.message().to_owned())
-}
-
 impl OnnxLm {
     pub(super) fn new(
         session: OnnxSession,
         layout: Layout,
-        arena: Arena,
+        store: Store,
+        captured: Option<Captured>,
         capabilities: Capabilities,
     ) -> Result<Self, BackendError> {
+        let names = Names::new(&layout);
         Ok(Self {
-            names: Names::new(&layout).map_err(|error| step(&error))?,
-            used: vec![0; arena.shape().slots],
+            names: names.map_err(|error| BackendError::Step(error.message().to_owned()))?,
+            used: vec![0; store.shape().slots],
             bound: BoundSlots::default(),
             costs: match layout.ragged {
                 // Idle lanes are skipped, however much their slots hold.
@@ -181,7 +93,8 @@ impl OnnxLm {
             scratch: Scratch::default(),
             session,
             layout,
-            arena,
+            store,
+            captured,
             capabilities,
         })
     }
@@ -218,24 +131,78 @@ impl OnnxLm {
         Ok(())
     }
 
-    /// Runs the graph once; logits of the wanted rows go to `logits`.
-    fn run(&mut self, run: &Run, rows: &[Row<'_>], logits: &mut [f32]) -> Result<(), BackendError> {
-        self.run_graph(run, rows, logits)
-            .map_err(|error| step(&error))
+    /// Runs the graph once; logits of the wanted rows go to `into`.
+    fn run(
+        &mut self,
+        run: &Run,
+        rows: &[Row<'_>],
+        into: Range<usize>,
+        outputs: &mut Outputs,
+    ) -> Result<(), BackendError> {
+        if let Store::Device(store) = &self.store {
+            store.settle()?;
+        }
+        let vocab = self.layout.vocab;
+        let ran = match &self.store {
+            Store::Host(_) => {
+                let logits = &mut outputs.logits[into.start * vocab..into.end * vocab];
+                self.run_to_host(run, rows, logits)
+            }
+            Store::Device(store) => {
+                let logits = store.logits(into);
+                logits.and_then(|logits| self.run_graph(run, rows, &logits))
+            }
+        };
+        ran.map_err(|error| self.judge(&error))
     }
 
-    fn run_graph(&mut self, run: &Run, rows: &[Row<'_>], logits: &mut [f32]) -> ort::Result<()> {
+    fn judge(&self, error: &ort::Error) -> BackendError {
+        match &self.store {
+            Store::Host(_) => BackendError::Step(error.message().to_owned()),
+            Store::Device(store) => store.judge(error),
+        }
+    }
+
+    fn run_to_host(&mut self, run: &Run, rows: &[Row<'_>], logits: &mut [f32]) -> ort::Result<()> {
+        let (float, vocab) = (self.layout.logits_float, self.layout.vocab);
+        let mut half = std::mem::take(&mut self.scratch.half);
+        let start = match float {
+            Float::F32 => logits.as_mut_ptr().expose_provenance(),
+            Float::F16 | Float::Bf16 => {
+                half.resize(logits.len(), 0);
+                half.as_mut_ptr().expose_provenance()
+            }
+        };
+        let shape = [logits.len() / vocab, vocab].map(inputs::to_i64);
+        let bytes = logits.len() * float.size();
+        let info = ort::memory::MemoryInfo::default();
+        // SAFETY: `logits` or `half` is that long, and is not touched before the run is over.
+        let target = unsafe { bound::borrow_tensor(start, bytes, &shape, element(float), &info) }?;
+        self.run_graph(run, rows, &target)?;
+        drop(target);
+        if float != Float::F32 {
+            for (logit, bits) in logits.iter_mut().zip(&half) {
+                *logit = from_half(float, *bits);
+            }
+        }
+        self.scratch.half = half;
+        Ok(())
+    }
+
+    /// `target` takes the logits, `[wanted, vocab]`.
+    fn run_graph(&mut self, run: &Run, rows: &[Row<'_>], target: &DynValue) -> ort::Result<()> {
         let Self {
             session,
             names,
             scratch,
             layout,
+            captured,
             ..
         } = self;
         let total = [scratch.fill(run, rows, layout.ragged)];
         let (lanes, width) = (run.lanes.len(), run.width);
         let wanted = scratch.indices.len();
-        let kv = self.bound.get(&self.arena, run.first as usize, lanes)?;
+        let kv = self.bound.get(&self.store, run.first as usize, lanes)?;
 
         let ids = TensorRef::from_array_view(([lanes, width], scratch.ids.as_slice()))?.into_dyn();
         let seqlens = TensorRef::from_array_view(([lanes], scratch.seqlens.as_slice()))?.into_dyn();
@@ -243,7 +210,6 @@ impl OnnxLm {
         let total = TensorRef::from_array_view(((), total.as_slice()))?.into_dyn();
         let indices =
             TensorRef::from_array_view(([wanted], scratch.indices.as_slice()))?.into_dyn();
-        let kv: Vec<_> = kv.iter().map(|tensor| tensor.view().into_dyn()).collect();
         let mut inputs = vec![
             (names.input_ids.as_c_str(), &*ids),
             (&names.seqlens_k, &seqlens),
@@ -253,51 +219,99 @@ impl OnnxLm {
         if layout.ragged {
             inputs.push((&names.query_seqlens, &query));
         }
-        inputs.extend(
-            names
-                .past
-                .iter()
-                .map(CString::as_c_str)
-                .zip(kv.iter().map(|kv| &**kv)),
-        );
-
-        let shape = [wanted, layout.vocab];
-        let target = match layout.logits_float {
-            Float::F32 => TensorRefMut::from_array_view_mut((shape, &mut *logits))?.into_dyn(),
-            Float::F16 => {
-                scratch.half.resize(logits.len(), f16::ZERO);
-                TensorRefMut::from_array_view_mut((shape, scratch.half.as_mut_slice()))?.into_dyn()
-            }
-        };
+        inputs.extend(names.past.iter().map(CString::as_c_str).zip(kv));
         let mut outputs: Vec<_> = names
             .present
             .iter()
             .map(CString::as_c_str)
-            .zip(kv.iter().map(|kv| Output::Into(kv)))
+            .zip(kv.iter().map(Output::Into))
             .collect();
         if wanted > 0 {
-            outputs.push((&names.logits, Output::Into(&target)));
+            outputs.push((&names.logits, Output::Into(target)));
         }
+        let options = captured.as_ref().map(Captured::not_captured);
         bound::run(
             &session.session,
-            &session.run_options,
+            options.unwrap_or(&session.run_options),
             &inputs,
             &mut outputs,
-        )?;
-        drop(outputs);
-        drop(target);
-        if layout.logits_float == Float::F16 {
-            for (logit, half) in logits.iter_mut().zip(&scratch.half) {
-                *logit = half.to_f32();
-            }
-        }
-        Ok(())
+        )
+    }
+
+    /// Runs a step, and has its logits on the host.
+    ///
+    /// # Errors
+    /// As [`Backend::execute`].
+    pub(super) fn execute_to_host(
+        &mut self,
+        batch: &Batch<'_>,
+        outputs: &mut Outputs,
+    ) -> Result<(), BackendError> {
+        self.execute(batch, outputs)?;
+        let rows = outputs.ranges.iter().map(|range| range.end).max();
+        self.fetch(0..rows.unwrap_or(0), outputs)
     }
 
     /// Forgets what the slots hold (after warm-up and probes).
     pub(super) fn clear(&mut self) {
         self.used.fill(0);
     }
+
+    /// Notes what the rows of a run have added to their slots.
+    fn advance(&mut self, run: &Run, rows: &[Row<'_>]) {
+        for lane in &run.lanes {
+            if let Lane::Row(row) = *lane {
+                let Row {
+                    slot, past, tokens, ..
+                } = rows[row];
+                self.used[slot as usize] = past + u32::try_from(tokens.len()).unwrap_or(0);
+            }
+        }
+    }
+
+    /// Runs the first of a step's runs as a captured graph, if it can be one; gives the
+    /// rows of logits that it takes.
+    fn run_captured(
+        &mut self,
+        runs: &[Run],
+        rows: &[Row<'_>],
+        outputs: &mut Outputs,
+    ) -> Result<Option<usize>, BackendError> {
+        let (Some(run), Some(captured), Store::Device(store)) =
+            (runs.first(), &mut self.captured, &mut self.store)
+        else {
+            return Ok(None);
+        };
+        let capacity = self.capabilities.capacity;
+        let Some(padded) = captured.padded(run, rows, &self.used, capacity) else {
+            return Ok(None);
+        };
+        let lanes = padded.lanes.len();
+        store.begin(lanes + wanted_of(&runs[1..], rows))?;
+        if !store.is_steady() {
+            return Ok(None);
+        }
+        self.scratch.fill(&padded, rows, false);
+        captured.run(&self.session, &self.names, store, &self.scratch)?;
+        for (lane, place) in run.lanes.iter().zip(0..) {
+            if let Lane::Row(row) = *lane {
+                outputs.ranges[row] = place..place + 1;
+            }
+        }
+        self.advance(run, rows);
+        Ok(Some(lanes))
+    }
+}
+
+/// Rows of logits that runs give.
+fn wanted_of(runs: &[Run], rows: &[Row<'_>]) -> usize {
+    let lanes = runs.iter().flat_map(|run| &run.lanes);
+    lanes
+        .map(|lane| match *lane {
+            Lane::Row(row) => wanted(&rows[row]),
+            Lane::Idle { .. } => 0,
+        })
+        .sum()
 }
 
 impl Backend for OnnxLm {
@@ -325,15 +339,22 @@ impl Backend for OnnxLm {
         for row in rows {
             self.used[row.slot as usize] = row.past;
         }
-        let vocab = self.layout.vocab;
-        outputs.vocab = vocab;
+        outputs.vocab = self.layout.vocab;
         outputs.ranges.clear();
         outputs.ranges.resize(rows.len(), 0..0);
-        outputs
-            .logits
-            .resize(rows.iter().map(wanted).sum::<usize>() * vocab, 0.0);
+        let mut runs = plan(rows, &self.used, self.capabilities.capacity, self.costs);
         let mut done = 0;
-        for run in plan(rows, &self.used, self.capabilities.capacity, self.costs) {
+        if let Some(lanes) = self.run_captured(&runs, rows, outputs)? {
+            runs.remove(0);
+            done = lanes;
+        } else {
+            let wanted = wanted_of(&runs, rows);
+            match &mut self.store {
+                Store::Host(_) => outputs.logits.resize(wanted * self.layout.vocab, 0.0),
+                Store::Device(store) => store.begin(wanted)?,
+            }
+        }
+        for run in runs {
             let first = done;
             for lane in &run.lanes {
                 if let Lane::Row(row) = *lane {
@@ -342,25 +363,40 @@ impl Backend for OnnxLm {
                     done = end;
                 }
             }
-            self.run(&run, rows, &mut outputs.logits[first * vocab..done * vocab])?;
-            for lane in &run.lanes {
-                if let Lane::Row(row) = *lane {
-                    let Row {
-                        slot, past, tokens, ..
-                    } = rows[row];
-                    self.used[slot as usize] = past + u32::try_from(tokens.len()).unwrap_or(0);
-                }
-            }
+            self.run(&run, rows, first..done, outputs)?;
+            self.advance(&run, rows);
         }
         Ok(())
+    }
+
+    fn fetch(&mut self, rows: Range<usize>, outputs: &mut Outputs) -> Result<(), BackendError> {
+        match &mut self.store {
+            Store::Host(_) => Ok(()),
+            Store::Device(store) => store.fetch(rows, outputs),
+        }
+    }
+
+    fn draw(
+        &mut self,
+        sampler: &mut Sampler,
+        outputs: &mut Outputs,
+        draws: &[Draw<'_>],
+        tokens: &mut Vec<Result<SampledToken, SampleError>>,
+    ) -> Result<(), BackendError> {
+        match &mut self.store {
+            Store::Host(_) => {
+                sampler.draw_all(outputs, draws, tokens);
+                Ok(())
+            }
+            Store::Device(store) => store.draw(draws, tokens),
+        }
     }
 
     fn copy_prefix(&mut self, from: u32, to: u32, tokens: u32) -> Result<(), BackendError> {
         let held = |slot: u32| self.used.get(slot as usize).copied();
         match (held(from), held(to)) {
             (Some(held), Some(_)) if held >= tokens => {
-                self.arena
-                    .copy_prefix(from as usize, to as usize, tokens as usize);
+                self.store.copy_prefix(from, to, tokens)?;
                 self.used[to as usize] = tokens;
                 Ok(())
             }
@@ -372,112 +408,6 @@ impl Backend for OnnxLm {
                 self.used.len()
             ))),
         }
-    }
-}
-
-/// Measuring what is cheaper on this machine.
-impl OnnxLm {
-    /// A chunk of `tokens` new tokens in each of `slots`, from their start.
-    fn prefill(
-        &mut self,
-        slots: std::ops::Range<u32>,
-        tokens: usize,
-        outputs: &mut Outputs,
-    ) -> Result<(), BackendError> {
-        let ids: Vec<u32> = (0..tokens)
-            .map(|i| u32::try_from(i).unwrap_or(0) % self.capabilities.vocab)
-            .collect();
-        let row = |slot| Row {
-            slot,
-            past: 0,
-            tokens: &ids,
-            wanted: Wanted::Last,
-        };
-        self.execute(
-            &Batch {
-                rows: slots.map(row).collect(),
-            },
-            outputs,
-        )
-    }
-
-    /// One token more in each of the first `rows` slots.
-    fn decode(&mut self, rows: u32, outputs: &mut Outputs) -> Result<(), BackendError> {
-        let row = |slot| Row {
-            slot,
-            past: 0,
-            tokens: &[0],
-            wanted: Wanted::Last,
-        };
-        self.execute(
-            &Batch {
-                rows: (0..rows).map(row).collect(),
-            },
-            outputs,
-        )
-    }
-
-    /// Chooses the costs by measurement, a few steps of each kind; keeps the
-    /// cautious default where a step takes too long to repeat.
-    ///
-    /// # Errors
-    /// The device cannot run this model.
-    pub(super) fn calibrate(&mut self) -> Result<(), BackendError> {
-        const ROWS: u32 = 4;
-        const TOKENS: u32 = 32;
-        /// Below this a gain may be noise.
-        const WORTH: f64 = 1.05;
-        const PATIENCE: Duration = Duration::from_millis(500);
-        let mut outputs = Outputs::default();
-        let slots = self.capabilities.slots;
-        self.decode(1, &mut outputs)?;
-        let one = self.fastest(|lm, outputs| lm.decode(1, outputs))?;
-        if one > PATIENCE || slots < 2 {
-            return Ok(());
-        }
-        let all = self.fastest(|lm, outputs| lm.decode(slots, outputs))?;
-        let lane = all.saturating_sub(one).as_secs_f64() / f64::from(slots - 1);
-        let run = (one.as_secs_f64() - lane).max(0.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped"
-        )]
-        let bridge = (run / lane.max(1e-9)).clamp(0.0, f64::from(slots)) as u32;
-        self.costs.bridge = bridge;
-        if self.layout.ragged && slots >= ROWS && self.capabilities.capacity > TOKENS {
-            self.costs.joined_gain = 1.0;
-            let apart =
-                self.fastest(|lm, outputs| lm.prefill(0..ROWS, TOKENS as usize, outputs))?;
-            self.costs.joined_gain = f64::INFINITY;
-            let joined =
-                self.fastest(|lm, outputs| lm.prefill(0..ROWS, TOKENS as usize, outputs))?;
-            let gain = apart.as_secs_f64() / joined.as_secs_f64().max(1e-9);
-            self.costs.joined_gain = if gain >= WORTH { gain } else { 1.0 };
-        }
-        self.capabilities.ragged = self.costs.joined_gain > 1.0;
-        self.clear();
-        Ok(())
-    }
-
-    fn fastest(
-        &mut self,
-        mut run: impl FnMut(&mut Self, &mut Outputs) -> Result<(), BackendError>,
-    ) -> Result<Duration, BackendError> {
-        const TIMES: usize = 4;
-        let mut outputs = Outputs::default();
-        let mut least = Duration::MAX;
-        for _ in 0..TIMES {
-            let start = Instant::now();
-            run(self, &mut outputs)?;
-            least = least.min(start.elapsed());
-        }
-        Ok(least)
-    }
-
-    /// As chosen by [`calibrate`](Self::calibrate).
-    pub(super) fn costs(&self) -> Costs {
-        self.costs
     }
 }
 

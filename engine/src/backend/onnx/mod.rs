@@ -9,31 +9,38 @@
 
 mod arena;
 mod bound;
+mod gpu;
 mod graph;
 mod lm;
 mod memory;
+mod place;
 mod plan;
+mod pooled;
 mod probe;
 mod proto;
 pub mod runtime;
 pub mod session;
+mod store;
 mod tensor_data;
 #[cfg(test)]
 mod testing;
 
 use std::path::Path;
 
+pub(crate) use gpu::text_profiles;
+pub use gpu::{ComputeStream, GpuOptions, ShapeProfile, TensorRtOptions};
 pub use runtime::{Provider, RuntimeInfo, has_provider, init_runtime};
 pub use session::{
     Canceller, Dimension, ModelSource, OnnxSession, SessionOptions, Tensor, TensorInfo, TensorView,
 };
 pub use tensor_data::{Datatype, TensorData, TensorSlice};
 
-use self::arena::{Arena, ArenaShape};
+use self::arena::ArenaShape;
 use self::graph::{GraphError, Layout};
 use self::lm::OnnxLm;
 pub use self::memory::{Bytes, default_budget};
 use self::memory::{Demand, Size};
+pub(crate) use self::pooled::{DevicePooling, Pooled};
 use self::probe::Probe;
 use super::{Backend, BackendFactory, Capabilities};
 use crate::error::{BackendError, LoadError};
@@ -63,6 +70,11 @@ pub struct OnnxOptions {
     /// Run prompts of several rows together where the runtime can and it is
     /// measured to be faster.
     pub ragged: bool,
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
+    /// K/V and logits lie on the stand-in for a GPU, over which the CPU provider runs.
+    #[cfg(test)]
+    pub(crate) stand_in: bool,
 }
 
 impl Default for OnnxOptions {
@@ -76,6 +88,9 @@ impl Default for OnnxOptions {
             memory_budget: None,
             probe: true,
             ragged: true,
+            gpu: GpuOptions::default(),
+            #[cfg(test)]
+            stand_in: false,
         }
     }
 }
@@ -201,7 +216,9 @@ fn size(
         slots: options.slots,
         capacity: options.capacity,
     };
-    let budget = options.memory_budget.unwrap_or_else(default_budget);
+    let budget = options
+        .memory_budget
+        .unwrap_or_else(|| options.free_memory());
     let size = demand.fit(budget).map_err(|sum| LoadError::DoesNotFit {
         model: name.to_owned(),
         sum,
@@ -275,6 +292,7 @@ impl Load {
 
     fn run(self) -> Result<OnnxLm, LoadError> {
         let options = &self.options;
+        let device = self.open_device()?;
         let session = OnnxSession::open(
             &self.name,
             ModelSource::Bytes {
@@ -285,21 +303,15 @@ impl Load {
                 provider: options.provider,
                 threads: options.threads,
                 spin: options.spin,
+                gpu: self.gpu_options(device.as_ref()),
             },
         )?;
-        if options.provider != Provider::Cpu {
-            tracing::warn!(
-                model = self.name,
-                "K/V lie in host memory and travel to {} and back at every step",
-                options.provider
-            );
-        }
         let shape = arena_shape(&self.layout, self.size);
         let kv_bytes = (shape.token_bytes() * shape.slots * shape.capacity) as u64;
-        let arena = Arena::new(shape).ok_or_else(|| LoadError::DoesNotFit {
-            model: self.name.clone(),
-            sum: format!("{} for K/V could not be allocated", Bytes(kv_bytes)),
-        })?;
+        let (store, captured) = match device {
+            None => (self.on_host(shape)?, None),
+            Some(device) => self.on_device(device, shape)?,
+        };
         let capabilities = Capabilities {
             slots: self.size.slots,
             capacity: self.size.capacity,
@@ -313,7 +325,8 @@ impl Load {
             model: self.name.clone(),
             reason: format!("the graph cannot be run over slots: {error}"),
         };
-        let mut lm = OnnxLm::new(session, self.layout, arena, capabilities).map_err(unusable)?;
+        let lm = OnnxLm::new(session, self.layout, store, captured, capabilities);
+        let mut lm = lm.map_err(unusable)?;
         // First, so that the probe sees the runs that will be chosen.
         lm.calibrate().map_err(unusable)?;
         if options.probe {

@@ -290,7 +290,7 @@ fn compare_all(
             let batch = Batch {
                 rows: active.iter().map(row).collect(),
             };
-            lm.execute(&batch, &mut outputs)
+            lm.execute_to_host(&batch, &mut outputs)
                 .map_err(|error| unusable(name, &error))?;
             for (slot, range) in active.into_iter().zip(&outputs.ranges) {
                 let running = &mut running[slot];
@@ -349,7 +349,7 @@ fn own_answers(lm: &mut OnnxLm) -> Result<(Vec<Prompt>, f32), BackendError> {
                 tokens: &tokens[past..],
                 wanted: Wanted::Last,
             };
-            lm.execute(&Batch { rows: vec![row] }, &mut outputs)?;
+            lm.execute_to_host(&Batch { rows: vec![row] }, &mut outputs)?;
             past = tokens.len();
             let logits = outputs.row(0);
             let (least, most) = logits

@@ -19,6 +19,7 @@ pub(super) mod element {
     pub(in super::super) const INT32: u64 = 6;
     pub(in super::super) const INT64: u64 = 7;
     pub(in super::super) const FLOAT16: u64 = 10;
+    pub(in super::super) const BFLOAT16: u64 = 16;
 }
 
 /// A dimension of a declared shape.

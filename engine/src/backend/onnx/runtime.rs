@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ort::environment::Environment;
 use ort::ep::ExecutionProvider as _;
 use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use parking_lot::Mutex;
 
 use crate::error::LoadError;
@@ -41,6 +42,30 @@ impl fmt::Display for Provider {
             Self::Cuda { device } => write!(f, "cuda:{device}"),
             Self::TensorRt { device } => write!(f, "tensorrt:{device}"),
         }
+    }
+}
+
+impl Provider {
+    /// CUDA's number of the device; none on the host.
+    #[must_use]
+    pub fn device(self) -> Option<u32> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda { device } | Self::TensorRt { device } => Some(device),
+        }
+    }
+}
+
+/// ONNX Runtime's name of the memory that a provider computes in.
+pub(super) fn device_memory(provider: Provider) -> ort::Result<MemoryInfo<'static>> {
+    match provider.device() {
+        None => Ok(MemoryInfo::default()),
+        Some(device) => MemoryInfo::new(
+            AllocationDevice::CUDA,
+            i32::try_from(device).unwrap_or(i32::MAX),
+            AllocatorType::Device,
+            MemoryType::Default,
+        ),
     }
 }
 

@@ -3,20 +3,24 @@
 //! A session has one owner thread; other threads get a handle of their own by
 //! [`OnnxSession::share`], and all run on the same weights.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ort::ep;
 use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorRef, ValueType};
 
+use sha2::{Digest as _, Sha256};
+
 use super::bound::{self, Output, c_name};
+use super::gpu::engines::{EngineFolder, MadeFrom};
+use super::gpu::{self, Building, GpuOptions};
 use super::runtime::{self, Provider};
 use super::tensor_data::{Datatype, TensorData, TensorSlice};
 use crate::error::{BackendError, LoadError};
+use crate::folder::{ModelFolder, hex};
 
 /// How a session computes.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +32,8 @@ pub struct SessionOptions {
     /// Idle threads spin instead of sleeping: lower latency, and cores burnt that
     /// another model could use. Off by default.
     pub spin: bool,
+    /// How a GPU is used, where `provider` is one.
+    pub gpu: GpuOptions,
 }
 
 /// What a model is made from.
@@ -170,7 +176,9 @@ impl OnnxSession {
             model: name.to_owned(),
             reason: format!("ONNX Runtime refuses the graph: {}", error.message()),
         };
-        let mut builder = builder(options)?;
+        let engines = engine_folder(source, options)?;
+        let mut builder = builder(options, engines.as_ref())?;
+        let _building = engines.map(|folder| Building::begin(name, folder));
         let session = match source {
             ModelSource::File(path) => builder.commit_from_file(path),
             ModelSource::Bytes { model, folder } => {
@@ -266,16 +274,6 @@ impl OnnxSession {
         wanted: &[&str],
         then: impl FnOnce(&[TensorView<'_>]) -> T,
     ) -> Result<T, BackendError> {
-        let input_names = c_names(inputs.iter().map(|(name, _)| *name))?;
-        let input_values = inputs
-            .iter()
-            .map(|(name, view)| input_value(view).map_err(|e| step(&format!("input `{name}`"), &e)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let input_refs: Vec<_> = input_names
-            .iter()
-            .map(CString::as_c_str)
-            .zip(input_values.iter().map(|value| &**value))
-            .collect();
         let all = self.outputs.iter().map(|info| info.name.as_str());
         let output_names = match wanted {
             [] => c_names(all)?,
@@ -285,8 +283,7 @@ impl OnnxSession {
             .iter()
             .map(|name| (name.as_c_str(), Output::Allocate(None)))
             .collect();
-        bound::run(&self.session, &self.run_options, &input_refs, &mut outputs)
-            .map_err(|error| step("run", &error))?;
+        self.run_named(inputs, &mut outputs)?;
         let mut extracted = Vec::with_capacity(outputs.len());
         for (_, output) in &outputs {
             if let Output::Allocate(Some(value)) = output {
@@ -296,60 +293,138 @@ impl OnnxSession {
         let views: Vec<_> = extracted.iter().map(Extracted::view).collect();
         Ok(then(&views))
     }
+
+    /// Runs the model for one output, which goes into the memory of `target`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(super) fn run_into(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        output: &str,
+        target: &DynValue,
+    ) -> Result<(), BackendError> {
+        let output = c_name(output).map_err(|error| step("name", &error))?;
+        self.run_named(inputs, &mut [(output.as_c_str(), Output::Into(target))])
+    }
+
+    fn run_named(
+        &self,
+        inputs: &[(&str, TensorView<'_>)],
+        outputs: &mut [(&CStr, Output<'_>)],
+    ) -> Result<(), BackendError> {
+        let names = c_names(inputs.iter().map(|(name, _)| *name))?;
+        let values = inputs
+            .iter()
+            .map(|(name, view)| input_value(view).map_err(|e| step(&format!("input `{name}`"), &e)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let inputs: Vec<_> = names
+            .iter()
+            .map(CString::as_c_str)
+            .zip(values.iter().map(|value| &**value))
+            .collect();
+        bound::run(&self.session, &self.run_options, &inputs, outputs)
+            .map_err(|error| step("run", &error))
+    }
 }
 
-fn builder(options: &SessionOptions) -> Result<SessionBuilder, LoadError> {
+/// Where the engines of this model are kept, if TensorRT is to build some.
+fn engine_folder(
+    source: ModelSource<'_>,
+    options: &SessionOptions,
+) -> Result<Option<EngineFolder>, LoadError> {
+    let (Provider::TensorRt { device }, Some(cache)) =
+        (options.provider, &options.gpu.tensorrt.cache)
+    else {
+        return Ok(None);
+    };
+    let (info, _) = runtime::environment()?;
+    let gpus = crate::cuda::discover().map_err(|error| LoadError::Runtime(error.to_string()))?;
+    let gpu = gpus.into_iter().find(|gpu| gpu.ordinal == device);
+    let tensorrt = crate::cuda::NvidiaLibrary::TensorRt.open();
+    let tensorrt = tensorrt.map_err(|error| LoadError::Runtime(format!("TensorRT: {error}")))?;
+    let digest = match source {
+        ModelSource::File(path)
+        | ModelSource::Bytes {
+            folder: Some(path), ..
+        } => ModelFolder::open(path)?.digest()?,
+        ModelSource::Bytes {
+            model,
+            folder: None,
+        } => hex(&Sha256::digest(model)),
+    };
+    let made_from = MadeFrom {
+        model: digest,
+        sluice: env!("CARGO_PKG_VERSION"),
+        onnx_runtime: info.version,
+        tensorrt: tensorrt.version.unwrap_or_default(),
+        gpu: gpu.map_or_else(String::new, |gpu| {
+            let (major, minor) = gpu.capability;
+            format!("{} {major}.{minor}", gpu.name)
+        }),
+        options: MadeFrom::options(&options.gpu.tensorrt),
+    };
+    let folder = EngineFolder::open(cache, &made_from, options.gpu.tensorrt.keep);
+    folder.map(Some).map_err(|error| LoadError::Folder {
+        path: cache.clone(),
+        reason: format!("engines cannot be kept there: {error}"),
+    })
+}
+
+fn builder(
+    options: &SessionOptions,
+    engines: Option<&EngineFolder>,
+) -> Result<SessionBuilder, LoadError> {
     let (info, environment) = runtime::environment()?;
     runtime::check_provider(options.provider, &info)?;
-    configure(&environment, options).map_err(|error| {
+    if options.provider.device().is_some() {
+        // ONNX Runtime would say so too, in five lines.
+        let found = crate::cuda::discover();
+        found.map_err(|absent| LoadError::Runtime(format!("{}: {absent}", options.provider)))?;
+    }
+    configure(&environment, options, engines).map_err(|error| {
         LoadError::Runtime(format!(
             "the {} provider cannot be used with ONNX Runtime {} ({}): {}",
             options.provider,
             info.version,
             info.path.display(),
-            error.message()
+            in_short(error.message())
         ))
     })
+}
+
+/// What matters of ONNX Runtime's words when a library that a provider needs is missing.
+fn in_short(message: &str) -> String {
+    let missing = message
+        .contains("Failed to load library")
+        .then(|| message.split_once("with error: "))
+        .flatten();
+    match missing {
+        Some((_, why)) => format!("{} (`sluice doctor` says what to install)", why.trim()),
+        None => message.trim().to_owned(),
+    }
 }
 
 fn configure(
     environment: &ort::environment::Environment,
     options: &SessionOptions,
+    engines: Option<&EngineFolder>,
 ) -> ort::Result<SessionBuilder> {
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let device = |device: u32| i32::try_from(device).unwrap_or(i32::MAX);
     let mut builder = Session::builder(environment)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(options.spin)?
         // Memory patterns are cached for every shape ever seen: unbounded here.
         .with_memory_pattern(false)?;
-    match options.provider {
-        Provider::Cpu => {}
-        Provider::Cuda { device: id } => {
-            builder = builder.with_execution_providers([cuda(device(id))])?;
-        }
-        Provider::TensorRt { device: id } => {
-            builder = builder.with_execution_providers([
-                ep::TensorRT::default()
-                    .with_device_id(device(id))
-                    .build()
-                    .error_on_failure(),
-                cuda(device(id)),
-            ])?;
-        }
+    let providers = gpu::providers(options.provider, &options.gpu, engines);
+    if !providers.is_empty() {
+        builder = builder.with_execution_providers(providers)?;
     }
     Ok(builder)
-}
-
-fn cuda(device: i32) -> ep::ExecutionProviderDispatch {
-    ep::CUDA::default()
-        .with_device_id(device)
-        .build()
-        .error_on_failure()
 }
 
 fn c_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, BackendError> {

@@ -2,8 +2,7 @@
 #![expect(unsafe_code, reason = "structures go to the kernel as bytes")]
 
 use super::super::machine::{Plain, bytes_of};
-use super::SampleRequest;
-use crate::sampler::{MAX_TOP, is_greedy};
+use crate::sampler::{Draw, MAX_TOP, is_greedy};
 
 /// `Row`.
 #[repr(C)]
@@ -86,7 +85,7 @@ pub(super) struct Packed {
 impl Packed {
     /// Takes over the requests; ids beyond the vocabulary are left out, as the CPU's
     /// sampler ignores them.
-    pub(super) fn fill(&mut self, requests: &[SampleRequest<'_>], vocab: usize) {
+    pub(super) fn fill(&mut self, requests: &[Draw<'_>], vocab: usize) {
         self.rows.clear();
         for list in [
             &mut self.history_ids,
@@ -105,7 +104,7 @@ impl Packed {
         self.lay_out();
     }
 
-    fn row(&mut self, request: &SampleRequest<'_>, vocab: usize) -> Row {
+    fn row(&mut self, request: &Draw<'_>, vocab: usize) -> Row {
         let known = |id: u32| (id as usize) < vocab;
         let (params, state) = (request.params, request.state);
         let history = self.history_ids.len() as u32;

@@ -10,8 +10,8 @@ mod layout;
 use super::CudaError;
 use super::buffers::Kept;
 use super::machine::{Buffer, Float, Launch, Machine, bytes_of};
-use crate::request::{SampledToken, SamplingParams};
-use crate::sampler::{MAX_TOP, SampleError, SequenceSampling};
+use crate::request::SampledToken;
+use crate::sampler::{Draw, MAX_TOP, SampleError};
 use layout::{Arguments, Drawn, Packed};
 
 /// As many as a block has: one block draws a row.
@@ -36,21 +36,6 @@ pub struct LogitsView<'a, B> {
     pub stride: usize,
     /// Numbers of a row that are logits, at most 2¹⁹.
     pub vocab: usize,
-}
-
-/// A token to draw.
-#[derive(Debug, Clone, Copy)]
-pub struct SampleRequest<'a> {
-    /// Row of the logits.
-    pub row: u32,
-    /// How to draw.
-    pub params: &'a SamplingParams,
-    /// What the sequence remembers.
-    pub state: &'a SequenceSampling,
-    /// Tokens that the grammar allows, as [`crate::sampler::Sampler::sample`] takes it.
-    pub mask: Option<&'a [u32]>,
-    /// The sequence's next random number ([`SequenceSampling::draw_number`]), in [0, 1).
-    pub uniform: f64,
 }
 
 /// Kernel `sample_*`.
@@ -106,7 +91,7 @@ impl<B: Buffer> SampleKernel<B> {
         &mut self,
         machine: &mut M,
         logits: &LogitsView<'_, B>,
-        requests: &[SampleRequest<'_>],
+        requests: &[Draw<'_>],
     ) -> Result<(), CudaError> {
         check(logits, requests)?;
         self.pending = Pending {
@@ -219,10 +204,7 @@ impl Output {
     }
 }
 
-fn check<B: Buffer>(
-    logits: &LogitsView<'_, B>,
-    requests: &[SampleRequest<'_>],
-) -> Result<(), CudaError> {
+fn check<B: Buffer>(logits: &LogitsView<'_, B>, requests: &[Draw<'_>]) -> Result<(), CudaError> {
     let wrong = |text: String| Err(CudaError::Shape(text));
     let LogitsView {
         rows,

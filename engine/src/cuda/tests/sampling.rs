@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::cuda::sampling::{LogitsView, SampleKernel, SampleRequest};
+use crate::cuda::sampling::{LogitsView, SampleKernel};
 use crate::request::{SampledToken, SamplingParams};
-use crate::sampler::{SampleError, Sampler, SequenceSampling};
+use crate::sampler::{Draw, SampleError, Sampler, SequenceSampling};
 
 /// A token to draw from its own row.
 #[derive(Debug, Clone)]
@@ -63,9 +63,9 @@ pub(super) fn draw<M: Machine>(
     let buffer = upload(machine, &bytes);
     let states: Vec<SequenceSampling> = cases.iter().map(Case::state).collect();
     let last = cases.len() as u32 - 1;
-    let requests: Vec<SampleRequest<'_>> = (0u32..)
+    let requests: Vec<Draw<'_>> = (0u32..)
         .zip(cases.iter().zip(&states))
-        .map(|(index, (case, state))| SampleRequest {
+        .map(|(index, (case, state))| Draw {
             row: last - index,
             params: &case.params,
             state,

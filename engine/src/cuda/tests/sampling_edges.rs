@@ -3,9 +3,9 @@
 
 use super::sampling::{Case, check, reference};
 use super::*;
-use crate::cuda::sampling::{LogitsView, SampleKernel, SampleRequest};
+use crate::cuda::sampling::{LogitsView, SampleKernel};
 use crate::request::SamplingParams;
-use crate::sampler::{SequenceSampling, vectors};
+use crate::sampler::{Draw, SequenceSampling, vectors};
 
 /// A row with a bulk and a few likely tokens, as of a trained model.
 fn row(vocab: usize, seed: u32) -> Vec<f32> {
@@ -201,7 +201,7 @@ fn what_lies_outside_is_refused() {
             stride,
             vocab,
         };
-        let request = SampleRequest {
+        let request = Draw {
             row,
             params: &params,
             state: &state,

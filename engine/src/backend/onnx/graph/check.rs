@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Float, GQA, GraphError, LayerNames, MASK};
+use super::{Float, GQA, GraphError, LayerNames, MASK, float_of};
 use crate::backend::onnx::proto::{Dim, Model, Node, ValueInfo, element};
 use crate::folder::GenAiConfig;
 
@@ -221,7 +221,7 @@ fn check_kv(
         (&model.outputs, &layer.present_value, "output"),
     ] {
         let info = find(infos, name, what)?;
-        types.push(Float::of(name, info.element)?);
+        types.push(float_of(name, info.element)?);
         let [_, heads, _, head] = info.shape.as_slice() else {
             return Err(GraphError::Unsupported(format!(
                 "`{name}` has {} dimensions instead of [batch, heads, tokens, head]",
@@ -301,7 +301,7 @@ pub(super) fn check_logits(
     config: &GenAiConfig,
 ) -> Result<(usize, Float), GraphError> {
     let logits = find(&model.outputs, &config.names.logits, "output")?;
-    let float = Float::of(logits.name, logits.element)?;
+    let float = float_of(logits.name, logits.element)?;
     let [_, _, vocab] = logits.shape.as_slice() else {
         return Err(GraphError::Unsupported(format!(
             "`{}` has {} dimensions instead of [batch, tokens, vocabulary]",

@@ -1,8 +1,14 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod on_device;
+
+use std::time::Duration;
+
 use super::super::testing::{fixture, load, ready};
 use super::*;
-use crate::backend::onnx::OnnxOptions;
+use crate::backend::Wanted;
+use crate::backend::onnx::{GpuOptions, OnnxOptions};
+use crate::cuda::standin::Standin;
 
 const NEW: usize = 24;
 
@@ -27,7 +33,8 @@ struct Driver<'l> {
 
 impl Driver<'_> {
     fn step(&mut self, rows: Vec<Row<'_>>) -> Vec<Option<u32>> {
-        self.lm.execute(&Batch { rows }, &mut self.outputs).unwrap();
+        let batch = Batch { rows };
+        self.lm.execute_to_host(&batch, &mut self.outputs).unwrap();
         let ranges = self.outputs.ranges.clone();
         let last = |range: &std::ops::Range<usize>| {
             range
@@ -89,32 +96,63 @@ impl Driver<'_> {
     }
 }
 
-fn with_model(name: &str, slots: u32, test: impl FnOnce(Driver<'_>)) {
-    with_graph(name, slots, true, test);
+/// What carries a test out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// The host. `ragged` is whether the graph takes the rows' numbers of new tokens;
+    /// idle lanes then compute nothing, otherwise one token of junk.
+    Host { ragged: bool },
+    /// K/V and logits on the stand-in for a GPU, which works behind our back until it
+    /// is waited for. `captured`: decoding takes the inputs that a captured graph would.
+    Gpu { captured: bool },
 }
 
-/// `ragged` is whether the graph takes the rows' numbers of new tokens; idle lanes
-/// then compute nothing, otherwise one token of junk.
-fn with_graph(name: &str, slots: u32, ragged: bool, test: impl FnOnce(Driver<'_>)) {
-    let options = OnnxOptions {
+const HOST: On = On::Host { ragged: true };
+
+const ALL: [On; 4] = [
+    HOST,
+    On::Host { ragged: false },
+    On::Gpu { captured: false },
+    On::Gpu { captured: true },
+];
+
+fn options(slots: u32, on: On) -> OnnxOptions {
+    OnnxOptions {
         slots: Some(slots),
         capacity: Some(128),
         threads: 1,
-        ragged,
+        ragged: on == HOST,
+        stand_in: matches!(on, On::Gpu { .. }),
+        gpu: GpuOptions {
+            cuda_graphs: on == On::Gpu { captured: true },
+            ..GpuOptions::default()
+        },
         ..OnnxOptions::default()
-    };
+    }
+}
+
+fn with_model(name: &str, slots: u32, on: On, test: impl FnOnce(Driver<'_>)) {
+    let options = options(slots, on);
+    let standin = options.stand_in.then(|| Standin::install(&[1 << 30]));
     let mut lm = load(&fixture(name), &options).unwrap();
     assert_eq!(
-        lm.layout.ragged, ragged,
+        lm.layout.ragged, options.ragged,
         "this ONNX Runtime has no query_seqlens"
     );
     for slot in 0..slots as usize {
-        lm.arena.spoil(slot, 0);
+        lm.store.spoil(slot, 0);
     }
     test(Driver {
         lm: &mut lm,
         outputs: Outputs::default(),
     });
+    drop(lm);
+    if let Some(standin) = standin {
+        assert!(
+            standin.alive(0).is_nothing(),
+            "something is left on the device"
+        );
+    }
 }
 
 fn reference(driver: &mut Driver<'_>) -> Vec<Vec<u32>> {
@@ -126,17 +164,22 @@ fn reference(driver: &mut Driver<'_>) -> Vec<Vec<u32>> {
 
 const MODELS: [&str; 2] = ["tiny-llama", "tiny-gemma2"];
 
+fn everywhere() -> impl Iterator<Item = (&'static str, On)> {
+    let on_each = |name| ALL.map(|on| (name, on));
+    MODELS.into_iter().flat_map(on_each)
+}
+
 #[test]
 fn chunked_prefill_gives_the_same_tokens() {
-    for name in MODELS {
-        with_model(name, 4, |mut driver| {
+    for (name, on) in everywhere() {
+        with_model(name, 4, on, |mut driver| {
             let expected = reference(&mut driver);
             for chunk in [1, 7, 16] {
                 for (prompt, expected) in prompts().iter().zip(&expected) {
                     assert_eq!(
                         &driver.alone(1, prompt, chunk),
                         expected,
-                        "{name}, chunks of {chunk}"
+                        "{name} on {on:?}, chunks of {chunk}"
                     );
                 }
             }
@@ -147,11 +190,8 @@ fn chunked_prefill_gives_the_same_tokens() {
 /// Prompts in slots with holes between them, whose idle lanes ride along.
 #[test]
 fn batched_decoding_over_idle_slots_gives_the_same_tokens() {
-    for (name, ragged) in MODELS
-        .into_iter()
-        .flat_map(|name| [(name, false), (name, true)])
-    {
-        with_graph(name, 9, ragged, |mut driver| {
+    for (name, on) in everywhere() {
+        with_model(name, 9, on, |mut driver| {
             let expected = reference(&mut driver);
             let slots = [7, 0, 4, 1];
             for bridge in [0, 2, 8] {
@@ -173,7 +213,7 @@ fn batched_decoding_over_idle_slots_gives_the_same_tokens() {
                 assert_eq!(
                     driver.decode(&slots, &pasts, &first),
                     expected,
-                    "{name}, bridge {bridge}"
+                    "{name} on {on:?}, bridge {bridge}"
                 );
             }
         });
@@ -184,8 +224,8 @@ fn batched_decoding_over_idle_slots_gives_the_same_tokens() {
 /// that pauses goes on as if nothing had happened, and so does a finished prefix.
 #[test]
 fn idle_lanes_do_not_touch_what_a_slot_holds() {
-    for ragged in [false, true] {
-        with_graph("tiny-llama", 3, ragged, pause_and_resume);
+    for on in ALL {
+        with_model("tiny-llama", 3, on, pause_and_resume);
     }
 }
 
@@ -229,7 +269,7 @@ fn pause_and_resume(mut driver: Driver<'_>) {
 /// it writes nothing at all (and costs nothing, however much its slot holds).
 #[test]
 fn idle_lanes_of_a_ragged_graph_write_nothing() {
-    with_model("tiny-llama", 3, |mut driver| {
+    with_model("tiny-llama", 3, HOST, |mut driver| {
         driver.lm.costs.bridge = 8;
         let prompt = &prompts()[2];
         driver.step(vec![Row {
@@ -239,7 +279,7 @@ fn idle_lanes_of_a_ragged_graph_write_nothing() {
             wanted: Wanted::Nothing,
         }]);
         let keys = |driver: &Driver<'_>| -> Vec<u32> {
-            let bound = driver.lm.arena.bind(1, 1).unwrap();
+            let bound = driver.lm.store.bind(1, 1).unwrap();
             let (_, keys) = bound[0].try_extract_tensor::<f32>().unwrap();
             keys.iter().map(|key| key.to_bits()).collect()
         };
@@ -258,36 +298,38 @@ fn idle_lanes_of_a_ragged_graph_write_nothing() {
 /// A full slot inside the range splits it instead of being overrun.
 #[test]
 fn a_full_slot_keeps_its_last_token() {
-    with_model("tiny-llama", 3, |mut driver| {
-        driver.lm.costs.bridge = 8;
-        let full: Vec<u32> = (0..128).map(|i| 3 + i * 7 % 120).collect();
-        let whole = driver.step(vec![Row {
-            slot: 1,
-            past: 0,
-            tokens: &full,
-            wanted: Wanted::Last,
-        }]);
-        let rows = [0, 2].map(|slot| Row {
-            slot,
-            past: 0,
-            tokens: &full[..1],
-            wanted: Wanted::Last,
+    for on in ALL {
+        with_model("tiny-llama", 3, on, |mut driver| {
+            driver.lm.costs.bridge = 8;
+            let full: Vec<u32> = (0..128).map(|i| 3 + i * 7 % 120).collect();
+            let whole = driver.step(vec![Row {
+                slot: 1,
+                past: 0,
+                tokens: &full,
+                wanted: Wanted::Last,
+            }]);
+            let rows = [0, 2].map(|slot| Row {
+                slot,
+                past: 0,
+                tokens: &full[..1],
+                wanted: Wanted::Last,
+            });
+            driver.step(rows.to_vec());
+            let again = Row {
+                slot: 1,
+                past: 127,
+                tokens: &full[127..],
+                wanted: Wanted::Last,
+            };
+            assert_eq!(driver.step(vec![again]), whole);
         });
-        driver.step(rows.to_vec());
-        let again = Row {
-            slot: 1,
-            past: 127,
-            tokens: &full[127..],
-            wanted: Wanted::Last,
-        };
-        assert_eq!(driver.step(vec![again]), whole);
-    });
+    }
 }
 
 #[test]
 fn a_copied_prefix_is_as_good_as_a_computed_one() {
-    for name in MODELS {
-        with_model(name, 4, |mut driver| {
+    for (name, on) in everywhere() {
+        with_model(name, 4, on, |mut driver| {
             let expected = reference(&mut driver);
             let prompt = &prompts()[3];
             driver.step(vec![Row {
@@ -297,8 +339,8 @@ fn a_copied_prefix_is_as_good_as_a_computed_one() {
                 wanted: Wanted::Nothing,
             }]);
             driver.lm.copy_prefix(3, 0, 60).unwrap();
-            driver.lm.arena.spoil(3, 0);
-            driver.lm.arena.spoil(0, 60);
+            driver.lm.store.spoil(3, 0);
+            driver.lm.store.spoil(0, 60);
             let rows = vec![Row {
                 slot: 0,
                 past: 60,
@@ -319,7 +361,7 @@ fn a_copied_prefix_is_as_good_as_a_computed_one() {
 #[test]
 fn joined_prefill_gives_the_same_tokens() {
     for name in MODELS {
-        with_model(name, 4, |mut driver| {
+        with_model(name, 4, HOST, |mut driver| {
             let expected = reference(&mut driver);
             driver.lm.costs.joined_gain = f64::INFINITY;
             let prompts: Vec<_> = prompts().into_iter().take(3).collect();
@@ -349,69 +391,73 @@ fn joined_prefill_gives_the_same_tokens() {
 
 #[test]
 fn wanted_rows_come_back_in_the_rows_ranges() {
-    with_model("tiny-llama", 4, |mut driver| {
-        let prompts = prompts();
-        let row = |slot, prompt: usize, wanted| Row {
-            slot,
-            past: 0,
-            tokens: &prompts[prompt],
-            wanted,
-        };
-        driver.step(vec![row(2, 1, Wanted::All)]);
-        let all = driver.outputs.clone();
-        assert_eq!(all.ranges, vec![0..17; 1]);
-        driver.step(vec![
-            row(3, 2, Wanted::Nothing),
-            row(0, 1, Wanted::Last),
-            Row {
-                slot: 1,
+    for on in ALL {
+        with_model("tiny-llama", 4, on, |mut driver| {
+            let prompts = prompts();
+            let row = |slot, prompt: usize, wanted| Row {
+                slot,
                 past: 0,
-                tokens: &prompts[1][..1],
-                wanted: Wanted::Last,
-            },
-        ]);
-        let ranges = &driver.outputs.ranges;
-        assert!(ranges[0].is_empty());
-        assert_eq!((ranges[1].len(), ranges[2].len()), (1, 1));
-        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
-        assert!(close(driver.outputs.row(ranges[1].start), all.row(16)));
-        assert!(close(driver.outputs.row(ranges[2].start), all.row(0)));
-    });
+                tokens: &prompts[prompt],
+                wanted,
+            };
+            driver.step(vec![row(2, 1, Wanted::All)]);
+            let all = driver.outputs.clone();
+            assert_eq!(all.ranges, vec![0..17; 1]);
+            driver.step(vec![
+                row(3, 2, Wanted::Nothing),
+                row(0, 1, Wanted::Last),
+                Row {
+                    slot: 1,
+                    past: 0,
+                    tokens: &prompts[1][..1],
+                    wanted: Wanted::Last,
+                },
+            ]);
+            let ranges = &driver.outputs.ranges;
+            assert!(ranges[0].is_empty());
+            assert_eq!((ranges[1].len(), ranges[2].len()), (1, 1));
+            let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+            assert!(close(driver.outputs.row(ranges[1].start), all.row(16)));
+            assert!(close(driver.outputs.row(ranges[2].start), all.row(0)));
+        });
+    }
 }
 
 #[test]
 fn a_wrong_batch_is_refused_and_nothing_is_lost() {
-    with_model("tiny-llama", 2, |mut driver| {
-        let prompt = prompts().remove(0);
-        let expected = driver.alone(0, &prompt, 1000);
-        let row = |slot, past, tokens| Row {
-            slot,
-            past,
-            tokens,
-            wanted: Wanted::Last,
-        };
-        for (rows, expected) in [
-            (vec![row(2, 0, &prompt[..])], "there are 2 slots"),
-            (vec![row(1, 0, &prompt), row(1, 0, &prompt)], "twice"),
-            (vec![row(1, 0, &[])], "no new tokens"),
-            (vec![row(0, 28, &[3; 101])], "capacity of 128"),
-            (vec![row(1, 1, &prompt)], "it holds 0 tokens, not 1"),
-            (vec![row(1, 0, &[128])], "vocabulary of 128"),
-        ] {
-            let mut outputs = Outputs::default();
-            let error = driver
-                .lm
-                .execute(&Batch { rows }, &mut outputs)
-                .unwrap_err();
-            assert!(
-                matches!(&error, BackendError::Step(text) if text.contains(expected)),
-                "{error}"
-            );
-        }
-        assert!(driver.lm.copy_prefix(0, 2, 1).is_err());
-        assert!(driver.lm.copy_prefix(0, 1, 100).is_err());
-        assert_eq!(driver.alone(1, &prompt, 1000), expected);
-    });
+    for on in ALL {
+        with_model("tiny-llama", 2, on, |mut driver| {
+            let prompt = prompts().remove(0);
+            let expected = driver.alone(0, &prompt, 1000);
+            let row = |slot, past, tokens| Row {
+                slot,
+                past,
+                tokens,
+                wanted: Wanted::Last,
+            };
+            for (rows, expected) in [
+                (vec![row(2, 0, &prompt[..])], "there are 2 slots"),
+                (vec![row(1, 0, &prompt), row(1, 0, &prompt)], "twice"),
+                (vec![row(1, 0, &[])], "no new tokens"),
+                (vec![row(0, 28, &[3; 101])], "capacity of 128"),
+                (vec![row(1, 1, &prompt)], "it holds 0 tokens, not 1"),
+                (vec![row(1, 0, &[128])], "vocabulary of 128"),
+            ] {
+                let mut outputs = Outputs::default();
+                let error = driver
+                    .lm
+                    .execute(&Batch { rows }, &mut outputs)
+                    .unwrap_err();
+                assert!(
+                    matches!(&error, BackendError::Step(text) if text.contains(expected)),
+                    "{error}"
+                );
+            }
+            assert!(driver.lm.copy_prefix(0, 2, 1).is_err());
+            assert!(driver.lm.copy_prefix(0, 1, 100).is_err());
+            assert_eq!(driver.alone(1, &prompt, 1000), expected);
+        });
+    }
 }
 
 /// `ort` 2.0.0-rc.15 deadlocks when borrowed memory is bound through its
@@ -421,7 +467,7 @@ fn binding_the_arena_does_not_deadlock() {
     let (done, finished) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         ready();
-        with_model("tiny-llama", 4, |mut driver| {
+        with_model("tiny-llama", 4, HOST, |mut driver| {
             let prompt = prompts().remove(0);
             driver.step(vec![Row {
                 slot: 1,
@@ -429,7 +475,7 @@ fn binding_the_arena_does_not_deadlock() {
                 tokens: &prompt,
                 wanted: Wanted::Last,
             }]);
-            let bound = driver.lm.arena.bind(1, 1).unwrap();
+            let bound = driver.lm.store.bind(1, 1).unwrap();
             let (_, keys) = bound[0].try_extract_tensor::<f32>().unwrap();
             // The first head's first tokens are there; beyond them is what the test put there.
             let spoiled = f32::from_ne_bytes([0x41; 4]);

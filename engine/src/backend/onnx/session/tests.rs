@@ -169,3 +169,14 @@ fn shared_handles_run_at_once_and_are_cancelled_apart() {
         }
     });
 }
+
+#[test]
+fn a_missing_library_is_named_in_one_line() {
+    let words = "/src/provider_bridge_ort.cc:2043 Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library \
+                 /lib/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object \
+                 file: No such file or directory\n";
+    let short = in_short(words);
+    assert!(short.starts_with("libcublasLt.so.13: cannot open") && short.contains("sluice doctor"));
+    assert!(!short.contains('\n') && !short.contains("provider_bridge"));
+    assert_eq!(in_short("anything else\n"), "anything else");
+}

@@ -1,0 +1,149 @@
+//! `[deployment.cuda]` and `[deployment.tensorrt]`: how a model runs on a GPU.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sluice_engine::backend::onnx::{GpuOptions, ShapeProfile, TensorRtOptions};
+
+use super::human;
+use super::{DeploymentConfig, ProviderConfig};
+
+/// How ONNX Runtime's CUDA provider runs a model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CudaConfig {
+    /// What ONNX Runtime may take on the device, for weights and activations; K/V and
+    /// logits are not among them. No limit when absent.
+    #[serde(with = "human::optional_size", skip_serializing_if = "Option::is_none")]
+    pub arena_limit: Option<usize>,
+    /// Capture decoding steps as CUDA graphs.
+    pub graphs: bool,
+    /// Compute products of single precision by TensorFloat-32.
+    pub tf32: bool,
+}
+
+/// How ONNX Runtime's TensorRT provider builds engines and keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TensorRtConfig {
+    /// Layers may compute in half precision.
+    pub fp16: bool,
+    /// Layers may compute in bfloat16.
+    pub bf16: bool,
+    /// Layers may compute in 8-bit integers, as the graph's quantisation says.
+    pub int8: bool,
+    /// Scratch memory of a layer; TensorRT's own choice when absent.
+    #[serde(with = "human::optional_size", skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<usize>,
+    /// 0 builds fast, 5 searches longest; TensorRT's own choice (3) when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimization_level: Option<u8>,
+    /// Folder of built engines; `tensorrt` in the data folder when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Models whose engines are kept in that folder.
+    pub keep: usize,
+    /// Shapes that engines are built for, one entry an input.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<ProfileConfig>,
+}
+
+impl Default for TensorRtConfig {
+    fn default() -> Self {
+        Self {
+            fp16: false,
+            bf16: false,
+            int8: false,
+            workspace: None,
+            optimization_level: None,
+            cache: None,
+            keep: TensorRtOptions::default().keep,
+            profiles: Vec::new(),
+        }
+    }
+}
+
+/// Shapes of one input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileConfig {
+    /// Name in the graph.
+    pub input: String,
+    /// Least size of each dimension.
+    pub min: Vec<i64>,
+    /// Usual size of each dimension.
+    pub opt: Vec<i64>,
+    /// Greatest size of each dimension.
+    pub max: Vec<i64>,
+}
+
+/// What the engine is told; engines are kept in `data` where no folder is configured.
+#[must_use]
+pub fn options(deployment: &DeploymentConfig, data: &Path) -> GpuOptions {
+    let cuda = deployment.cuda.clone().unwrap_or_default();
+    let trt = deployment.tensorrt.clone().unwrap_or_default();
+    let bytes = |size: Option<usize>| size.map(|size| size as u64);
+    let profile = |profile: ProfileConfig| ShapeProfile {
+        input: profile.input,
+        min: profile.min,
+        opt: profile.opt,
+        max: profile.max,
+    };
+    GpuOptions {
+        arena_limit: bytes(cuda.arena_limit),
+        cuda_graphs: cuda.graphs,
+        tf32: cuda.tf32,
+        tensorrt: TensorRtOptions {
+            fp16: trt.fp16,
+            bf16: trt.bf16,
+            int8: trt.int8,
+            workspace: bytes(trt.workspace),
+            optimization_level: trt.optimization_level,
+            cache: Some(trt.cache.unwrap_or_else(|| data.join("tensorrt/engines"))),
+            keep: trt.keep,
+            profiles: trt.profiles.into_iter().map(profile).collect(),
+        },
+        stream: None,
+    }
+}
+
+pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
+    if deployment.cuda.is_some() && deployment.provider == ProviderConfig::Cpu {
+        let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
+        return Err(("cuda", right.to_owned()));
+    }
+    let Some(tensorrt) = &deployment.tensorrt else {
+        return Ok(());
+    };
+    if deployment.provider != ProviderConfig::Tensorrt {
+        return Err((
+            "tensorrt",
+            "is for `provider = \"tensorrt\"` only".to_owned(),
+        ));
+    }
+    if tensorrt.optimization_level.is_some_and(|level| level > 5) {
+        return Err(("tensorrt.optimization_level", "must be 0 to 5".to_owned()));
+    }
+    if tensorrt.keep == 0 {
+        return Err(("tensorrt.keep", "must be at least 1".to_owned()));
+    }
+    for profile in &tensorrt.profiles {
+        let ProfileConfig {
+            input,
+            min,
+            opt,
+            max,
+        } = profile;
+        let sizes = min.iter().zip(opt).zip(max);
+        let rising = sizes
+            .into_iter()
+            .all(|((min, opt), max)| 1 <= *min && min <= opt && opt <= max);
+        if min.len() != opt.len() || opt.len() != max.len() || !rising {
+            let right = format!(
+                "of `{input}` must have min, opt and max of as many dimensions, 1 <= min <= opt <= max in each"
+            );
+            return Err(("tensorrt.profiles", right));
+        }
+    }
+    Ok(())
+}
