@@ -55,7 +55,9 @@ async fn generate(model: &LanguageModel, prompt: &str, tokens: usize) -> usize {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(_) => count += 1,
-            GenerationEvent::Failed(reason) => panic!("{reason}"),
+            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+                panic!("{reason}")
+            }
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}
         }
     }

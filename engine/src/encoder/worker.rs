@@ -104,8 +104,8 @@ impl Sessions {
         for (index, mut narrow) in self.narrow.into_iter().enumerate() {
             let wide = Arc::clone(&wide);
             let thread = format!("{name} {index}");
-            narrow.leave_thread();
             let mut failures = FailedRuns::new(options.failed_runs);
+            narrow.leave_thread();
             spawn_worker(Arc::clone(queue), thread, options.budget, move |batch| {
                 // Not waiting for the lock: if it is taken, cores are too.
                 let mut spare = batch.alone.then(|| wide.try_lock()).flatten();

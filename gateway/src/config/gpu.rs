@@ -108,7 +108,6 @@ pub fn options(deployment: &DeploymentConfig, data: &Path) -> GpuOptions {
 }
 
 pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
-    validate_devices(deployment)?;
     if deployment.cuda.is_some() && deployment.provider == ProviderConfig::Cpu {
         let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
         return Err(("cuda", right.to_owned()));
@@ -147,29 +146,4 @@ pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     Ok(())
-}
-
-fn validate_devices(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
-    let devices = &deployment.devices;
-    if devices.is_empty() {
-        return Ok(());
-    }
-    if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
-        return Err((
-            "devices",
-            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
-        ));
-    }
-    if devices.len() > crate::replicas::MAX_REPLICAS {
-        let most = crate::replicas::MAX_REPLICAS;
-        return Err(("devices", format!("holds at most {most} numbers")));
-    }
-    match devices
-        .iter()
-        .enumerate()
-        .find(|(place, device)| devices[..*place].contains(device))
-    {
-        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
-        None => Ok(()),
-    }
 }

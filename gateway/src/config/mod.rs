@@ -405,6 +405,7 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
         }
     }
     gpu::validate(deployment)?;
+    replicas::validate_devices(deployment)?;
     for (field, zero) in [
         ("slots", deployment.slots == Some(0)),
         ("context", deployment.context == Some(0)),

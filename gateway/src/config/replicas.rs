@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::human;
+use super::{DeploymentConfig, ProviderConfig, human};
+use crate::replicas::MAX_REPLICAS;
 
 /// `[devices]`: the memory of the GPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,5 +130,32 @@ impl ReplicasConfig {
             );
         }
         Ok(())
+    }
+}
+
+/// The `devices` of one deployment.
+pub(super) fn validate_devices(
+    deployment: &DeploymentConfig,
+) -> Result<(), (&'static str, String)> {
+    let devices = &deployment.devices;
+    if devices.is_empty() {
+        return Ok(());
+    }
+    if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
+        return Err((
+            "devices",
+            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
+        ));
+    }
+    if devices.len() > MAX_REPLICAS {
+        return Err(("devices", format!("holds at most {MAX_REPLICAS} numbers")));
+    }
+    match devices
+        .iter()
+        .enumerate()
+        .find(|(place, device)| devices[..*place].contains(device))
+    {
+        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
+        None => Ok(()),
     }
 }

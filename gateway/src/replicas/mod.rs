@@ -255,7 +255,10 @@ impl Replicas {
     #[must_use]
     pub fn given_up(&self) -> bool {
         let given_up = |it: &Replica| it.state() == State::GivenUp;
-        self.0.all.iter().all(given_up)
+        match self.0.loader {
+            Some(_) => self.0.all.iter().all(given_up),
+            None => !self.healthy(),
+        }
     }
 
     /// Whether requests wait for a place on every replica that serves.
@@ -291,7 +294,9 @@ impl Replicas {
         place.map(|place| self.0.lease(place)).ok_or_else(|| {
             self.0.lost.notify_one();
             let expected = all.iter().filter_map(Replica::expected).min();
-            NoReplica { expected }
+            NoReplica {
+                expected: expected.filter(|_| self.0.loader.is_some()),
+            }
         })
     }
 }

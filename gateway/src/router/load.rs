@@ -168,8 +168,8 @@ pub async fn footprint(
     let measuring = tokio::task::spawn_blocking(move || {
         init(&data)?;
         match options.places().into_iter().flatten().collect::<Vec<_>>() {
-            gpus if gpus.is_empty() => measure(&path, &data, &options),
-            gpus => measure_on(&path, &data, &options, &devices, &gpus),
+            gpus if gpus.is_empty() => measure(&path, &options, &data),
+            gpus => measure_on(&path, &options, &data, (&devices, &gpus)),
         }
     });
     let measured = match measuring.await {
@@ -182,7 +182,7 @@ pub async fn footprint(
     })
 }
 
-fn measure(path: &Path, data: &Path, config: &DeploymentConfig) -> Result<Footprint, LoadError> {
+fn measure(path: &Path, config: &DeploymentConfig, data: &Path) -> Result<Footprint, LoadError> {
     match ModelFolder::open(path)?.kind {
         ModelKind::Generative(_) => {
             let options = language_options(config, data, None, FAILED_RUNS);
@@ -199,10 +199,9 @@ fn measure(path: &Path, data: &Path, config: &DeploymentConfig) -> Result<Footpr
 /// The same where it has to fit beside what the GPUs hold already.
 fn measure_on(
     path: &Path,
-    data: &Path,
     config: &DeploymentConfig,
-    devices: &Devices,
-    gpus: &[u32],
+    data: &Path,
+    (devices, gpus): (&Devices, &[u32]),
 ) -> Result<Footprint, LoadError> {
     let room = devices.room(gpus).map_err(LoadError::Runtime)?;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
@@ -210,7 +209,7 @@ fn measure_on(
         memory: Some(config.memory.map_or(room, |memory| memory.min(room))),
         ..config.clone()
     };
-    measure(path, data, &within).map_err(|error| match error {
+    measure(path, &within, data).map_err(|error| match error {
         LoadError::DoesNotFit { model, sum } => LoadError::DoesNotFit {
             model,
             sum: format!("{sum} ({})", devices.describe(gpus)),

@@ -101,6 +101,18 @@ async fn collect(mut generation: Generation) -> (Vec<Option<SampledToken>>, Vec<
     (prompt, tokens)
 }
 
+/// Waits until nobody holds the device: a generator's thread lets go of it after it has
+/// told everyone.
+async fn let_go(standin: &Standin) {
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while standin.alive(0).references > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
 /// The same ids; log-probabilities up to the order in which a sum was rounded.
 fn same(one: &SampledToken, other: &SampledToken) -> bool {
     let close = |a: f32, b: f32| a.is_nan() && b.is_nan() || (a - b).abs() < 1e-4;
@@ -135,14 +147,14 @@ async fn every_way_to_draw_gives_the_hosts_tokens() {
             }
         }
         drop(device);
-        drop(standin);
+        let_go(&standin).await;
     }
 }
 
 /// More sequences than slots, of all lengths, beside one another.
 #[tokio::test]
 async fn a_crowd_gets_what_each_gets_alone() {
-    let _standin = Standin::install(&[1 << 30]);
+    let standin = Standin::install(&[1 << 30]);
     let greedy = SamplingParams {
         temperature: 0.0,
         max_tokens: 20,
@@ -161,6 +173,8 @@ async fn a_crowd_gets_what_each_gets_alone() {
             let ids = |tokens: &[SampledToken]| tokens.iter().map(|t| t.id).collect::<Vec<_>>();
             assert_eq!(ids(&there), ids(&here), "{number}, captured {captured}");
         }
+        drop(device);
+        let_go(&standin).await;
     }
 }
 
@@ -198,14 +212,7 @@ async fn a_lost_device_ends_the_generator_and_a_reset_brings_it_back() {
         "{refused:?}"
     );
     drop((device, running));
-    // The thread lets go of the device after it has told everyone.
-    tokio::time::timeout(Duration::from_secs(60), async {
-        while standin.alive(0).references > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await
-    .unwrap();
+    let_go(&standin).await;
     Device::reset(0).unwrap();
     let again = start(On::Gpu { captured: false });
     let (_, after) = collect(submit(&again, prompt, greedy)).await;
