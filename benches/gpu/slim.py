@@ -1,78 +1,121 @@
-"""ONNX Runtime's CUDA provider with the code of one architecture only.
+"""ONNX Runtime's CUDA provider with the code of one GPU architecture only.
 
-    python slim.py libonnxruntime_providers_cuda.so OUT --keep 90
+The library carries its kernels for every architecture, most of its size. A machine that is fed in
+small pieces needs one. Nothing moves: in each container of `.nv_fatbin` the kept entries close up,
+the rest becomes zeros (which compress to nothing), so every offset that the file holds stays right.
+A container without code for the architecture is left whole, for it may hold what the driver can
+still compile.
 
-The library carries machine code for every GPU since 2016: 284 MB. It lies in fat binaries, each a header
-(magic 0xBA55ED50, version, header size, size of what follows) and entries (kind, version, header size, size,
-architecture at byte 28). Entries of other architectures are removed in place and the space is zeroed, so that
-no address in the library moves; zeros compress to nothing. A fat binary without the wanted architecture stays whole:
-its PTX may be all there is.
+    python benches/gpu/slim.py libonnxruntime_providers_cuda.so slim.so --keep 90
 """
-
-from __future__ import annotations
 
 import argparse
 import struct
+import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-MAGIC = struct.pack("<I", 0xBA55ED50)
-CONTAINER, ENTRY = struct.Struct("<IHHQ"), struct.Struct("<HHIQ")
-ARCHITECTURE = 28
+MAGIC = 0xBA55ED50
+CONTAINER = struct.Struct("<IHHQ")  # magic, version, bytes of this header, bytes of the entries
+ENTRY = struct.Struct("<HHIQ")  # kind, version, bytes of this header, bytes of the code
+ARCHITECTURE = 28  # where an entry's header says it, for example 90
+KINDS = {1: "ptx", 2: "sm"}
+SECTION = ".nv_fatbin"
 
 
-def entries(data: bytes, start: int, end: int) -> list[tuple[int, bytes]] | None:
-    """(architecture, bytes) of each entry; None if this is no fat binary after all."""
-    found = []
-    while start < end:
-        if end - start < 32:
-            return None
-        _, _, header, size = ENTRY.unpack_from(data, start)
-        if header < 32 or start + header + size > end:
-            return None
-        found.append((struct.unpack_from("<I", data, start + ARCHITECTURE)[0], data[start : start + header + size]))
-        start += header + size
-    return found
+class NotSlimmable(ValueError):
+    """The file is not what this knows how to cut."""
 
 
-def slim(data: bytearray, keep: set[int]) -> Counter:
-    """Removes entries in place; counts fat binaries, kept and removed entries."""
-    counts: Counter = Counter()
-    place = data.find(MAGIC)
-    while place >= 0:
-        _, version, header, size = CONTAINER.unpack_from(data, place)
-        start, end = place + header, place + header + size
-        found = entries(bytes(data[start:end]), 0, size) if version == 1 and header == 16 and end <= len(data) else None
-        if found is None:
-            place = data.find(MAGIC, place + 4)
+@dataclass
+class Outcome:
+    containers: int = 0
+    left_whole: int = 0
+    kept: Counter = field(default_factory=Counter)
+    dropped: Counter = field(default_factory=Counter)
+
+
+def section(library: bytes | bytearray, name: str) -> tuple[int, int]:
+    """Where a section begins and ends in a 64-bit little-endian ELF file."""
+    if library[:6] != b"\x7fELF\x02\x01":
+        raise NotSlimmable("not a 64-bit little-endian ELF file")
+    (table,) = struct.unpack_from("<Q", library, 0x28)
+    size, count, names = struct.unpack_from("<HHH", library, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", library, table + i * size) for i in range(count)]
+    strings = headers[names][4]
+    for label, _, _, _, offset, length in headers:
+        start = strings + label
+        if library[start : library.index(b"\0", start)] == name.encode():
+            return offset, offset + length
+    raise NotSlimmable(f"no section {name}")
+
+
+def containers(library: bytes | bytearray, start: int, end: int):
+    """Offsets of each container's entries, begin and end. Between containers there are only zeros."""
+    at = start
+    while at + CONTAINER.size <= end:
+        magic, version, header, size = CONTAINER.unpack_from(library, at)
+        if magic == 0:
+            at += 4
             continue
-        kept = [entry for architecture, entry in found if architecture in keep]
-        counts["fat binaries"] += 1
-        if kept:
-            code = b"".join(kept)
-            data[start:end] = code + bytes(size - len(code))
-            struct.pack_into("<Q", data, place + 8, len(code))
-            counts["kept"] += len(kept)
-            counts["removed"] += len(found) - len(kept)
-        else:
-            counts["left whole"] += 1
-        place = data.find(MAGIC, end)
-    return counts
+        if magic != MAGIC or version != 1 or header != CONTAINER.size or at + header + size > end:
+            raise NotSlimmable(f"no fat binary of version 1 at offset {at}")
+        yield at, at + header + size
+        at += header + size
+
+
+def entries(library: bytes | bytearray, container: int, end: int):
+    """Offset, end, kind and architecture of each entry."""
+    at = container + CONTAINER.size
+    while at < end:
+        if at + ENTRY.size > end:
+            raise NotSlimmable(f"an entry at offset {at} is cut off")
+        kind, _, header, size = ENTRY.unpack_from(library, at)
+        if kind not in KINDS or header < ARCHITECTURE + 4 or at + header + size > end:
+            raise NotSlimmable(f"no entry of a known kind at offset {at}")
+        (architecture,) = struct.unpack_from("<I", library, at + ARCHITECTURE)
+        yield at, at + header + size, KINDS[kind], architecture
+        at += header + size
+
+
+def slim(library: bytearray, keep: int) -> Outcome:
+    """Cuts in place. Raises `NotSlimmable` if there is nothing for `keep` at all."""
+    outcome = Outcome()
+    for container, end in list(containers(library, *section(library, SECTION))):
+        outcome.containers += 1
+        found = list(entries(library, container, end))
+        kept = bytearray()
+        if not any(architecture == keep for *_, architecture in found):
+            outcome.left_whole += 1
+            continue
+        for start, stop, kind, architecture in found:
+            counted = outcome.kept if architecture == keep else outcome.dropped
+            counted[f"{kind}_{architecture}"] += 1
+            if architecture == keep:
+                kept += library[start:stop]
+        body = container + CONTAINER.size
+        library[body:end] = kept + bytes(end - body - len(kept))
+        CONTAINER.pack_into(library, container, MAGIC, 1, CONTAINER.size, len(kept))
+    if not outcome.kept:
+        raise NotSlimmable(f"no code for sm_{keep} in any of {outcome.containers} containers")
+    return outcome
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--keep", type=int, nargs="+", default=[90])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--keep", type=int, default=90, help="architecture, 90 for sm_90 (default)")
     arguments = parser.parse_args()
-    data = bytearray(arguments.library.read_bytes())
-    size = len(data)
-    counts = slim(data, set(arguments.keep))
-    if len(data) != size or not counts["kept"]:
-        raise SystemExit(f"{arguments.library}: no code for {arguments.keep} was found ({dict(counts)})")
-    arguments.out.write_bytes(data)
-    print(dict(counts))
+    library = bytearray(arguments.source.read_bytes())
+    try:
+        outcome = slim(library, arguments.keep)
+    except NotSlimmable as reason:
+        sys.exit(f"error: {arguments.source}: {reason}")
+    arguments.target.write_bytes(library)
+    print(f"{outcome.containers} containers, {outcome.left_whole} without sm_{arguments.keep} left whole")
+    print("kept:", dict(outcome.kept), "dropped:", dict(outcome.dropped))
 
 
 if __name__ == "__main__":
