@@ -5,25 +5,28 @@
 #   benches/gpu.sh run [DIR] [OPTION…]   on the machine with the GPU: puts them together and measures
 #   benches/gpu.sh try                   both on this machine, small, on the CPU: that the script works
 #
-# DIR is out/gpu when not given. Options of `run`: --only PART,… --small --device cpu --out DIR --minutes N
+# DIR is out/gpu when not given, or the folder of this script where that was carried along. Options of `run`: --only PART,… --small --device cpu --out DIR --minutes N
 #
 # Examples
 #   benches/gpu.sh prepare                            # out/gpu: pieces of at most 60 MiB each
 #   benches/gpu.sh run out/gpu --only kernels,sampling
-#   /copied/gpu/gpu.sh run /copied/gpu                # without the repository
+#   /copied/gpu/gpu.sh run                            # the folder alone, without the repository
 #   PYTHON=/opt/torch/bin/python benches/gpu.sh run   # a Python with PyTorch 2.6 or newer
 #
 # The machine with the GPU needs a driver for CUDA 13 and a Python with PyTorch for CUDA 13, whose cuBLAS, cuDNN
 # and runtime are used; no registry, no compiler, no Rust.
 set -euo pipefail
-SELF=$(dirname "${BASH_SOURCE[0]}")
+SELF=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [ -e "$SELF/lib.sh" ]; then
 	# Carried along, without the repository.
+	SLUICE_DATA=${SLUICE_DATA:-$SELF/work}
 	# shellcheck source=scripts/lib.sh
 	. "$SELF/lib.sh"
+	DEFAULT=$SELF
 else
 	# shellcheck source=scripts/lib.sh
 	. "$SELF/../scripts/lib.sh"
+	DEFAULT=$ROOT/out/gpu
 fi
 HERE=$ROOT/benches/gpu
 
@@ -42,20 +45,15 @@ make_kit() { # DIR small|full
 		export CUDA_HOME=$CUDA_COMPILERS
 	fi
 	say "Building"
+	# All packages, where their tests are built anyway: one package alone would be built anew with its own features.
+	local scope=(-p sluice-engine)
+	[ "$2" = full ] || scope=(--workspace)
 	(cd "$ROOT" && cargo build --release --locked --quiet --bin sluice &&
-		cargo build --release --locked --quiet -p sluice-engine --example decode --example kernel_times)
-	cp "$ROOT"/target/release/sluice "$ROOT"/target/release/examples/{decode,kernel_times} "$kit/bin"
-	cp "$(engine_tests)" "$kit/bin/engine-tests"
+		cargo test --release --locked --quiet "${scope[@]}" --no-run --message-format=json) |
+		python3 "$HERE/programs.py" "$kit/bin"
+	cp "$ROOT/target/release/sluice" "$kit/bin"
 	strip "$kit"/bin/*
 	if [ "$2" = full ]; then full_parts "$1"; else small_parts "$1"; fi
-}
-
-engine_tests() { # → the engine's unit tests as a program
-	(cd "$ROOT" && cargo test --release --locked --quiet -p sluice-engine --lib --no-run --message-format=json) |
-		python3 -c 'import json,sys
-for line in sys.stdin:
-    found = json.loads(line).get("executable") if line.startswith("{") else None
-    if found: print(found)' | tail -1
 }
 
 full_parts() { # DIR
@@ -118,7 +116,7 @@ try_it() {
 
 verb=${1:-help}
 shift || true
-dir=$ROOT/out/gpu
+dir=$DEFAULT
 case ${1:-} in '' | --*) ;; *) dir=$1 && shift ;; esac
 case $verb in
 prepare) prepare "$dir" full ;;

@@ -180,6 +180,12 @@ pub(super) fn compiled(image: &str) -> PathBuf {
     build(image, FLAGS, &[kernels().join("host_shim.h"), source], &[])
 }
 
+/// Whether the sources are where they were when the tests were built: not so on a machine
+/// that was sent the tests alone.
+pub(super) fn is_at_hand() -> bool {
+    kernels().is_dir() && Path::new(env!("OUT_DIR")).is_dir()
+}
+
 /// Where the sources of the kernels are.
 pub(super) fn kernels() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels")

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "says what was not run")]
 
-use super::emulator::Emulator;
+use super::emulator::{Emulator, is_at_hand};
 use super::machine::{Float, Machine};
 use super::standin::Standin;
 use super::{CudaError, Device, compile_all, compiled_ahead};
@@ -13,8 +13,10 @@ use super::{CudaError, Device, compile_all, compiled_ahead};
 /// run in either order where that can be chosen.
 macro_rules! on_every_machine {
     ($check:path) => {
-        for (threads, backward) in [(32, false), (96, true), (256, false), (1024, true)] {
-            $check(&mut Emulator::new(backward), threads);
+        if is_at_hand() {
+            for (threads, backward) in [(32, false), (96, true), (256, false), (1024, true)] {
+                $check(&mut Emulator::new(backward), threads);
+            }
         }
         if let Some(mut at_hand) = AtHand::find(None) {
             for &threads in at_hand.threads() {
