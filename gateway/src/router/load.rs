@@ -203,7 +203,9 @@ fn measure_on(
     data: &Path,
     (devices, gpus): (&Devices, &[u32]),
 ) -> Result<Footprint, LoadError> {
-    let room = devices.room(gpus).map_err(LoadError::Runtime)?;
+    let room = devices
+        .room(gpus)
+        .map_err(|why| no_gpu(config.provider, &why))?;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     let within = DeploymentConfig {
         memory: Some(config.memory.map_or(room, |memory| memory.min(room))),
@@ -216,6 +218,18 @@ fn measure_on(
         },
         other => other,
     })
+}
+
+/// That there is no GPU to load on, and where to read what to install.
+fn no_gpu(provider: ProviderConfig, why: &str) -> LoadError {
+    let provider = match provider {
+        ProviderConfig::Cpu => "CPU",
+        ProviderConfig::Cuda => "CUDA",
+        ProviderConfig::Tensorrt => "TensorRT",
+    };
+    LoadError::Runtime(format!(
+        "the {provider} provider cannot be used: {why} (`sluice doctor` says what is missing)"
+    ))
 }
 
 /// Bytes of the graphs at `path` and of the weights beside them.
