@@ -76,14 +76,14 @@ impl ModelFolder {
 
     /// SHA-256 over the folder's files, hexadecimal: the digest of the lines
     /// `<sha256 of file>  <relative path>\n`, sorted by path, as
-    /// `find . -type f | sort | xargs sha256sum` would write them (without `./`).
-    /// Reads every file once.
+    /// `find . -type f | sort | xargs sha256sum` would write them (without `./`). Of a
+    /// tensor model, the graph and the files that it names: its weights may lie beside it.
     ///
     /// # Errors
     /// [`LoadError::Folder`] naming the file that cannot be read.
     pub fn digest(&self) -> Result<String, LoadError> {
         let mut files = match &self.kind {
-            ModelKind::Tensor { model } => vec![model.clone()],
+            ModelKind::Tensor { model } => graph_files(model)?,
             _ => files_below(&self.dir, 0)?,
         };
         files.sort();
@@ -152,6 +152,27 @@ fn files_below(dir: &Path, depth: usize) -> Result<Vec<PathBuf>, LoadError> {
             files.extend(files_below(&path, depth + 1)?);
         } else if path.is_file() {
             files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The graph and those files below its folder whose path stands in it. Searched for in the
+/// bytes, because external weights may be named anywhere, subgraphs included; one file too
+/// many does no harm.
+fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, LoadError> {
+    let bytes =
+        std::fs::read(graph).map_err(|error| wrong(graph, &format!("cannot be read: {error}")))?;
+    let dir = match graph.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let mut files = vec![graph.to_path_buf()];
+    for path in files_below(dir, 0)? {
+        let relative = path.strip_prefix(dir).unwrap_or(&path).as_os_str();
+        let named = || memchr::memmem::find(&bytes, relative.as_encoded_bytes()).is_some();
+        if Some(relative) != graph.file_name() && named() {
+            files.push(graph.with_file_name(relative));
         }
     }
     Ok(files)

@@ -377,3 +377,23 @@ async fn a_classifier_needs_no_pooling() {
     assert!(device.healthy());
     assert!(standin.alive(0).is_nothing());
 }
+
+/// Batches have many shapes; a graph would not notice.
+#[test]
+fn batches_are_never_captured() {
+    let gpu = GpuOptions {
+        cuda_graphs: true,
+        tf32: true,
+        ..GpuOptions::default()
+    };
+    let options = EncoderOptions {
+        gpu,
+        ..EncoderOptions::on(Provider::Cuda { device: 0 })
+    };
+    let folder = ModelFolder::open(&fixture("tiny-encoder")).unwrap();
+    let ModelKind::Encoder(config) = folder.kind else {
+        panic!("it is an encoder");
+    };
+    let gpu = worker::gpu_options(&config, &options).unwrap();
+    assert!(!gpu.cuda_graphs && gpu.tf32);
+}

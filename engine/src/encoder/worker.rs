@@ -124,8 +124,11 @@ impl Sessions {
 }
 
 /// As configured; TensorRT is told which batches will come where nothing is.
-fn gpu_options(config: &EncoderConfig, options: &EncoderOptions) -> Result<GpuOptions, LoadError> {
-    let mut gpu = options.gpu.clone();
+pub(super) fn gpu_options(
+    config: &EncoderConfig,
+    options: &EncoderOptions,
+) -> Result<GpuOptions, LoadError> {
+    let mut gpu = options.gpu.without_graphs();
     if matches!(options.provider, Provider::TensorRt { .. }) && gpu.tensorrt.profiles.is_empty() {
         let items = options.budget.items;
         let tokens = options

@@ -187,3 +187,39 @@ fn the_digest_changes_with_content_and_name() {
     let third = digest();
     assert!(first != second && second != third);
 }
+
+/// Two tensor models may differ in their weights' file alone.
+#[test]
+fn the_digest_of_a_graph_covers_the_weights_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: &str| std::fs::write(dir.path().join(name), content).unwrap();
+    std::fs::create_dir(dir.path().join("parts")).unwrap();
+    put(
+        "model.onnx",
+        "… location weights.bin … location parts/more.bin …",
+    );
+    put("weights.bin", "1");
+    put("parts/more.bin", "1");
+    put("README.md", "1");
+    let graph = dir.path().join("model.onnx");
+    let digest = || ModelFolder::open(&graph).unwrap().digest().unwrap();
+    let first = digest();
+    put("README.md", "2");
+    assert_eq!(digest(), first, "what the graph does not name is not its");
+    put("weights.bin", "2");
+    let second = digest();
+    put("parts/more.bin", "2");
+    let third = digest();
+    assert!(first != second && second != third && first != third);
+}
+
+#[test]
+fn the_digest_of_a_graph_without_other_files_is_that_of_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let graph = dir.path().join("model.onnx");
+    // Its own name in it does not count it twice.
+    std::fs::write(&graph, "model.onnx").unwrap();
+    let line = format!("{}  model.onnx\n", hex(&Sha256::digest(b"model.onnx")));
+    let digest = ModelFolder::open(&graph).unwrap().digest().unwrap();
+    assert_eq!(digest, hex(&Sha256::digest(line.as_bytes())));
+}

@@ -75,6 +75,17 @@ impl Default for TensorOptions {
     }
 }
 
+impl TensorOptions {
+    fn session(&self) -> SessionOptions {
+        SessionOptions {
+            provider: self.provider,
+            threads: self.threads,
+            gpu: self.gpu.without_graphs(),
+            ..SessionOptions::default()
+        }
+    }
+}
+
 /// A loaded tensor model. Cheap to clone; the last clone ends its thread.
 #[derive(Debug, Clone)]
 pub struct TensorModel {
@@ -105,12 +116,7 @@ impl TensorModel {
     /// that requests cannot carry.
     pub fn load(name: &str, path: &Path, options: &TensorOptions) -> Result<Self, LoadError> {
         let file = find_graph(path)?;
-        let session_options = SessionOptions {
-            provider: options.provider,
-            threads: options.threads,
-            gpu: options.gpu.clone(),
-            ..SessionOptions::default()
-        };
+        let session_options = options.session();
         let model = name.to_owned();
         let build = move || {
             let session = OnnxSession::open(&model, ModelSource::File(&file), &session_options)?;

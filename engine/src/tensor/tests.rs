@@ -197,3 +197,18 @@ fn a_folder_is_searched_for_its_graph() {
         .to_string();
     assert!(text.contains("nowhere"), "{text}");
 }
+
+/// Shapes and addresses change from request to request; a graph would not notice.
+#[test]
+fn runs_are_never_captured() {
+    let options = TensorOptions {
+        gpu: GpuOptions {
+            cuda_graphs: true,
+            tf32: true,
+            ..GpuOptions::default()
+        },
+        ..TensorOptions::default()
+    };
+    let session = options.session();
+    assert!(!session.gpu.cuda_graphs && session.gpu.tf32);
+}

@@ -16,7 +16,7 @@ pub struct CudaConfig {
     /// logits are not among them. No limit when absent.
     #[serde(with = "human::optional_size", skip_serializing_if = "Option::is_none")]
     pub arena_limit: Option<usize>,
-    /// Capture decoding steps as CUDA graphs.
+    /// Capture decoding steps of language models as CUDA graphs; other models ignore it.
     pub graphs: bool,
     /// Compute products of single precision by TensorFloat-32.
     pub tf32: bool,
@@ -112,6 +112,15 @@ pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static st
         let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
         return Err(("cuda", right.to_owned()));
     }
+    let zero = |size: Option<usize>| size == Some(0);
+    let at_least_1 = "must be at least 1; leave it out for no limit";
+    if deployment
+        .cuda
+        .as_ref()
+        .is_some_and(|cuda| zero(cuda.arena_limit))
+    {
+        return Err(("cuda.arena_limit", at_least_1.to_owned()));
+    }
     let Some(tensorrt) = &deployment.tensorrt else {
         return Ok(());
     };
@@ -127,22 +136,34 @@ pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static st
     if tensorrt.keep == 0 {
         return Err(("tensorrt.keep", "must be at least 1".to_owned()));
     }
-    for profile in &tensorrt.profiles {
+    if zero(tensorrt.workspace) {
+        return Err(("tensorrt.workspace", at_least_1.to_owned()));
+    }
+    validate_profiles(&tensorrt.profiles).map_err(|message| ("tensorrt.profiles", message))
+}
+
+fn validate_profiles(profiles: &[ProfileConfig]) -> Result<(), String> {
+    for (index, profile) in profiles.iter().enumerate() {
         let ProfileConfig {
             input,
             min,
             opt,
             max,
         } = profile;
+        if input.is_empty() {
+            return Err("must each name an input of the graph".to_owned());
+        }
+        if profiles[..index].iter().any(|other| other.input == *input) {
+            return Err(format!("name `{input}` twice; write one entry an input"));
+        }
         let sizes = min.iter().zip(opt).zip(max);
         let rising = sizes
             .into_iter()
             .all(|((min, opt), max)| 1 <= *min && min <= opt && opt <= max);
-        if min.len() != opt.len() || opt.len() != max.len() || !rising {
-            let right = format!(
+        if min.is_empty() || min.len() != opt.len() || opt.len() != max.len() || !rising {
+            return Err(format!(
                 "of `{input}` must have min, opt and max of as many dimensions, 1 <= min <= opt <= max in each"
-            );
-            return Err(("tensorrt.profiles", right));
+            ));
         }
     }
     Ok(())

@@ -324,6 +324,28 @@ fn options_of_a_gpu_that_do_not_fit_are_refused_by_name() {
             "1 <= min",
         ),
         (
+            "tensorrt",
+            profile("min = [], opt = [], max = []"),
+            "as many dimensions",
+        ),
+        (
+            "tensorrt",
+            "[deployment.tensorrt]\nprofiles = [{ input = \"a\", min = [1], opt = [1], max = [1] }, \
+             { input = \"a\", min = [1], opt = [1], max = [1] }]\n"
+                .to_owned(),
+            "`a` twice",
+        ),
+        (
+            "tensorrt",
+            "[deployment.tensorrt]\nworkspace = \"0\"\n".to_owned(),
+            "tensorrt.workspace",
+        ),
+        (
+            "cuda",
+            "[deployment.cuda]\narena_limit = \"0\"\n".to_owned(),
+            "cuda.arena_limit",
+        ),
+        (
             "cuda",
             "[deployment.cuda]\ngraph = true\n".to_owned(),
             "graphs",

@@ -24,7 +24,8 @@ pub struct GpuOptions {
     /// Bytes that ONNX Runtime may take on the device, for weights and activations; K/V
     /// and logits are not among them. No limit by default.
     pub arena_limit: Option<u64>,
-    /// Decoding steps are captured as CUDA graphs. Off by default.
+    /// Decoding steps of language models are captured as CUDA graphs. Off by default;
+    /// encoders and tensor models never are.
     pub cuda_graphs: bool,
     /// Products of single precision by TensorFloat-32: faster, 10 bits of mantissa. Off
     /// by default, so that fp32 means fp32.
@@ -33,6 +34,17 @@ pub struct GpuOptions {
     pub tensorrt: TensorRtOptions,
     /// The stream that the session works on; its own by default.
     pub stream: Option<ComputeStream>,
+}
+
+impl GpuOptions {
+    /// The same for a session whose shapes and addresses change from run to run. A captured
+    /// graph would be replayed whatever the inputs are.
+    pub(crate) fn without_graphs(&self) -> Self {
+        Self {
+            cuda_graphs: false,
+            ..self.clone()
+        }
+    }
 }
 
 /// How ONNX Runtime's TensorRT provider builds engines and keeps them.

@@ -12,15 +12,12 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorRef, ValueType};
 
-use sha2::{Digest as _, Sha256};
-
 use super::bound::{self, Output, c_name};
-use super::gpu::engines::{EngineFolder, MadeFrom};
+use super::gpu::engines::{EngineFolder, engine_folder};
 use super::gpu::{self, Building, GpuOptions};
 use super::runtime::{self, Provider};
 use super::tensor_data::{Datatype, TensorData, TensorSlice};
 use crate::error::{BackendError, LoadError};
-use crate::folder::{ModelFolder, hex};
 
 /// How a session computes.
 #[derive(Debug, Clone, Default)]
@@ -326,49 +323,6 @@ impl OnnxSession {
         bound::run(&self.session, &self.run_options, &inputs, outputs)
             .map_err(|error| step("run", &error))
     }
-}
-
-/// Where the engines of this model are kept, if TensorRT is to build some.
-fn engine_folder(
-    source: ModelSource<'_>,
-    options: &SessionOptions,
-) -> Result<Option<EngineFolder>, LoadError> {
-    let (Provider::TensorRt { device }, Some(cache)) =
-        (options.provider, &options.gpu.tensorrt.cache)
-    else {
-        return Ok(None);
-    };
-    let (info, _) = runtime::environment()?;
-    let gpus = crate::cuda::discover().map_err(|error| LoadError::Runtime(error.to_string()))?;
-    let gpu = gpus.into_iter().find(|gpu| gpu.ordinal == device);
-    let tensorrt = crate::cuda::NvidiaLibrary::TensorRt.open();
-    let tensorrt = tensorrt.map_err(|error| LoadError::Runtime(format!("TensorRT: {error}")))?;
-    let digest = match source {
-        ModelSource::File(path)
-        | ModelSource::Bytes {
-            folder: Some(path), ..
-        } => ModelFolder::open(path)?.digest()?,
-        ModelSource::Bytes {
-            model,
-            folder: None,
-        } => hex(&Sha256::digest(model)),
-    };
-    let made_from = MadeFrom {
-        model: digest,
-        sluice: env!("CARGO_PKG_VERSION"),
-        onnx_runtime: info.version,
-        tensorrt: tensorrt.version.unwrap_or_default(),
-        gpu: gpu.map_or_else(String::new, |gpu| {
-            let (major, minor) = gpu.capability;
-            format!("{} {major}.{minor}", gpu.name)
-        }),
-        options: MadeFrom::options(&options.gpu.tensorrt),
-    };
-    let folder = EngineFolder::open(cache, &made_from, options.gpu.tensorrt.keep);
-    folder.map(Some).map_err(|error| LoadError::Folder {
-        path: cache.clone(),
-        reason: format!("engines cannot be kept there: {error}"),
-    })
 }
 
 fn builder(

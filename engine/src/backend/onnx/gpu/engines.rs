@@ -14,6 +14,10 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::TensorRtOptions;
+use crate::backend::onnx::runtime::{self, Provider};
+use crate::backend::onnx::session::{ModelSource, SessionOptions};
+use crate::error::LoadError;
+use crate::folder::{ModelFolder, hex};
 
 /// Name of the record.
 const RECORD: &str = "made_from.json";
@@ -57,10 +61,7 @@ impl MadeFrom {
     fn key(&self) -> io::Result<String> {
         let record = serde_json::to_vec(self)?;
         let digest = Sha256::digest(record);
-        Ok(digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(hex(&digest[..16]))
     }
 }
 
@@ -83,7 +84,7 @@ impl EngineFolder {
         fs::create_dir_all(&folder)?;
         // Written every time: its time says when the folder was last used.
         fs::write(folder.join(RECORD), serde_json::to_vec_pretty(made_from)?)?;
-        prune(cache, &folder, keep)?;
+        prune(cache, &folder, keep);
         Ok(Self(folder))
     }
 
@@ -100,11 +101,63 @@ impl EngineFolder {
     }
 }
 
-/// Removes the folders that were used longest ago; only those with a record of ours.
-fn prune(cache: &Path, current: &Path, keep: usize) -> io::Result<()> {
+/// Where the engines of this model are kept, if TensorRT is to build some.
+pub(in super::super) fn engine_folder(
+    source: ModelSource<'_>,
+    options: &SessionOptions,
+) -> Result<Option<EngineFolder>, LoadError> {
+    let (Provider::TensorRt { device }, Some(cache)) =
+        (options.provider, &options.gpu.tensorrt.cache)
+    else {
+        return Ok(None);
+    };
+    let (info, _) = runtime::environment()?;
+    let gpus = crate::cuda::discover().map_err(|error| LoadError::Runtime(error.to_string()))?;
+    let gpu = gpus.into_iter().find(|gpu| gpu.ordinal == device);
+    let tensorrt = crate::cuda::NvidiaLibrary::TensorRt.open();
+    let tensorrt = tensorrt.map_err(|error| LoadError::Runtime(format!("TensorRT: {error}")))?;
+    let digest = model_digest(source)?;
+    let made_from = MadeFrom {
+        model: digest,
+        sluice: env!("CARGO_PKG_VERSION"),
+        onnx_runtime: info.version,
+        tensorrt: tensorrt.version.unwrap_or_default(),
+        gpu: gpu.map_or_else(String::new, |gpu| {
+            let (major, minor) = gpu.capability;
+            format!("{} {major}.{minor}", gpu.name)
+        }),
+        options: MadeFrom::options(&options.gpu.tensorrt),
+    };
+    let folder = EngineFolder::open(cache, &made_from, options.gpu.tensorrt.keep);
+    folder.map(Some).map_err(|error| LoadError::Folder {
+        path: cache.clone(),
+        reason: format!("engines cannot be kept there: {error}"),
+    })
+}
+
+/// Digest of the graph as ONNX Runtime gets it, and of its weights.
+pub(super) fn model_digest(source: ModelSource<'_>) -> Result<String, LoadError> {
+    let (folder, edited) = match source {
+        ModelSource::File(path) => (Some(path), None),
+        ModelSource::Bytes { model, folder } => (folder, Some(model)),
+    };
+    let files = folder.map(|path| ModelFolder::open(path)?.digest());
+    let files = files.transpose()?.unwrap_or_default();
+    Ok(match edited {
+        None => files,
+        Some(model) => hex(&Sha256::new_with_prefix(files)
+            .chain_update(model)
+            .finalize()),
+    })
+}
+
+/// Removes the folders that were used longest ago; only those with a record of ours. What
+/// cannot be removed stays: another model may be loaded at the same time and remove the
+/// same, and that is no reason not to load this one.
+fn prune(cache: &Path, current: &Path, keep: usize) {
     let mut others: Vec<(SystemTime, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(cache)? {
-        let folder = entry?.path();
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let folder = entry.path();
         let used = folder
             .join(RECORD)
             .metadata()
@@ -116,8 +169,14 @@ fn prune(cache: &Path, current: &Path, keep: usize) -> io::Result<()> {
     }
     others.sort_unstable_by(|a, b| b.cmp(a));
     for (_, old) in others.into_iter().skip(keep.saturating_sub(1)) {
-        tracing::info!(folder = %old.display(), "engines that were not used for long are removed");
-        fs::remove_dir_all(old)?;
+        match fs::remove_dir_all(&old) {
+            Ok(()) => {
+                tracing::info!(folder = %old.display(), "engines that were not used for long are removed");
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(folder = %old.display(), %error, "old engines cannot be removed");
+            }
+        }
     }
-    Ok(())
 }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::engines::MadeFrom;
+use super::engines::{MadeFrom, model_digest};
 use super::progress::Stage;
 use super::*;
+use crate::backend::onnx::session::ModelSource;
 
 fn profile(input: &str) -> ShapeProfile {
     ShapeProfile {
@@ -187,4 +188,21 @@ fn an_encoders_profiles_are_made_from_its_graph() {
     }
     let nowhere = text_profiles(Path::new("/nowhere/model.onnx"), 1, 1).unwrap_err();
     assert!(nowhere.to_string().contains("/nowhere/model.onnx"));
+}
+
+/// Engines are kept under it: a graph that was edited otherwise is another.
+#[test]
+fn the_digest_of_an_edited_graph_covers_the_edit_and_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("model.onnx"), "the graph, with w.bin").unwrap();
+    std::fs::write(dir.path().join("w.bin"), "1").unwrap();
+    let of = |model: &[u8]| {
+        let folder = Some(dir.path());
+        model_digest(ModelSource::Bytes { model, folder }).unwrap()
+    };
+    let first = of(b"one edit");
+    assert_eq!(of(b"one edit"), first);
+    assert_ne!(of(b"another edit"), first);
+    std::fs::write(dir.path().join("w.bin"), "2").unwrap();
+    assert_ne!(of(b"one edit"), first);
 }
