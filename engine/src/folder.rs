@@ -82,20 +82,30 @@ impl ModelFolder {
     /// # Errors
     /// [`LoadError::Folder`] naming the file that cannot be read.
     pub fn digest(&self) -> Result<String, LoadError> {
-        let mut files = match &self.kind {
+        let files = match &self.kind {
             ModelKind::Tensor { model } => vec![model.clone()],
             _ => files_below(&self.dir, 0)?,
         };
-        files.sort();
-        let mut whole = Sha256::new();
-        for path in files {
-            let name = path.strip_prefix(&self.dir).unwrap_or(&path);
-            let digest = file_digest(&path)
-                .map_err(|error| wrong(&path, &format!("cannot be read: {error}")))?;
-            whole.update(format!("{digest}  {}\n", name.display()));
-        }
-        Ok(hex(&whole.finalize()))
+        digest_of(&self.dir, files)
     }
+}
+
+/// SHA-256 over all files below `dir`, as [`ModelFolder::digest`] writes it: also of what
+/// a graph may keep its weights in.
+pub(crate) fn digest_below(dir: &Path) -> Result<String, LoadError> {
+    digest_of(dir, files_below(dir, 0)?)
+}
+
+fn digest_of(dir: &Path, mut files: Vec<PathBuf>) -> Result<String, LoadError> {
+    files.sort();
+    let mut whole = Sha256::new();
+    for path in files {
+        let name = path.strip_prefix(dir).unwrap_or(&path);
+        let digest = file_digest(&path)
+            .map_err(|error| wrong(&path, &format!("cannot be read: {error}")))?;
+        whole.update(format!("{digest}  {}\n", name.display()));
+    }
+    Ok(hex(&whole.finalize()))
 }
 
 fn detect(dir: &Path) -> Result<ModelKind, LoadError> {
