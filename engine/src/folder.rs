@@ -92,6 +92,7 @@ impl ModelFolder {
 
 /// SHA-256 over all files below `dir`, as [`ModelFolder::digest`] writes it: also of what
 /// a graph may keep its weights in.
+#[cfg(tensorrt_shim)]
 pub(crate) fn digest_below(dir: &Path) -> Result<String, LoadError> {
     digest_of(dir, files_below(dir, 0)?)
 }
