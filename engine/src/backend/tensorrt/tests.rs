@@ -268,6 +268,9 @@ async fn an_error_after_the_call_ends_the_model() {
     assert!(model.healthy());
     let broken = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
     setting.standin.break_context(0, broken);
+    // The request that met it has failed; who comes after it is sent elsewhere.
+    let answer = model.infer(input(1), None, None).await;
+    assert!(matches!(answer, Err(InferError::Failed(_))), "{answer:?}");
     let answer = model.infer(input(1), None, None).await;
     assert!(
         matches!(answer, Err(InferError::Unavailable(_))),
