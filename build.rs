@@ -36,6 +36,13 @@ fn build() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     println!("cargo:rerun-if-env-changed=CUDA_PATH");
 
+    // What `engine/tensorrt` says of itself; without the vendor's headers it says nothing.
+    println!("cargo:rustc-check-cfg=cfg(tensorrt_shim)");
+    if let Ok(headers) = env::var("DEP_SLUICE_TENSORRT_SHIM_HEADERS") {
+        println!("cargo:rustc-cfg=tensorrt_shim");
+        println!("cargo:rustc-env=SLUICE_TENSORRT_HEADERS={headers}");
+    }
+
     let nvcc = find_nvcc();
     let mut table = String::from("pub(super) const IMAGES: &[Image] = &[\n");
     for name in KERNELS {

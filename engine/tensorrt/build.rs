@@ -31,6 +31,7 @@ fn main() {
         "cargo::rustc-env=SLUICE_TENSORRT_HEADERS={}",
         joined.display()
     );
+    println!("cargo::metadata=headers={}", joined.display());
     println!("cargo::rustc-cfg=tensorrt_shim");
 }
 

@@ -7,6 +7,7 @@
 
 pub mod fake;
 pub mod onnx;
+pub mod tensorrt;
 
 mod failures;
 

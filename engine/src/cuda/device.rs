@@ -195,6 +195,20 @@ impl Device {
         self.stream.synchronize().map_err(|e| failed("work", &e))
     }
 
+    /// Waits until everything asked for on another stream is done.
+    ///
+    /// # Safety
+    /// `stream` is a live stream of this device's context, or null for the default one.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    pub unsafe fn wait_for(&self, stream: *mut c_void) -> Result<(), CudaError> {
+        self.bind()?;
+        // SAFETY: the caller's promise.
+        let ended = unsafe { result::stream::synchronize(stream.cast()) };
+        ended.map_err(|e| failed("work", &e))
+    }
+
     /// Marks this point of the work.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::backend::FAILED_RUNS;
 use crate::backend::onnx::{GpuOptions, ModelSource, OnnxSession, Provider, SessionOptions};
+use crate::backend::tensorrt::{self, NativeOptions};
 use crate::error::LoadError;
 
 mod batch;
@@ -120,7 +121,30 @@ impl TensorModel {
         let model = name.to_owned();
         let build = move || {
             let session = OnnxSession::open(&model, ModelSource::File(&file), &session_options)?;
-            let signature = Signature::of(&model, &session)?;
+            let signature = Signature::of(&model, session.inputs(), session.outputs())?;
+            Ok((signature, session))
+        };
+        Self::start(name, build, options)
+    }
+
+    /// As [`Self::load`], on TensorRT itself rather than through ONNX Runtime: `path` is
+    /// an engine (`.plan`, `.engine`), an `.onnx` file that one is built from, or a folder
+    /// with either. `options.provider` and `options.gpu` do not count. TensorRT keeps no
+    /// names of dimensions, so each request runs alone.
+    ///
+    /// # Errors
+    /// [`LoadError::Runtime`] without TensorRT or a device, [`LoadError::DoesNotFit`],
+    /// [`LoadError::Unsupported`] with TensorRT's own words.
+    pub fn load_native(
+        name: &str,
+        path: &Path,
+        options: &TensorOptions,
+        native: &NativeOptions,
+    ) -> Result<Self, LoadError> {
+        let (model, path, native) = (name.to_owned(), path.to_path_buf(), native.clone());
+        let build = move || {
+            let session = tensorrt::open(&model, &path, &native)?;
+            let signature = Signature::of(&model, session.inputs(), session.outputs())?;
             Ok((signature, session))
         };
         Self::start(name, build, options)

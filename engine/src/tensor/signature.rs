@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{InferError, NamedTensor};
-use crate::backend::onnx::{Datatype, Dimension, OnnxSession, TensorInfo};
+use crate::backend::onnx::{Datatype, Dimension, TensorInfo};
 use crate::error::LoadError;
 
 /// An input or output of a model.
@@ -56,7 +56,11 @@ impl Signature {
     /// # Errors
     /// [`LoadError::Unsupported`] naming the tensor whose type the Open Inference
     /// Protocol cannot carry (bfloat16, sequences, maps), or a graph without outputs.
-    pub(super) fn of(model: &str, session: &OnnxSession) -> Result<Self, LoadError> {
+    pub(super) fn of(
+        model: &str,
+        inputs: &[TensorInfo],
+        outputs: &[TensorInfo],
+    ) -> Result<Self, LoadError> {
         let unsupported = |reason| LoadError::Unsupported {
             model: model.to_owned(),
             reason,
@@ -80,8 +84,8 @@ impl Signature {
                 .collect::<Result<Vec<_>, _>>()
         };
         let signature = Self {
-            inputs: specs("input", session.inputs())?,
-            outputs: specs("output", session.outputs())?,
+            inputs: specs("input", inputs)?,
+            outputs: specs("output", outputs)?,
         };
         if signature.outputs.is_empty() {
             return Err(unsupported("the graph has no outputs".to_owned()));

@@ -13,6 +13,7 @@ use super::queue::{Job, Queue};
 use super::{InferError, NamedTensor, Signature, TensorData, TensorOptions, TensorStats, batch};
 use crate::backend::FailedRuns;
 use crate::backend::onnx::{Dimension, OnnxSession, Tensor, TensorView};
+use crate::backend::tensorrt::TensorRtSession;
 use crate::error::{BackendError, LoadError};
 
 /// What is run; built and used on the owner thread only.
@@ -26,6 +27,16 @@ pub(super) trait Graph: 'static {
 }
 
 impl Graph for OnnxSession {
+    fn run(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        wanted: &[&str],
+    ) -> Result<Vec<Tensor>, BackendError> {
+        Self::run(self, inputs, wanted)
+    }
+}
+
+impl Graph for TensorRtSession {
     fn run(
         &mut self,
         inputs: &[(&str, TensorView<'_>)],

@@ -4,68 +4,22 @@
     reason = "implements the device's traits over host memory, and calls the stand-in's own function"
 )]
 
-mod defaults;
+mod compile;
 
 use std::alloc::{Layout, alloc, dealloc};
-use std::env;
 use std::ffi::c_void;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sluice_tensorrt::Library;
 use sluice_tensorrt::device::{DeviceAllocator, DeviceMemory, DeviceStream};
-use sluice_tensorrt::{Library, digest};
 
 /// Builds the stand-in with these defines, once for all tests that want the same one.
 pub(crate) fn build(name: &str, defines: &[&str]) -> PathBuf {
-    let include: Vec<PathBuf> = env::split_paths(env!("SLUICE_TENSORRT_HEADERS")).collect();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/standin");
-    let text = defaults::write(&include);
-    let mut all = text.clone();
-    for file in ["standin.cpp", "standin_builder.h"] {
-        all += &fs::read_to_string(source.join(file)).unwrap();
-    }
-    all += &defines.join(" ");
-    // A folder for each, so that libraries of the same name do not meet.
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&digest(all.as_bytes())[..16]);
-    let library = folder.join(name);
-    if library.exists() {
-        return library;
-    }
-    fs::create_dir_all(&folder).unwrap();
-    // Tests may build the same one at the same time: each in its own place, and whoever is last wins.
-    let work = tempfile::tempdir_in(&folder).unwrap();
-    fs::write(work.path().join("defaults.h"), text).unwrap();
-    let built = work.path().join(name);
-    let mut command = Command::new(env::var_os("CXX").unwrap_or_else(|| "c++".into()));
-    command
-        .args(["-std=c++17", "-O0", "-shared", "-fPIC", "-pthread"])
-        .args([
-            "-fvisibility=hidden",
-            "-DTENSORRT_BUILD_LIB",
-            "-Wno-deprecated-declarations",
-        ])
-        .args(defines.iter().map(|define| format!("-D{define}")))
-        .arg("-I")
-        .arg(work.path());
-    for folder in &include {
-        command.arg("-isystem").arg(folder);
-    }
-    command
-        .arg(source.join("standin.cpp"))
-        .arg("-o")
-        .arg(&built);
-    let output = command.output().expect("a C++ compiler");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    fs::rename(&built, &library).unwrap();
-    library
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    compile::compile(env!("SLUICE_TENSORRT_HEADERS"), folder, name, defines)
 }
 
 /// The stand-in as it is meant to be.

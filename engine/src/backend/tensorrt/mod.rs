@@ -1,0 +1,55 @@
+//! TensorRT itself, for models without K/V: an engine is loaded, or built from a graph,
+//! and run on one device, without ONNX Runtime in between.
+//!
+//! Reading order: [`load`] (from files to an engine), [`session`] (one step), [`device`]
+//! (memory and the stream, which are lent), [`values`], [`progress`].
+//!
+//! Bounds. A session has one thread, one stream and one [`Device`](crate::cuda::Device);
+//! everything on the GPU is within [`NativeOptions::memory_budget`]: the engine's weights,
+//! the working memory of its largest profile, and of each tensor less than twice its
+//! largest shape so far. In host memory: one request's tensors, and their page-locked
+//! copy. The engine's file is read whole, once, while it is loaded. A build has threads
+//! and host memory as TensorRT sees fit, and one thread that tells of it.
+
+use std::path::PathBuf;
+
+use crate::backend::onnx::TensorRtOptions;
+
+#[cfg(tensorrt_shim)]
+mod device;
+#[cfg(tensorrt_shim)]
+mod load;
+#[cfg(tensorrt_shim)]
+mod progress;
+#[cfg(tensorrt_shim)]
+mod session;
+#[cfg(all(test, tensorrt_shim))]
+mod tests;
+#[cfg(tensorrt_shim)]
+mod values;
+
+#[cfg(not(tensorrt_shim))]
+mod absent;
+
+#[cfg(not(tensorrt_shim))]
+pub use absent::{Build, TensorRtSession, builds, open};
+#[cfg(tensorrt_shim)]
+pub use load::open;
+#[cfg(tensorrt_shim)]
+pub use progress::{Build, builds};
+#[cfg(tensorrt_shim)]
+pub use session::TensorRtSession;
+
+/// How a model is run on TensorRT itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NativeOptions {
+    /// CUDA's number of the device.
+    pub device: u32,
+    /// Bytes that the model may hold on the device; no limit by default.
+    pub memory_budget: Option<u64>,
+    /// How an engine is built, and where it is kept. `fp16`, `bf16` and `int8` have to be
+    /// off: TensorRT 11 computes in the types that the graph states. `keep` does not count.
+    pub build: TensorRtOptions,
+    /// The library; looked for where TensorRT is looked for by default.
+    pub library: Option<PathBuf>,
+}
