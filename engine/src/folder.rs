@@ -3,8 +3,10 @@
 //! Three kinds: a causal language model as written by
 //! `onnxruntime_genai.models.builder` (`genai_config.json`), a text encoder as
 //! Hugging Face exports it (`config.json`, a tokenizer and `model.onnx` or
-//! `onnx/model.onnx`), and any other `.onnx` file as a plain tensor function.
-//! Nothing here opens the graph; see `backend::onnx` for that.
+//! `onnx/model.onnx`), and any other `.onnx` file as a plain tensor function. The last two
+//! may have an engine of TensorRT's instead of a graph (`.plan`, `.engine`); where both lie
+//! in a folder the graph counts, since nobody can tell whether the engine is of this graph.
+//! Nothing here opens either; see `backend` for that.
 
 mod encoder;
 mod genai;
@@ -39,23 +41,23 @@ pub enum ModelKind {
     Encoder(EncoderConfig),
     /// A function over tensors.
     Tensor {
-        /// The graph.
+        /// The graph, or an engine.
         model: PathBuf,
     },
 }
 
 impl ModelFolder {
-    /// Reads the declarations of the folder (or single `.onnx` file) at `path`.
+    /// Reads the declarations of the folder (or single `.onnx` file or engine) at `path`.
     ///
     /// # Errors
     /// [`LoadError::Folder`] naming the file that is missing or wrong;
     /// [`LoadError::Unsupported`] naming the feature.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         if path.is_file() {
-            if path.extension().is_none_or(|extension| extension != "onnx") {
+            if !is_graph(path) && !is_engine(path) {
                 return Err(wrong(
                     path,
-                    "this is neither a model folder nor an .onnx file",
+                    "this is neither a model folder nor an .onnx, .plan or .engine file",
                 ));
             }
             let dir = path.parent().unwrap_or(Path::new("."));
@@ -83,7 +85,7 @@ impl ModelFolder {
     /// [`LoadError::Folder`] naming the file that cannot be read.
     pub fn digest(&self) -> Result<String, LoadError> {
         let mut files = match &self.kind {
-            ModelKind::Tensor { model } => graph_files(model)?,
+            ModelKind::Tensor { .. } => self.graph_files()?,
             _ => files_below(&self.dir, 0)?,
         };
         files.sort();
@@ -96,34 +98,58 @@ impl ModelFolder {
         }
         Ok(hex(&whole.finalize()))
     }
+
+    /// The graph or engine of a tensor model or an encoder, and those files below its folder
+    /// whose path stands in it; none of a language model. Searched for in the
+    /// bytes, because external weights may be named anywhere, subgraphs included; one file too
+    /// many does no harm.
+    ///
+    /// # Errors
+    /// [`LoadError::Folder`] naming the file that cannot be read.
+    pub fn graph_files(&self) -> Result<Vec<PathBuf>, LoadError> {
+        match &self.kind {
+            ModelKind::Generative(_) => Ok(Vec::new()),
+            ModelKind::Encoder(EncoderConfig { model, .. }) | ModelKind::Tensor { model } => {
+                graph_files(model)
+            }
+        }
+    }
+}
+
+/// Whether this is an engine that TensorRT built, by its name.
+#[must_use]
+pub fn is_engine(file: &Path) -> bool {
+    file.extension()
+        .is_some_and(|end| end == "plan" || end == "engine")
+}
+
+fn is_graph(file: &Path) -> bool {
+    file.extension().is_some_and(|end| end == "onnx")
 }
 
 fn detect(dir: &Path) -> Result<ModelKind, LoadError> {
     if dir.join("genai_config.json").is_file() {
         return Ok(ModelKind::Generative(Box::new(GenAiConfig::read(dir)?)));
     }
-    let graph = ["model.onnx", "onnx/model.onnx"]
-        .map(|name| dir.join(name))
-        .into_iter()
-        .find(|path| path.is_file());
-    if let Some(model) = &graph
+    let files = files_below(dir, MAX_DEPTH)?;
+    let of = |kind: fn(&Path) -> bool| files.iter().filter(|file| kind(file)).collect::<Vec<_>>();
+    let (graphs, engines) = (of(is_graph), of(is_engine));
+    let there = |names: [&str; 2]| {
+        let paths = names.map(|name| dir.join(name));
+        paths.into_iter().find(|path| path.is_file())
+    };
+    let usual = there(["model.onnx", "onnx/model.onnx"]).or_else(|| match graphs.as_slice() {
+        [] => there(["model.plan", "model.engine"]),
+        _ => None,
+    });
+    if let Some(model) = &usual
         && dir.join("config.json").is_file()
         && dir.join("tokenizer.json").is_file()
     {
         return Ok(ModelKind::Encoder(EncoderConfig::read(dir, model.clone())?));
     }
-    if let Some(model) = graph {
-        return Ok(ModelKind::Tensor { model });
-    }
-    let mut graphs = files_below(dir, MAX_DEPTH)?;
-    graphs.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "onnx")
-    });
-    match graphs.as_slice() {
-        [model] => Ok(ModelKind::Tensor {
-            model: model.clone(),
-        }),
+    let only = |files: &[&PathBuf], kind: &str, usual: &str| match files {
+        [only] => Ok((*only).clone()),
         [] => Err(wrong(
             dir,
             "it holds no model: expected genai_config.json with model.onnx (chat), config.json, \
@@ -132,11 +158,17 @@ fn detect(dir: &Path) -> Result<ModelKind, LoadError> {
         several => Err(wrong(
             dir,
             &format!(
-                "it holds {} .onnx files and none is model.onnx: name the file",
+                "it holds {} {kind} files and none is {usual}: name the file",
                 several.len()
             ),
         )),
-    }
+    };
+    let model = match (usual, graphs.as_slice()) {
+        (Some(model), _) => model,
+        (None, []) => only(&engines, "engine", "model.plan")?,
+        (None, graphs) => only(graphs, ".onnx", "model.onnx")?,
+    };
+    Ok(ModelKind::Tensor { model })
 }
 
 /// Folders in folders that are still looked into.
@@ -157,9 +189,6 @@ fn files_below(dir: &Path, depth: usize) -> Result<Vec<PathBuf>, LoadError> {
     Ok(files)
 }
 
-/// The graph and those files below its folder whose path stands in it. Searched for in the
-/// bytes, because external weights may be named anywhere, subgraphs included; one file too
-/// many does no harm.
 fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, LoadError> {
     let bytes =
         std::fs::read(graph).map_err(|error| wrong(graph, &format!("cannot be read: {error}")))?;

@@ -5,11 +5,13 @@
 //! the CPU's sampler unless the backend keeps them on its device. It is built on its device
 //! thread (see [`BackendFactory`]) and never leaves it.
 
+pub mod builds;
 pub mod fake;
 pub mod onnx;
 pub mod tensorrt;
 
 mod failures;
+pub(crate) mod pooled;
 
 use std::ops::Range;
 

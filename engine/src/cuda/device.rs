@@ -48,6 +48,23 @@ struct Tally {
     peak: AtomicU64,
 }
 
+impl Tally {
+    fn take(&self, bytes: u64, budget: Option<u64>) -> Result<(), CudaError> {
+        let most = budget.unwrap_or(u64::MAX);
+        let within = |now: u64| now.checked_add(bytes).filter(|after| *after <= most);
+        let relaxed = Ordering::Relaxed;
+        let taken = self.now.fetch_update(relaxed, relaxed, within);
+        taken.map(drop).map_err(|held| CudaError::OutOfMemory {
+            wanted: bytes,
+            free: most.saturating_sub(held),
+        })
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.now.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// Memory of a device, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
@@ -87,8 +104,7 @@ impl Drop for DeviceBuffer {
         // The slice, dropped next, is freed in the thread's context. An error comes up
         // at the next use of the device.
         _ = primary::make_current(self.slice.context());
-        let bytes = self.slice.num_bytes() as u64;
-        self.tally.now.fetch_sub(bytes, Ordering::Relaxed);
+        self.tally.give_back(self.slice.num_bytes() as u64);
     }
 }
 
@@ -112,6 +128,19 @@ impl Device {
     /// # Errors
     /// [`CudaError::Absent`] where there is none; [`CudaError::Kernel`].
     pub fn open(ordinal: u32, budget: Option<u64>) -> Result<Self, CudaError> {
+        Self::counted(ordinal, budget, Arc::default())
+    }
+
+    /// The same GPU with one more stream, for another thread. What both hold counts
+    /// together, against one budget.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn again(&self) -> Result<Self, CudaError> {
+        Self::counted(self.gpu.ordinal, self.budget, Arc::clone(&self.tally))
+    }
+
+    fn counted(ordinal: u32, budget: Option<u64>, tally: Arc<Tally>) -> Result<Self, CudaError> {
         let gpus = discover()?;
         let count = gpus.len() as u32;
         let gpu = gpus.into_iter().find(|gpu| gpu.ordinal == ordinal);
@@ -136,7 +165,7 @@ impl Device {
             stream,
             kernels: BTreeMap::new(),
             staging: None,
-            tally: Arc::default(),
+            tally,
             budget,
         };
         device.load()?;
@@ -219,6 +248,14 @@ impl Device {
         Ok(Event(event.map_err(|e| failed("event", &e))?))
     }
 
+    /// Makes the GPU the one that libraries use on this thread: they ask for no number.
+    ///
+    /// # Errors
+    /// [`CudaError::Driver`].
+    pub fn make_current(&self) -> Result<(), CudaError> {
+        primary::make_current(&self.context).map_err(|e| failed("context", &e))
+    }
+
     /// Makes the context this thread's, which may have used another GPU before.
     fn bind(&self) -> Result<(), CudaError> {
         let bound = self.context.bind_to_thread();
@@ -271,16 +308,9 @@ impl Machine for Device {
 
     fn allocate(&mut self, bytes: usize) -> Result<DeviceBuffer, CudaError> {
         let size = bytes.max(1);
-        let held = self.tally.now.load(Ordering::Relaxed);
-        if let Some(left) = self.budget.map(|budget| budget.saturating_sub(held))
-            && size as u64 > left
-        {
-            return Err(CudaError::OutOfMemory {
-                wanted: size as u64,
-                free: left,
-            });
-        }
+        self.tally.take(size as u64, self.budget)?;
         let slice = self.stream.alloc_zeros::<u8>(size).map_err(|error| {
+            self.tally.give_back(size as u64);
             if error.0 != sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
                 return failed("memory", &error);
             }
@@ -289,7 +319,7 @@ impl Machine for Device {
                 free: self.memory().map_or(0, |memory| memory.free),
             }
         })?;
-        let now = self.tally.now.fetch_add(size as u64, Ordering::Relaxed) + size as u64;
+        let now = self.tally.now.load(Ordering::Relaxed);
         self.tally.peak.fetch_max(now, Ordering::Relaxed);
         let address = slice.device_ptr(&self.stream).0;
         Ok(DeviceBuffer {

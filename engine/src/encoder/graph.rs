@@ -1,15 +1,14 @@
 //! One session of an encoder: which inputs and outputs its graph has, and how a
 //! batch of texts runs through it.
 
-use crate::backend::onnx::{
-    Datatype, DevicePooling, ModelSource, OnnxSession, Pooled, Provider, SessionOptions,
-    TensorInfo, TensorSlice, TensorView,
-};
+use crate::backend::onnx::{Datatype, TensorInfo, TensorSlice, TensorView};
+use crate::backend::pooled::Pooled;
 use crate::cuda::Float;
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling};
 
 use super::pooling;
+use super::runner::Runner;
 use super::text::Encoded;
 
 /// What comes out for one text.
@@ -47,53 +46,52 @@ enum Integers {
 /// A session and how to use it.
 #[derive(Debug)]
 pub(super) struct EncoderSession {
-    session: OnnxSession,
+    runner: Runner,
     inputs: Vec<Input>,
     output: String,
     head: Head,
     pooling: Pooling,
     pad: u32,
-    /// CUDA's number of the device on which token vectors are pooled.
-    pooled_on: Option<(Provider, u32)>,
-    /// That device, once the worker's thread has opened it.
-    device: Option<DevicePooling>,
+    /// How token vectors are pooled where they are, on a device.
+    pooled: Option<Pooled>,
 }
 
 impl EncoderSession {
-    pub(super) fn open(
+    pub(super) fn new(
         name: &str,
         config: &EncoderConfig,
         pooling: Pooling,
-        options: &SessionOptions,
-        pooled_on: Option<u32>,
+        runner: Runner,
     ) -> Result<Self, LoadError> {
-        let session = OnnxSession::open(name, ModelSource::File(&config.model), options)?;
         let unsupported = |reason: String| LoadError::Unsupported {
             model: name.to_owned(),
             reason,
         };
-        let inputs = session.inputs().iter().map(input);
+        let inputs = runner.inputs().iter().map(input);
         let inputs = inputs.collect::<Result<_, _>>().map_err(unsupported)?;
-        let (output, head) = head(session.outputs(), config).map_err(unsupported)?;
+        let (output, head) = head(runner.outputs(), config).map_err(unsupported)?;
+        let pooled = match runner.pools() {
+            true => pooled(runner.outputs(), &output, head, pooling),
+            false => None,
+        };
         Ok(Self {
+            runner,
             inputs,
             output,
             head,
             pooling,
             pad: config.pad,
-            session,
-            pooled_on: pooled_on.map(|ordinal| (options.provider, ordinal)),
-            device: None,
+            pooled,
         })
     }
 
     /// The same model for another thread.
     pub(super) fn share(&self) -> Result<Self, LoadError> {
         Ok(Self {
-            session: self.session.share()?,
+            runner: self.runner.share()?,
             inputs: self.inputs.clone(),
             output: self.output.clone(),
-            device: None,
+            pooled: self.pooled.clone(),
             ..*self
         })
     }
@@ -104,46 +102,12 @@ impl EncoderSession {
 
     /// Gives the device back; the thread that runs the next batch opens it again.
     pub(super) fn leave_thread(&mut self) {
-        self.device = None;
-    }
-
-    /// Opens the device where token vectors are pooled on it.
-    fn open_device(&mut self) -> Result<(), BackendError> {
-        let (None, Some((provider, ordinal))) = (&self.device, self.pooled_on) else {
-            return Ok(());
-        };
-        let Some(pooled) = self.pooled() else {
-            return Ok(());
-        };
-        let opened = DevicePooling::open(provider, ordinal, pooled);
-        self.device = Some(opened.map_err(|error| BackendError::Step(error.to_string()))?);
-        Ok(())
-    }
-
-    /// What a device would pool: token vectors of a width that the graph states.
-    fn pooled(&self) -> Option<Pooled> {
-        let outputs = self.session.outputs();
-        let info = outputs.iter().find(|info| info.name == self.output)?;
-        let float = match info.datatype? {
-            Datatype::Fp32 => Float::F32,
-            Datatype::Fp16 => Float::F16,
-            _ => return None,
-        };
-        match (self.head, info.dims().as_slice()) {
-            (Head::Embedding, &[_, _, width]) if width > 0 => Some(Pooled {
-                output: self.output.clone(),
-                float,
-                width: width as usize,
-                pooling: self.pooling,
-            }),
-            _ => None,
-        }
+        self.runner.leave_thread();
     }
 
     /// Runs a batch; one row (embedding or logits) a text. Padded to the longest.
     pub(super) fn run(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, BackendError> {
         let longest = texts.iter().map(|text| text.tokens()).max().unwrap_or(0);
-        self.open_device()?;
         let shape = [texts.len() as i64, longest as i64];
         let tensors: Vec<_> = self
             .inputs
@@ -166,18 +130,33 @@ impl EncoderSession {
                 )
             })
             .collect();
-        if let Some(device) = &mut self.device {
+        if let Some(pooled) = &self.pooled {
             let tokens: Vec<u32> = texts.iter().map(|text| text.tokens() as u32).collect();
-            return device.run(&mut self.session, &views, &tokens, longest);
+            return self.runner.run_pooled(&views, pooled, &tokens, longest);
         }
         let (head, pooling) = (self.head, self.pooling);
-        let output = self.output.as_str();
-        self.session
-            .run_with(&views, &[output], |outputs| {
-                let output = outputs.first().ok_or_else(|| "no output".to_owned())?;
-                rows(output, texts, head, pooling)
-            })?
-            .map_err(BackendError::Step)
+        self.runner.run(&views, &self.output, |output| {
+            rows(output, texts, head, pooling)
+        })
+    }
+}
+
+/// What a device would pool: token vectors of a width that the graph states.
+fn pooled(outputs: &[TensorInfo], output: &str, head: Head, pooling: Pooling) -> Option<Pooled> {
+    let info = outputs.iter().find(|info| info.name == output)?;
+    let float = match info.datatype? {
+        Datatype::Fp32 => Float::F32,
+        Datatype::Fp16 => Float::F16,
+        _ => return None,
+    };
+    match (head, info.dims().as_slice()) {
+        (Head::Embedding, &[_, _, width]) if width > 0 => Some(Pooled {
+            output: output.to_owned(),
+            float,
+            width: width as usize,
+            pooling,
+        }),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@
 mod graph;
 pub(crate) mod pooling;
 mod probe;
+mod runner;
 mod text;
 mod worker;
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::FAILED_RUNS;
 use crate::backend::onnx::{GpuOptions, Provider};
+use crate::backend::tensorrt::NativeOptions;
 use crate::batcher::{Budget, Terms, Ticket, WorkError, WorkQueue, WorkStats, WorkTimings};
 use crate::error::{LoadError, SubmitError};
 use crate::folder::{EncoderConfig, ModelFolder, ModelKind, Pooling};
@@ -220,6 +222,30 @@ impl Encoder {
     /// [`LoadError::Folder`], [`LoadError::Unsupported`] (not an encoder, or a
     /// graph with unknown inputs), [`LoadError::Parity`], [`LoadError::Runtime`].
     pub fn load(name: &str, dir: &Path, options: &EncoderOptions) -> Result<Self, LoadError> {
+        Self::load_on(name, dir, options, None)
+    }
+
+    /// As [`Self::load`], on TensorRT itself rather than through ONNX Runtime: the folder's
+    /// `model.onnx` is built first, which takes minutes, or its `model.plan` is what was
+    /// built. `options.provider` and `options.gpu` do not count.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; [`LoadError::DoesNotFit`].
+    pub fn load_native(
+        name: &str,
+        dir: &Path,
+        options: &EncoderOptions,
+        native: &NativeOptions,
+    ) -> Result<Self, LoadError> {
+        Self::load_on(name, dir, options, Some(native))
+    }
+
+    fn load_on(
+        name: &str,
+        dir: &Path,
+        options: &EncoderOptions,
+        native: Option<&NativeOptions>,
+    ) -> Result<Self, LoadError> {
         let config = encoder_config(name, dir)?;
         let tokenizer = Arc::new(TextTokenizer::from_folder(dir)?);
         let declared = config.max_tokens as usize;
@@ -230,7 +256,7 @@ impl Encoder {
                 reason,
             })?;
         let text = Arc::new(text);
-        let mut sessions = worker::Sessions::open(name, &config, options)?;
+        let mut sessions = worker::Sessions::open(name, &config, options, native)?;
         let dimensions = sessions.warm_up(name, &text)?;
         if options.probe {
             probe::check(name, dir, &text, &config, sessions.first())?;

@@ -114,7 +114,7 @@ fn padding_does_not_change_a_text() {
         let encoder = load(name);
         let config = encoder_config(name, &fixture(name)).unwrap();
         let options = EncoderOptions::default();
-        let mut sessions = worker::Sessions::open(name, &config, &options).unwrap();
+        let mut sessions = worker::Sessions::open(name, &config, &options, None).unwrap();
         let encoded: Vec<Encoded> = [0, 22, 3, 11, 1]
             .map(|length| {
                 encoder

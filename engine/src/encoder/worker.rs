@@ -5,13 +5,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::backend::FailedRuns;
-use crate::backend::onnx::{GpuOptions, Provider, SessionOptions, text_profiles};
+use crate::backend::onnx::{GpuOptions, Provider, SessionOptions, ShapeProfile, text_profiles};
+use crate::backend::tensorrt::NativeOptions;
 use crate::batcher::{Batch, WorkError, WorkQueue, spawn_worker};
 use crate::error::{BackendError, LoadError};
-use crate::folder::{EncoderConfig, Pooling};
+use crate::folder::{EncoderConfig, Pooling, is_engine};
 
 use super::EncoderOptions;
 use super::graph::{EncoderSession, Head};
+use super::runner::Runner;
 use super::text::{Encoded, EncoderText};
 
 /// One text to run.
@@ -28,36 +30,43 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// On TensorRT itself where `native` says how, else on ONNX Runtime.
     pub(super) fn open(
         name: &str,
         config: &EncoderConfig,
         options: &EncoderOptions,
+        native: Option<&NativeOptions>,
     ) -> Result<Self, LoadError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let gpu = options.pooled_on();
-        let workers = match (options.workers, gpu) {
+        let workers = match (options.workers, gpu.is_some() || native.is_some()) {
             // One makes a batch ready while the other's runs.
-            (0, Some(_)) => 2,
-            (0, None) => cores,
+            (0, true) => 2,
+            (0, false) => cores,
             (workers, _) => workers,
         };
         let pooling = options.pooling.or(config.pooling).unwrap_or(Pooling::Mean);
-        let gpu_options = gpu_options(config, options)?;
         let open = |threads: usize| {
-            let session = SessionOptions {
-                provider: options.provider,
-                threads,
-                gpu: gpu_options.clone(),
-                ..SessionOptions::default()
+            let runner = match native {
+                Some(native) => Runner::native(name, config, &profiled(config, options, native)?)?,
+                None => {
+                    let session = SessionOptions {
+                        provider: options.provider,
+                        threads,
+                        gpu: gpu_options(config, options)?,
+                        ..SessionOptions::default()
+                    };
+                    Runner::onnx(name, config, &session, gpu)?
+                }
             };
-            EncoderSession::open(name, config, pooling, &session, gpu)
+            EncoderSession::new(name, config, pooling, runner)
         };
         let mut narrow = vec![open(1)?];
         for _ in 1..workers {
             narrow.push(narrow[0].share()?);
         }
-        let spreads = options.provider == Provider::Cpu && workers > 1;
-        let wide = match options.wide && spreads {
+        let on_cpu = native.is_none() && options.provider == Provider::Cpu;
+        let wide = match options.wide && on_cpu && workers > 1 {
             true => Some(open(cores)?),
             false => None,
         };
@@ -130,14 +139,32 @@ pub(super) fn gpu_options(
 ) -> Result<GpuOptions, LoadError> {
     let mut gpu = options.gpu.without_graphs();
     if matches!(options.provider, Provider::TensorRt { .. }) && gpu.tensorrt.profiles.is_empty() {
-        let items = options.budget.items;
-        let tokens = options
-            .max_tokens
-            .unwrap_or(usize::MAX)
-            .min(config.max_tokens as usize);
-        gpu.tensorrt.profiles = text_profiles(&config.model, items, tokens)?;
+        gpu.tensorrt.profiles = batches(config, options)?;
     }
     Ok(gpu)
+}
+
+/// The same for TensorRT itself; an engine was built for what it was built for.
+fn profiled(
+    config: &EncoderConfig,
+    options: &EncoderOptions,
+    native: &NativeOptions,
+) -> Result<NativeOptions, LoadError> {
+    let mut native = native.clone();
+    if native.build.profiles.is_empty() && !is_engine(&config.model) {
+        native.build.profiles = batches(config, options)?;
+    }
+    Ok(native)
+}
+
+/// Shapes of the batches that will come.
+fn batches(
+    config: &EncoderConfig,
+    options: &EncoderOptions,
+) -> Result<Vec<ShapeProfile>, LoadError> {
+    let declared = config.max_tokens as usize;
+    let tokens = options.max_tokens.unwrap_or(declared).min(declared);
+    text_profiles(&config.model, options.budget.items, tokens)
 }
 
 /// Runs a batch. Where it fails, each text runs alone, so that only the one that

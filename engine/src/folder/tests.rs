@@ -223,3 +223,24 @@ fn the_digest_of_a_graph_without_other_files_is_that_of_its_line() {
     let digest = ModelFolder::open(&graph).unwrap().digest().unwrap();
     assert_eq!(digest, hex(&Sha256::digest(line.as_bytes())));
 }
+
+/// A graph comes before an engine: nobody can tell whether the engine is of that graph.
+#[test]
+fn an_engine_stands_for_a_graph_where_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| std::fs::write(dir.path().join(name), name).unwrap();
+    let model = || match ModelFolder::open(dir.path()).map(|folder| folder.kind) {
+        Ok(ModelKind::Tensor { model }) => model.file_name().unwrap().to_str().unwrap().to_owned(),
+        other => format!("{other:?}"),
+    };
+    write("a.engine");
+    assert_eq!(model(), "a.engine");
+    write("b.plan");
+    assert!(model().contains("2 engine files and none is model.plan"));
+    write("model.plan");
+    assert_eq!(model(), "model.plan");
+    write("c.onnx");
+    assert_eq!(model(), "c.onnx");
+    let named = ModelFolder::open(&dir.path().join("b.plan")).unwrap();
+    assert_eq!(named.graph_files().unwrap(), [dir.path().join("b.plan")]);
+}

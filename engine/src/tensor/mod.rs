@@ -14,6 +14,7 @@ use crate::backend::FAILED_RUNS;
 use crate::backend::onnx::{GpuOptions, ModelSource, OnnxSession, Provider, SessionOptions};
 use crate::backend::tensorrt::{self, NativeOptions};
 use crate::error::LoadError;
+use crate::folder::{EncoderConfig, ModelFolder, ModelKind};
 
 mod batch;
 mod error;
@@ -116,7 +117,7 @@ impl TensorModel {
     /// No such file, a graph that ONNX Runtime refuses, or a signature with types
     /// that requests cannot carry.
     pub fn load(name: &str, path: &Path, options: &TensorOptions) -> Result<Self, LoadError> {
-        let file = find_graph(path)?;
+        let file = model_file(name, path)?;
         let session_options = options.session();
         let model = name.to_owned();
         let build = move || {
@@ -128,8 +129,8 @@ impl TensorModel {
     }
 
     /// As [`Self::load`], on TensorRT itself rather than through ONNX Runtime: `path` is
-    /// an engine (`.plan`, `.engine`), an `.onnx` file that one is built from, or a folder
-    /// with either. `options.provider` and `options.gpu` do not count. TensorRT keeps no
+    /// an `.onnx` file that an engine is built from, an engine (`.plan`, `.engine`), or a
+    /// folder with either. `options.provider` and `options.gpu` do not count. TensorRT keeps no
     /// names of dimensions, so each request runs alone.
     ///
     /// # Errors
@@ -141,9 +142,10 @@ impl TensorModel {
         options: &TensorOptions,
         native: &NativeOptions,
     ) -> Result<Self, LoadError> {
-        let (model, path, native) = (name.to_owned(), path.to_path_buf(), native.clone());
+        let file = model_file(name, path)?;
+        let (model, native) = (name.to_owned(), native.clone());
         let build = move || {
-            let session = tensorrt::open(&model, &path, &native)?;
+            let session = tensorrt::open(&model, &file, &native)?;
             let signature = Signature::of(&model, session.inputs(), session.outputs())?;
             Ok((signature, session))
         };
@@ -356,30 +358,13 @@ fn wanted_outputs(signature: &Signature, wanted: Option<&[String]>) -> Vec<Arc<s
     }
 }
 
-/// The graph of a folder, or the file itself.
-fn find_graph(path: &Path) -> Result<PathBuf, LoadError> {
-    let wrong = |reason: String| LoadError::Folder {
-        path: path.to_path_buf(),
-        reason,
-    };
-    if path.is_file() {
-        return Ok(path.to_path_buf());
-    }
-    let usual = path.join("model.onnx");
-    if usual.is_file() {
-        return Ok(usual);
-    }
-    let entries = std::fs::read_dir(path).map_err(|error| wrong(error.to_string()))?;
-    let mut graphs = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.is_file() && file.extension().is_some_and(|end| end == "onnx"));
-    match (graphs.next(), graphs.next()) {
-        (Some(only), None) => Ok(only),
-        (None, _) => Err(wrong(
-            "there is no .onnx file; put the graph into model.onnx".to_owned(),
-        )),
-        (Some(_), Some(_)) => Err(wrong(
-            "there are several .onnx files; name one of them, or call it model.onnx".to_owned(),
-        )),
+/// The graph or engine of a folder, or the file itself.
+fn model_file(name: &str, path: &Path) -> Result<PathBuf, LoadError> {
+    match ModelFolder::open(path)?.kind {
+        ModelKind::Tensor { model } | ModelKind::Encoder(EncoderConfig { model, .. }) => Ok(model),
+        ModelKind::Generative(_) => Err(LoadError::Unsupported {
+            model: name.to_owned(),
+            reason: "it is a language model, not a function over tensors".to_owned(),
+        }),
     }
 }

@@ -182,13 +182,16 @@ fn a_folder_is_searched_for_its_graph() {
     let folder = tempfile::tempdir().unwrap();
     let load = || TensorModel::load("m", folder.path(), &TensorOptions::default());
     let text = load().unwrap_err().to_string();
-    assert!(text.contains("no .onnx file"), "{text}");
+    assert!(text.contains("it holds no model"), "{text}");
     let copy = |from: &str, to: &str| std::fs::copy(fixture(from), folder.path().join(to)).unwrap();
     copy("strings.onnx", "only.onnx");
     assert_eq!(load().unwrap().signature().inputs[0].name, "text");
     copy("scalar.onnx", "other.onnx");
     let text = load().unwrap_err().to_string();
-    assert!(text.contains("several .onnx files"), "{text}");
+    assert!(
+        text.contains("it holds 2 .onnx files and none is model.onnx"),
+        "{text}"
+    );
     copy("lookup.onnx", "model.onnx");
     assert_eq!(load().unwrap().signature().inputs[0].name, "index");
     let nowhere = folder.path().join("nowhere");

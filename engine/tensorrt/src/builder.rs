@@ -30,12 +30,17 @@ pub struct Span {
     pub largest: Vec<i64>,
 }
 
+/// Rows of a batch that an engine is built for where nothing else is asked for: the fewest, those to be fast for, and
+/// the most.
+pub const ROWS: [i64; 3] = [1, 8, 64];
+
 /// How to build an engine. Whatever changes the outcome is in here, so its [`digest`](Specification::digest) tells
 /// engines of one model apart.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Specification {
-    /// For each optimisation profile, the span of every input that has a size of -1 in the model.
+    /// For each optimisation profile, the span of every input that has a size of -1 in the model. Without any, and if
+    /// only first sizes are -1, there is one profile of [`ROWS`].
     pub profiles: Vec<BTreeMap<String, Span>>,
     /// Device memory that a layer may work in, in bytes; TensorRT's default is all there is.
     pub workspace_bytes: Option<u64>,
@@ -301,14 +306,11 @@ fn profiles(
     hooks: &Hooks,
 ) -> Result<(), Error> {
     let inputs = inputs(network);
-    let dynamic = inputs.values().any(|shape| !shape.is_known());
-    if dynamic && specification.profiles.is_empty() {
-        return Err(Error::Specification(format!(
-            "the model's inputs have sizes that are not fixed ({}): at least one profile has to span them",
-            list(&inputs)
-        )));
-    }
-    for (number, spans) in specification.profiles.iter().enumerate() {
+    let wanted = match specification.profiles.as_slice() {
+        [] => by_rows(&inputs)?,
+        given => given.to_vec(),
+    };
+    for (number, spans) in wanted.iter().enumerate() {
         // SAFETY: a live builder, which the profile belongs to.
         let profile = unsafe { sys::sluice_trt_profile_create(builder.raw()) };
         if profile.is_null() {
@@ -347,6 +349,31 @@ fn profiles(
         }
     }
     Ok(())
+}
+
+/// The profile of a model where only the first sizes of inputs are free; none where no size is.
+fn by_rows(inputs: &BTreeMap<String, Shape>) -> Result<Vec<BTreeMap<String, Span>>, Error> {
+    let free = inputs.iter().filter(|(_, shape)| !shape.is_known());
+    let span = |(name, shape): (&String, &Shape)| {
+        let rest = shape.sizes().split_first()?.1;
+        let with = |rows| [&[rows], rest].concat();
+        let [smallest, best, largest] = ROWS.map(with);
+        let span = Span {
+            smallest,
+            best,
+            largest,
+        };
+        (!rest.contains(&-1)).then(|| (name.clone(), span))
+    };
+    let spans: Option<BTreeMap<_, _>> = free.map(span).collect();
+    match spans {
+        Some(spans) if spans.is_empty() => Ok(Vec::new()),
+        Some(spans) => Ok(vec![spans]),
+        None => Err(Error::Specification(format!(
+            "the model's inputs have sizes that are not fixed ({}): at least one profile has to span them",
+            list(inputs)
+        ))),
+    }
 }
 
 fn spanned(number: usize, name: &str, span: &Span, pattern: &Shape) -> Result<[Shape; 3], Error> {

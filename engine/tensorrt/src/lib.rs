@@ -45,7 +45,7 @@ pub use shape::{Bounds, ElementType, MAX_RANK, Shape};
 pub use version::Version;
 
 #[cfg(tensorrt_shim)]
-pub use builder::{BuildError, BuildOptions, Built, Span, Specification, build};
+pub use builder::{BuildError, BuildOptions, Built, ROWS, Span, Specification, build};
 #[cfg(tensorrt_shim)]
 pub use context::Context;
 #[cfg(tensorrt_shim)]

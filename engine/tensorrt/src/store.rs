@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use crate::builder::{BuildError, BuildOptions, Specification, build};
 use crate::library::Library;
@@ -16,6 +17,7 @@ use crate::plan::{Origin, Plan, PlanError, digest};
 #[derive(Debug, Clone)]
 pub struct EngineStore {
     folder: PathBuf,
+    keep: usize,
 }
 
 /// The engine that is wanted.
@@ -62,11 +64,18 @@ pub enum StoreError {
 }
 
 impl EngineStore {
-    /// A store in this folder, which is made when something is kept.
+    /// A store in this folder, which is made when something is kept. Nothing is ever removed from it.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
+        Self::keeping(folder, usize::MAX)
+    }
+
+    /// A store of at most so many engines; those that were used longest ago go.
+    #[must_use]
+    pub fn keeping(folder: &Path, engines: usize) -> Self {
         Self {
             folder: folder.to_path_buf(),
+            keep: engines.max(1),
         }
     }
 
@@ -89,6 +98,8 @@ impl EngineStore {
         };
         let path = self.plan(&origin);
         if let Some(engine) = read(&path, &origin)? {
+            used(&path);
+            self.prune(&path);
             return Ok(Stored {
                 engine,
                 built: false,
@@ -112,10 +123,37 @@ impl EngineStore {
         };
         self.write(&path, &plan.to_bytes()?)?;
         self.write(&measured, &made.timing)?;
+        self.prune(&path);
         Ok(Stored {
             engine: plan.engine,
             built: true,
         })
+    }
+
+    /// Removes what was used longest ago. What cannot be removed stays: another process may remove the same, and that
+    /// is no reason not to use the engine that is there.
+    fn prune(&self, current: &Path) {
+        let mut others: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_plan = path.extension().is_some_and(|end| end == "plan");
+            match entry.metadata().and_then(|file| file.modified()) {
+                Ok(used) if is_plan && path != current => others.push((used, path)),
+                _ => {}
+            }
+        }
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, old) in others.into_iter().skip(self.keep - 1) {
+            match fs::remove_file(&old) {
+                Ok(()) => {
+                    tracing::info!(path = %old.display(), "an engine that was not used for long is removed")
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(path = %old.display(), %error, "an old engine cannot be removed")
+                }
+            }
+        }
     }
 
     fn plan(&self, origin: &Origin) -> PathBuf {
@@ -153,6 +191,18 @@ impl EngineStore {
                 source,
             }
         })
+    }
+}
+
+/// Its time says when it was last used. In a folder that is only read, nothing is removed either.
+fn used(path: &Path) {
+    let now = SystemTime::now();
+    let marked = fs::File::options()
+        .append(true)
+        .open(path)
+        .and_then(|file| file.set_modified(now));
+    if let Err(error) = marked {
+        tracing::debug!(path = %path.display(), %error, "an engine's time of use cannot be written");
     }
 }
 

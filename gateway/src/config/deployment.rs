@@ -66,7 +66,8 @@ pub struct DeploymentConfig {
     /// How ONNX Runtime uses the GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cuda: Option<CudaConfig>,
-    /// How TensorRT builds engines and keeps them, for `provider = "tensorrt"`.
+    /// How TensorRT builds engines and keeps them, for `provider = "tensorrt"` and
+    /// `"tensorrt-native"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tensorrt: Option<TensorRtConfig>,
 }
@@ -122,17 +123,20 @@ impl DeploymentConfig {
     }
 }
 
-/// Execution provider of ONNX Runtime.
+/// What computes a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderConfig {
-    /// The CPU.
+    /// ONNX Runtime on the CPU.
     #[default]
     Cpu,
-    /// The first CUDA device.
+    /// ONNX Runtime on GPUs, by CUDA.
     Cuda,
-    /// TensorRT on the first CUDA device.
+    /// ONNX Runtime on GPUs, by TensorRT where it can and by CUDA where not.
     Tensorrt,
+    /// TensorRT itself, for encoders and tensor models.
+    #[serde(rename = "tensorrt-native")]
+    TensorrtNative,
 }
 
 /// `"a"` or `["a", "b"]`.

@@ -22,11 +22,12 @@ pub struct CudaConfig {
     pub tf32: bool,
 }
 
-/// How ONNX Runtime's TensorRT provider builds engines and keeps them.
+/// How TensorRT builds engines, for ONNX Runtime or alone, and keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TensorRtConfig {
-    /// Layers may compute in half precision.
+    /// Layers may compute in half precision. Alone, TensorRT computes in the types that
+    /// the graph states; so these three are for `provider = "tensorrt"`.
     pub fp16: bool,
     /// Layers may compute in bfloat16.
     pub bf16: bool,
@@ -43,7 +44,8 @@ pub struct TensorRtConfig {
     pub cache: Option<PathBuf>,
     /// Models whose engines are kept in that folder.
     pub keep: usize,
-    /// Shapes that engines are built for, one entry an input.
+    /// Shapes that engines are built for, one entry an input. An encoder's are made from its
+    /// graph when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<ProfileConfig>,
 }
@@ -108,7 +110,9 @@ pub fn options(deployment: &DeploymentConfig, data: &Path) -> GpuOptions {
 }
 
 pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
-    if deployment.cuda.is_some() && deployment.provider == ProviderConfig::Cpu {
+    let provider = deployment.provider;
+    let with_cuda = matches!(provider, ProviderConfig::Cuda | ProviderConfig::Tensorrt);
+    if deployment.cuda.is_some() && !with_cuda {
         let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
         return Err(("cuda", right.to_owned()));
     }
@@ -124,11 +128,20 @@ pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static st
     let Some(tensorrt) = &deployment.tensorrt else {
         return Ok(());
     };
-    if deployment.provider != ProviderConfig::Tensorrt {
-        return Err((
-            "tensorrt",
-            "is for `provider = \"tensorrt\"` only".to_owned(),
-        ));
+    let native = provider == ProviderConfig::TensorrtNative;
+    if provider != ProviderConfig::Tensorrt && !native {
+        let right = "is for `provider = \"tensorrt\"` and \"tensorrt-native\" only";
+        return Err(("tensorrt", right.to_owned()));
+    }
+    let types = [
+        ("tensorrt.fp16", tensorrt.fp16),
+        ("tensorrt.bf16", tensorrt.bf16),
+        ("tensorrt.int8", tensorrt.int8),
+    ];
+    if let Some((field, _)) = types.into_iter().find(|(_, asked)| native && *asked) {
+        let right = "is for `provider = \"tensorrt\"`; \"tensorrt-native\" computes in the types \
+                     that the graph states: convert the graph";
+        return Err((field, right.to_owned()));
     }
     if tensorrt.optimization_level.is_some_and(|level| level > 5) {
         return Err(("tensorrt.optimization_level", "must be 0 to 5".to_owned()));

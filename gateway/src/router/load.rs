@@ -1,23 +1,22 @@
 //! From the configuration to deployments: models loaded, pools made.
 
+mod recipe;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluice_engine::LoadError;
 use sluice_engine::backend::FAILED_RUNS;
-use sluice_engine::backend::onnx::{self, Footprint, OnnxOptions, Provider, init_runtime};
-use sluice_engine::encoder::{Encoder, EncoderOptions};
+use sluice_engine::backend::onnx::{self, Footprint};
 use sluice_engine::folder::{ModelFolder, ModelKind};
-use sluice_engine::generator::GeneratorOptions;
-use sluice_engine::language::{LanguageModel, LanguageOptions};
-use sluice_engine::tensor::{TensorModel, TensorOptions};
 
-use super::{Deployment, LocalModel, Replicas, Standing, Target};
+use self::recipe::Recipe;
+use super::{Deployment, Replicas, Standing, Target};
 use crate::Gateway;
-use crate::config::{DeploymentConfig, ProviderConfig, gpu_options};
+use crate::config::{DeploymentConfig, ProviderConfig};
 use crate::remote::{PoolError, RemotePool};
-use crate::replicas::{Devices, Loader, Placed, RestartPolicy};
+use crate::replicas::{Devices, Loader, RestartPolicy};
 
 /// A deployment cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +165,7 @@ pub async fn footprint(
     let (data, options) = (gateway.config().data.clone(), config.clone());
     let devices = Arc::clone(gateway.devices());
     let measuring = tokio::task::spawn_blocking(move || {
-        init(&data)?;
+        recipe::init(&options, &data)?;
         match options.places().into_iter().flatten().collect::<Vec<_>>() {
             gpus if gpus.is_empty() => measure(&path, &options, &data),
             gpus => measure_on(&path, &options, &data, (&devices, &gpus)),
@@ -183,14 +182,16 @@ pub async fn footprint(
 }
 
 fn measure(path: &Path, config: &DeploymentConfig, data: &Path) -> Result<Footprint, LoadError> {
-    match ModelFolder::open(path)?.kind {
+    let folder = ModelFolder::open(path)?;
+    match &folder.kind {
         ModelKind::Generative(_) => {
-            let options = language_options(config, data, None, FAILED_RUNS);
+            recipe::fit_to_generate(config)?;
+            let options = recipe::language_options(config, data, None, FAILED_RUNS);
             onnx::footprint(path, &config.name, &options.onnx)
         }
         // Without K/V: what the graph's files weigh.
-        _ => Ok(Footprint {
-            weights: graph_bytes(path)?,
+        ModelKind::Encoder(_) | ModelKind::Tensor { .. } => Ok(Footprint {
+            weights: bytes(&folder.graph_files()?)?,
             ..Footprint::default()
         }),
     }
@@ -225,192 +226,24 @@ fn no_gpu(provider: ProviderConfig, why: &str) -> LoadError {
     let provider = match provider {
         ProviderConfig::Cpu => "CPU",
         ProviderConfig::Cuda => "CUDA",
-        ProviderConfig::Tensorrt => "TensorRT",
+        ProviderConfig::Tensorrt | ProviderConfig::TensorrtNative => "TensorRT",
     };
     LoadError::Runtime(format!(
         "the {provider} provider cannot be used: {why} (`sluice doctor` says what is missing)"
     ))
 }
 
-/// Bytes of the graphs at `path` and of the weights beside them.
-fn graph_bytes(path: &Path) -> Result<u64, LoadError> {
-    let unreadable = |error: std::io::Error| LoadError::Folder {
-        path: path.to_path_buf(),
-        reason: format!("cannot be read: {error}"),
-    };
-    if path.is_file() {
-        return Ok(path.metadata().map_err(unreadable)?.len());
-    }
+/// What these files weigh.
+fn bytes(files: &[PathBuf]) -> Result<u64, LoadError> {
     let mut bytes = 0;
-    for folder in [path.to_path_buf(), path.join("onnx")] {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten() {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            if name.to_string_lossy().contains(".onnx") {
-                bytes += entry.metadata().map_err(unreadable)?.len();
-            }
-        }
+    for file in files {
+        let known = file.metadata().map_err(|error| LoadError::Folder {
+            path: file.clone(),
+            reason: format!("cannot be read: {error}"),
+        });
+        bytes += known?.len();
     }
     Ok(bytes)
-}
-
-fn init(data: &Path) -> Result<(), LoadError> {
-    // What is named explicitly comes first.
-    let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
-    let library = data.join("lib/libonnxruntime.so");
-    init_runtime((!named && library.exists()).then_some(&*library))?;
-    Ok(())
-}
-
-/// How a model is loaded, the first time and again.
-struct Recipe {
-    path: PathBuf,
-    data: PathBuf,
-    config: DeploymentConfig,
-    failed_runs: u32,
-    /// Of the folder, since it was first loaded.
-    digest: String,
-}
-
-impl Recipe {
-    /// Loads one replica on each device.
-    fn load_all(mut self) -> Result<(Vec<Placed>, Self), LoadError> {
-        init(&self.data)?;
-        let folder = ModelFolder::open(&self.path)?;
-        self.digest = folder.digest()?;
-        let mut models = Vec::new();
-        for place in self.config.places() {
-            models.push((place, self.load(&folder, place)?));
-        }
-        if let Some((_, LocalModel::Language(model))) = models.first() {
-            let capabilities = model.generator.capabilities();
-            self.size_as(&Footprint {
-                slots: capabilities.slots,
-                capacity: capabilities.capacity,
-                ..Footprint::default()
-            });
-        }
-        Ok((models, self))
-    }
-
-    /// Loads a replica that was lost, as it was.
-    fn load_again(&self, device: Option<u32>) -> Result<LocalModel, LoadError> {
-        let folder = ModelFolder::open(&self.path)?;
-        if folder.digest()? != self.digest {
-            return Err(LoadError::Folder {
-                path: self.path.clone(),
-                reason: "it has changed since the model was loaded: SIGHUP or a new deployment \
-                         loads it as a new revision"
-                    .to_owned(),
-            });
-        }
-        self.load(&folder, device)
-    }
-
-    fn load(&self, folder: &ModelFolder, device: Option<u32>) -> Result<LocalModel, LoadError> {
-        let Self {
-            path, data, config, ..
-        } = self;
-        let runs = self.failed_runs;
-        Ok(match &folder.kind {
-            ModelKind::Tensor { model } => {
-                LocalModel::Tensor(tensor(model, config, data, device, runs)?)
-            }
-            ModelKind::Generative(_) => {
-                let options = language_options(config, data, device, runs);
-                let model = LanguageModel::load(&config.name, path, options)?;
-                LocalModel::Language(Arc::new(model))
-            }
-            ModelKind::Encoder(_) => {
-                LocalModel::Encoder(encoder(path, config, data, device, runs)?)
-            }
-        })
-    }
-
-    /// Keeps to a size that was found to fit, whatever is left of the memory later.
-    fn size_as(&mut self, footprint: &Footprint) {
-        if footprint.slots == 0 {
-            return;
-        }
-        self.config.slots = Some(footprint.slots);
-        self.config.context = Some(footprint.capacity);
-        self.config.memory = Some(usize::MAX);
-    }
-}
-
-fn language_options(
-    config: &DeploymentConfig,
-    data: &Path,
-    device: Option<u32>,
-    failed_steps: u32,
-) -> LanguageOptions {
-    let defaults = LanguageOptions::default();
-    LanguageOptions {
-        onnx: OnnxOptions {
-            provider: provider(config.provider, device),
-            gpu: gpu_options(config, data),
-            threads: config.threads.unwrap_or(defaults.onnx.threads),
-            slots: config.slots,
-            capacity: config.context,
-            memory_budget: config.memory.map(|bytes| bytes as u64),
-            ..defaults.onnx
-        },
-        generator: GeneratorOptions {
-            max_waiting: config.max_waiting.unwrap_or(defaults.generator.max_waiting),
-            prefill_chunk: config
-                .prefill_chunk
-                .unwrap_or(defaults.generator.prefill_chunk),
-            failed_steps,
-            ..defaults.generator
-        },
-    }
-}
-
-fn encoder(
-    dir: &Path,
-    config: &DeploymentConfig,
-    data: &Path,
-    device: Option<u32>,
-    failed_runs: u32,
-) -> Result<Encoder, LoadError> {
-    let defaults = EncoderOptions::on(provider(config.provider, device));
-    let options = EncoderOptions {
-        gpu: gpu_options(config, data),
-        workers: config.threads.unwrap_or(defaults.workers),
-        max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
-        max_tokens: config.context.map(|tokens| tokens as usize),
-        failed_runs,
-        ..defaults
-    };
-    Encoder::load(&config.name, dir, &options)
-}
-
-fn tensor(
-    model: &Path,
-    config: &DeploymentConfig,
-    data: &Path,
-    device: Option<u32>,
-    failed_runs: u32,
-) -> Result<TensorModel, LoadError> {
-    let defaults = TensorOptions::default();
-    let options = TensorOptions {
-        provider: provider(config.provider, device),
-        gpu: gpu_options(config, data),
-        threads: config.threads.unwrap_or(defaults.threads),
-        max_waiting: config.max_waiting.unwrap_or(defaults.max_waiting),
-        failed_runs,
-        ..defaults
-    };
-    TensorModel::load(&config.name, model, &options)
-}
-
-fn provider(config: ProviderConfig, device: Option<u32>) -> Provider {
-    let device = device.unwrap_or(0);
-    match config {
-        ProviderConfig::Cpu => Provider::Cpu,
-        ProviderConfig::Cuda => Provider::Cuda { device },
-        ProviderConfig::Tensorrt => Provider::TensorRt { device },
-    }
 }
 
 /// Makes the pool in front of upstreams.

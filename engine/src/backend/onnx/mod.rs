@@ -40,7 +40,7 @@ use self::graph::{GraphError, Layout};
 use self::lm::OnnxLm;
 pub use self::memory::{Bytes, default_budget};
 use self::memory::{Demand, Size};
-pub(crate) use self::pooled::{DevicePooling, Pooled};
+pub(crate) use self::pooled::DevicePooling;
 use self::probe::Probe;
 use super::{Backend, BackendFactory, Capabilities};
 use crate::error::{BackendError, LoadError};

@@ -9,42 +9,26 @@ use super::bound;
 use super::runtime::{Provider, device_memory};
 use super::session::{OnnxSession, TensorView};
 use super::store::lost;
-use crate::cuda::{
-    Buffer as _, CudaError, Device, DeviceBuffer, Float, Hidden, Machine as _, PoolKernel,
-};
+use crate::backend::pooled::{Pooled, Pooler, room};
+use crate::cuda::{Buffer as _, CudaError, Device, DeviceBuffer};
 use crate::error::BackendError;
-use crate::folder::Pooling;
 
 /// A worker's share of a GPU: room for the token vectors of its largest batch so far,
 /// and for the pooled ones.
 pub(crate) struct DevicePooling {
     hidden: Option<DeviceBuffer>,
-    vectors: Option<DeviceBuffer>,
-    kernel: PoolKernel<DeviceBuffer>,
+    pooler: Pooler,
     info: MemoryInfo<'static>,
-    output: String,
-    float: Float,
-    width: usize,
-    pooling: Pooling,
+    pooled: Pooled,
     device: Device,
 }
 
 impl std::fmt::Debug for DevicePooling {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DevicePooling")
-            .field("output", &self.output)
-            .field("width", &self.width)
+            .field("pooled", &self.pooled)
             .finish_non_exhaustive()
     }
-}
-
-/// What is pooled: the output `name`, `[texts, tokens, width]`.
-#[derive(Debug, Clone)]
-pub(crate) struct Pooled {
-    pub(crate) output: String,
-    pub(crate) float: Float,
-    pub(crate) width: usize,
-    pub(crate) pooling: Pooling,
 }
 
 impl DevicePooling {
@@ -60,13 +44,9 @@ impl DevicePooling {
         let info = device_memory(provider);
         Ok(Self {
             hidden: None,
-            vectors: None,
-            kernel: PoolKernel::default(),
+            pooler: Pooler::default(),
             info: info.map_err(|error| CudaError::Shape(error.message().to_owned()))?,
-            output: pooled.output,
-            float: pooled.float,
-            width: pooled.width,
-            pooling: pooled.pooling,
+            pooled,
             device: Device::open(ordinal, None)?,
         })
     }
@@ -83,11 +63,13 @@ impl DevicePooling {
         tokens: &[u32],
         length: usize,
     ) -> Result<Vec<Vec<f32>>, BackendError> {
-        let bytes = tokens.len() * length * self.width * self.float.size();
-        let hidden = room(&mut self.hidden, &mut self.device, bytes)?;
-        let shape = [tokens.len(), length, self.width].map(|size| size as i64);
+        let Pooled { float, width, .. } = self.pooled;
+        let bytes = tokens.len() * length * width * float.size();
+        let hidden = room(&mut self.hidden, &mut self.device, bytes);
+        let hidden = hidden.map_err(|error| lost(&error))?;
+        let shape = [tokens.len(), length, width].map(|size| size as i64);
         let start = hidden.address() as usize;
-        let element = element(self.float);
+        let element = element(float);
         // SAFETY: the buffer is that long and lies where `info` says; kernels that read it
         // are done, because their results have been read.
         let target = unsafe { bound::borrow_tensor(start, bytes, &shape, element, &self.info) };
@@ -95,52 +77,14 @@ impl DevicePooling {
         // Memory that was just taken is cleared on our stream, not on the session's.
         self.device.synchronize().map_err(|error| lost(&error))?;
         session
-            .run_into(inputs, &self.output, &target)
+            .run_into(inputs, &self.pooled.output, &target)
             .map_err(|error| match self.device.synchronize() {
                 Err(device) if device.is_sticky() => BackendError::Fatal(device.to_string()),
                 _ => error,
             })?;
-        let vectors = tokens.len() * self.width * size_of::<f32>();
-        let vectors = room(&mut self.vectors, &mut self.device, vectors)?;
-        let hidden = Hidden {
-            buffer: &*hidden,
-            float: self.float,
-            tokens,
-            length,
-            width: self.width,
-        };
-        self.kernel
-            .pool(&mut self.device, &hidden, self.pooling, false, vectors)
-            .map_err(|error| lost(&error))?;
-        let mut read = vec![0; tokens.len() * self.width * size_of::<f32>()];
-        self.device
-            .read(vectors, &mut read)
-            .map_err(|error| lost(&error))?;
-        let numbers = read
-            .as_chunks()
-            .0
-            .iter()
-            .map(|bytes| f32::from_ne_bytes(*bytes));
-        let numbers: Vec<f32> = numbers.collect();
-        Ok(numbers
-            .chunks_exact(self.width)
-            .map(<[f32]>::to_vec)
-            .collect())
+        let texts = (tokens, length);
+        self.pooler
+            .pool(&mut self.device, hidden, &self.pooled, texts)
+            .map_err(|error| lost(&error))
     }
-}
-
-/// A buffer of at least `bytes`, which grows.
-fn room<'b>(
-    buffer: &'b mut Option<DeviceBuffer>,
-    device: &mut Device,
-    bytes: usize,
-) -> Result<&'b mut DeviceBuffer, BackendError> {
-    let fits = buffer.take().filter(|buffer| buffer.size() >= bytes);
-    let fitting = match fits {
-        Some(buffer) => buffer,
-        None => device
-            .allocate(bytes.next_power_of_two())
-            .map_err(|error| lost(&error))?,
-    };
-    Ok(buffer.insert(fitting))
 }

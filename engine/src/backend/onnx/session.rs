@@ -18,6 +18,7 @@ use super::gpu::{self, Building, GpuOptions};
 use super::runtime::{self, Provider};
 use super::tensor_data::{Datatype, TensorData, TensorSlice};
 use crate::error::{BackendError, LoadError};
+use crate::folder::is_engine;
 
 /// How a session computes.
 #[derive(Debug, Clone, Default)]
@@ -173,6 +174,17 @@ impl OnnxSession {
             model: name.to_owned(),
             reason: format!("ONNX Runtime refuses the graph: {}", error.message()),
         };
+        if let ModelSource::File(path) = source
+            && is_engine(path)
+        {
+            return Err(LoadError::Unsupported {
+                model: name.to_owned(),
+                reason: format!(
+                    "{} is an engine of TensorRT: it needs provider = \"tensorrt-native\"",
+                    path.display()
+                ),
+            });
+        }
         let engines = engine_folder(source, options)?;
         let mut builder = builder(options, engines.as_ref())?;
         let _building = engines.map(|folder| Building::begin(name, folder));

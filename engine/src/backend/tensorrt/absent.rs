@@ -1,28 +1,11 @@
 //! What is left of this backend without the vendor's headers: its names, and one answer.
 
 use std::path::Path;
-use std::time::Duration;
 
 use super::NativeOptions;
 use crate::backend::onnx::{Tensor, TensorInfo, TensorView};
+use crate::backend::pooled::Pooled;
 use crate::error::{BackendError, LoadError};
-
-/// An engine that is being built; there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Build {
-    /// The model.
-    pub model: String,
-    /// The share that is done, in percent.
-    pub percent: u8,
-    /// Since the start.
-    pub elapsed: Duration,
-}
-
-/// The builds that go on now: none.
-#[must_use]
-pub fn builds() -> Vec<Build> {
-    Vec::new()
-}
 
 /// A session, of which there is none.
 #[derive(Debug)]
@@ -41,6 +24,14 @@ impl TensorRtSession {
         match *self {}
     }
 
+    /// The same engine for another thread.
+    ///
+    /// # Errors
+    /// Never called.
+    pub fn share(&self) -> Result<Self, LoadError> {
+        match *self {}
+    }
+
     /// Runs the engine.
     ///
     /// # Errors
@@ -50,6 +41,20 @@ impl TensorRtSession {
         _: &[(&str, TensorView<'_>)],
         _: &[&str],
     ) -> Result<Vec<Tensor>, BackendError> {
+        match *self {}
+    }
+
+    /// Runs the engine and pools.
+    ///
+    /// # Errors
+    /// Never called.
+    pub(crate) fn run_pooled(
+        &mut self,
+        _: &[(&str, TensorView<'_>)],
+        _: &Pooled,
+        _: &[u32],
+        _: usize,
+    ) -> Result<Vec<Vec<f32>>, BackendError> {
         match *self {}
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sluice_tensorrt::device::{DeviceAllocator, DeviceMemory, DeviceStream};
 
+use crate::backend::pooled::{Pooled, Pooler};
 use crate::cuda::{Buffer as _, CudaError, Device, DeviceBuffer, Machine as _};
 
 /// The driver's memory starts at multiples of this.
@@ -27,6 +28,11 @@ pub(super) struct Gpu(Arc<Mutex<Device>>);
 impl Gpu {
     pub(super) fn new(device: Device) -> Self {
         Self(Arc::new(Mutex::new(device)))
+    }
+
+    /// Makes this thread use the device: TensorRT works on whichever is the thread's.
+    pub(super) fn enter(&self) -> Result<(), CudaError> {
+        self.0.lock().make_current()
     }
 
     /// Name and compute capability: an engine is built for both.
@@ -55,6 +61,22 @@ impl Gpu {
 
     pub(super) fn read(&self, from: &Lent, bytes: &mut [u8]) -> Result<(), CudaError> {
         self.0.lock().read(&from.buffer.lock(), bytes)
+    }
+
+    /// The same GPU with one more stream, for another thread; what both hold counts together.
+    pub(super) fn again(&self) -> Result<Self, CudaError> {
+        Ok(Self::new(self.0.lock().again()?))
+    }
+
+    /// One vector a text of the token vectors in `hidden`.
+    pub(super) fn pool(
+        &self,
+        pooler: &mut Pooler,
+        hidden: &Lent,
+        pooled: &Pooled,
+        texts: (&[u32], usize),
+    ) -> Result<Vec<Vec<f32>>, CudaError> {
+        pooler.pool(&mut self.0.lock(), &hidden.buffer.lock(), pooled, texts)
     }
 
     /// Whether the device is lost to this process, and why.

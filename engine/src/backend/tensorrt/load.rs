@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sluice_tensorrt::{
@@ -12,23 +12,14 @@ use sluice_tensorrt::{
 
 use super::NativeOptions;
 use super::device::Gpu;
-use super::progress::{Progress, Telling};
+use super::progress::Watching;
 use super::session::{StepError, TensorRtSession};
 use crate::cuda::{CudaError, Device};
 use crate::error::LoadError;
-use crate::folder::{ModelFolder, wrong};
+use crate::folder::{ModelFolder, is_engine, wrong};
 
-/// What an engine comes from.
-enum Source {
-    /// It lies there, built.
-    Engine(PathBuf),
-    /// It is built from this graph.
-    Graph(PathBuf),
-}
-
-/// Loads `path`: an engine (`.plan`, `.engine`), an `.onnx` file that one is built from,
-/// or a folder with one of them. Building takes minutes; [`builds`](super::builds) tells
-/// how far it is.
+/// Loads `path`: an engine (`.plan`, `.engine`), or an `.onnx` file that one is built from.
+/// Building takes minutes; [`builds`](crate::backend::builds::builds) tells how far it is.
 ///
 /// # Errors
 /// [`LoadError::Runtime`]: no TensorRT, no device, a device that failed;
@@ -39,18 +30,21 @@ pub fn open(
     path: &Path,
     options: &NativeOptions,
 ) -> Result<TensorRtSession, LoadError> {
-    let source = find(path)?;
     let library = Library::open(options.library.as_deref());
     let library = library.map_err(|error| runtime(name, &error))?;
     let device = Device::open(options.device, options.memory_budget);
     let gpu = Gpu::new(device.map_err(|error| runtime(name, &error))?);
+    gpu.enter().map_err(|error| runtime(name, &error))?;
     let load = Load {
         name,
         options,
         library: Arc::new(library),
         gpu: &gpu,
     };
-    let engine = load.engine(&source)?;
+    let engine = match is_engine(path) {
+        true => load.stored(path)?,
+        false => load.built(path)?,
+    };
     load.session(&engine)
 }
 
@@ -62,13 +56,6 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    fn engine(&self, source: &Source) -> Result<Vec<u8>, LoadError> {
-        match source {
-            Source::Engine(path) => self.stored(path),
-            Source::Graph(path) => self.built(path),
-        }
-    }
-
     /// An engine as it lies there. One that this crate made says what it is for; of
     /// others, TensorRT finds out.
     fn stored(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
@@ -96,8 +83,7 @@ impl Load<'_> {
     fn built(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
         let specification = self.specification()?;
         let model = read(path)?;
-        let progress = Arc::new(Progress::new(self.name));
-        let watching = Watching::new(&progress);
+        let watching = Watching::new(self.name);
         let options = BuildOptions {
             callbacks: Callbacks {
                 watch: Some(Arc::new(watching)),
@@ -117,7 +103,7 @@ impl Load<'_> {
             specification: &specification,
             device: &self.gpu.name(),
         };
-        let store = EngineStore::new(cache);
+        let store = EngineStore::keeping(cache, self.options.build.keep);
         let stored = store.engine(&self.library, &wanted, &options);
         let stored = stored.map_err(|error| match error {
             StoreError::Build(error) => self.unbuilt(&error),
@@ -197,6 +183,9 @@ impl Load<'_> {
                 model: self.name.to_owned(),
                 sum: error.to_string(),
             },
+            BuildError::Call(error @ Error::Specification(_)) => {
+                self.unsupported(&format!("{error} (`profiles` in [deployment.tensorrt])"))
+            }
             BuildError::Call(error) => self.unsupported(&error.to_string()),
         }
     }
@@ -217,79 +206,4 @@ fn runtime(name: &str, error: &dyn std::fmt::Display) -> LoadError {
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     fs::read(path).map_err(|error| wrong(path, &format!("cannot be read: {error}")))
-}
-
-/// The engine or graph of a folder, or the file itself. An engine comes before a graph.
-fn find(path: &Path) -> Result<Source, LoadError> {
-    if path.is_file() {
-        return source(path).ok_or_else(|| wrong(path, "is neither .plan nor .engine nor .onnx"));
-    }
-    let entries = fs::read_dir(path).map_err(|error| wrong(path, &error.to_string()))?;
-    let (mut engines, mut graphs) = (Vec::new(), Vec::new());
-    for entry in entries {
-        let file = entry
-            .map_err(|error| wrong(path, &error.to_string()))?
-            .path();
-        match source(&file) {
-            Some(Source::Engine(file)) => engines.push(file),
-            Some(Source::Graph(file)) => graphs.push(file),
-            None => {}
-        }
-    }
-    let named = |file: &&PathBuf| file.file_stem().is_some_and(|stem| stem == "model");
-    let one = |files: &[PathBuf], kind: &str| match files {
-        [only] => Ok(only.clone()),
-        several => several.iter().find(named).cloned().ok_or_else(|| {
-            wrong(
-                path,
-                &format!("there are several {kind} files; name one of them"),
-            )
-        }),
-    };
-    match (engines.as_slice(), graphs.as_slice()) {
-        ([], []) => Err(wrong(path, "there is no .plan, .engine or .onnx file")),
-        ([], graphs) => Ok(Source::Graph(one(graphs, ".onnx")?)),
-        (engines, _) => Ok(Source::Engine(one(engines, ".plan or .engine")?)),
-    }
-}
-
-fn source(file: &Path) -> Option<Source> {
-    let extension = file.extension()?.to_str()?;
-    match extension {
-        _ if !file.is_file() => None,
-        "plan" | "engine" => Some(Source::Engine(file.to_path_buf())),
-        "onnx" => Some(Source::Graph(file.to_path_buf())),
-        _ => None,
-    }
-}
-
-/// Tells of a build from its first phase on: what comes from the cache is not announced.
-struct Watching {
-    progress: Arc<Progress>,
-    telling: parking_lot::Mutex<Option<Telling>>,
-}
-
-impl Watching {
-    fn new(progress: &Arc<Progress>) -> Self {
-        Self {
-            progress: Arc::clone(progress),
-            telling: parking_lot::Mutex::new(None),
-        }
-    }
-}
-
-impl sluice_tensorrt::Watch for Watching {
-    fn start(&self, phase: &str, parent: &str, steps: u32) {
-        let begin = || Telling::begin(&self.progress);
-        self.telling.lock().get_or_insert_with(begin);
-        self.progress.start(phase, parent, steps);
-    }
-
-    fn step(&self, phase: &str, step: u32) -> bool {
-        self.progress.step(phase, step)
-    }
-
-    fn finish(&self, phase: &str) {
-        self.progress.finish(phase);
-    }
 }

@@ -6,8 +6,8 @@
 //!
 //! Bounds. A session has one thread, one stream and one [`Device`](crate::cuda::Device);
 //! everything on the GPU is within [`NativeOptions::memory_budget`]: the engine's weights,
-//! the working memory of its largest profile, and of each tensor less than twice its
-//! largest shape so far. In host memory: one request's tensors, and their page-locked
+//! once, and for each session the working memory of its largest profile, and of each tensor
+//! less than twice its largest shape so far. In host memory: one request's tensors, and their page-locked
 //! copy. The engine's file is read whole, once, while it is loaded. A build has threads
 //! and host memory as TensorRT sees fit, and one thread that tells of it.
 
@@ -32,11 +32,9 @@ mod values;
 mod absent;
 
 #[cfg(not(tensorrt_shim))]
-pub use absent::{Build, TensorRtSession, builds, open};
+pub use absent::{TensorRtSession, open};
 #[cfg(tensorrt_shim)]
 pub use load::open;
-#[cfg(tensorrt_shim)]
-pub use progress::{Build, builds};
 #[cfg(tensorrt_shim)]
 pub use session::TensorRtSession;
 
@@ -45,7 +43,8 @@ pub use session::TensorRtSession;
 pub struct NativeOptions {
     /// CUDA's number of the device.
     pub device: u32,
-    /// Bytes that the model may hold on the device; no limit by default.
+    /// Bytes that the model may hold on the device, all its threads together; no limit by
+    /// default.
     pub memory_budget: Option<u64>,
     /// How an engine is built, and where it is kept. `fp16`, `bf16` and `int8` have to be
     /// off: TensorRT 11 computes in the types that the graph states. `keep` does not count.

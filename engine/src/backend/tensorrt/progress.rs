@@ -1,42 +1,13 @@
-//! What is heard while TensorRT builds an engine. A build takes minutes, and TensorRT
-//! says how far it is only to who asks: a line is written at the start, every few
-//! seconds and at the end, and [`builds`] tells the server at any time.
+//! How far TensorRT is with an engine: it says so, phase by phase, to who asks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use sluice_tensorrt::Watch;
 
-/// How often a line is written.
-const RHYTHM: Duration = Duration::from_secs(5);
-
-/// Builds that go on in this process; as many as there are models being loaded.
-static BUILDS: Mutex<Vec<Arc<Progress>>> = Mutex::new(Vec::new());
-
-/// An engine that is being built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Build {
-    /// The model.
-    pub model: String,
-    /// The share that is done, in percent; never falls.
-    pub percent: u8,
-    /// Since the start.
-    pub elapsed: Duration,
-}
-
-/// The builds that go on now, the oldest first.
-#[must_use]
-pub fn builds() -> Vec<Build> {
-    BUILDS
-        .lock()
-        .iter()
-        .map(|progress| progress.now())
-        .collect()
-}
+use crate::backend::builds::{self, Build, Done, RHYTHM, Telling};
 
 /// How far one build is, as TensorRT tells it: phases within phases.
 #[derive(Debug)]
@@ -58,7 +29,7 @@ impl Progress {
     fn now(&self) -> Build {
         Build {
             model: self.model.clone(),
-            percent: self.phases.lock().percent,
+            done: Done::Percent(self.phases.lock().percent),
             elapsed: self.began.elapsed(),
         }
     }
@@ -142,57 +113,54 @@ impl Phases {
     }
 }
 
-/// A build that is told of until this is dropped.
-pub(super) struct Telling {
+/// Tells of a build from its first phase on: what comes from the cache is not announced.
+pub(super) struct Watching {
     progress: Arc<Progress>,
-    done: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    telling: Mutex<Option<Telling>>,
 }
 
-impl Telling {
-    pub(super) fn begin(progress: &Arc<Progress>) -> Self {
-        let (done, wait) = channel::<()>();
-        BUILDS.lock().push(Arc::clone(progress));
+impl Watching {
+    pub(super) fn new(model: &str) -> Self {
+        Self {
+            progress: Arc::new(Progress::new(model)),
+            telling: Mutex::new(None),
+        }
+    }
+
+    fn tell(&self) -> Telling {
         tracing::info!(
-            model = progress.model,
+            model = self.progress.model,
             "TensorRT builds the engine; this takes minutes"
         );
-        let told = Arc::clone(progress);
-        let thread = std::thread::Builder::new().name("sluice builds".to_owned());
-        let thread = thread.spawn(move || {
-            while wait.recv_timeout(RHYTHM) == Err(RecvTimeoutError::Timeout) {
-                let Build {
-                    model,
-                    percent,
-                    elapsed,
-                } = told.now();
-                let seconds = elapsed.as_secs();
-                tracing::info!(model, percent, seconds, "TensorRT is building the engine");
-            }
-        });
-        Self {
-            progress: Arc::clone(progress),
-            done: Some(done),
-            thread: thread.ok(),
-        }
+        let told = Arc::clone(&self.progress);
+        Telling::begin(RHYTHM, move || told.now(), builds::log)
     }
 }
 
-impl Drop for Telling {
+impl Watch for Watching {
+    fn start(&self, phase: &str, parent: &str, steps: u32) {
+        self.telling.lock().get_or_insert_with(|| self.tell());
+        self.progress.start(phase, parent, steps);
+    }
+
+    fn step(&self, phase: &str, step: u32) -> bool {
+        self.progress.step(phase, step)
+    }
+
+    fn finish(&self, phase: &str) {
+        self.progress.finish(phase);
+    }
+}
+
+impl Drop for Watching {
     fn drop(&mut self) {
-        BUILDS
-            .lock()
-            .retain(|other| !Arc::ptr_eq(other, &self.progress));
-        self.done = None;
-        if let Some(thread) = self.thread.take() {
-            // It has nothing to do but to end.
-            _ = thread.join();
+        if self.telling.lock().take().is_some() {
+            let seconds = self.progress.began.elapsed().as_secs_f64();
+            tracing::info!(
+                model = self.progress.model,
+                seconds,
+                "TensorRT's build has ended"
+            );
         }
-        let seconds = self.progress.began.elapsed().as_secs_f64();
-        tracing::info!(
-            model = self.progress.model,
-            seconds,
-            "TensorRT's build has ended"
-        );
     }
 }

@@ -10,8 +10,9 @@ use sluice_tensorrt::{Context, Direction, Engine, Error, Shape, Tensor as Engine
 use super::device::{Gpu, Lent};
 use super::values::{bytes_of, datatype, filled};
 use crate::backend::onnx::{Datatype, Dimension, Tensor, TensorInfo, TensorSlice, TensorView};
+use crate::backend::pooled::{Pooled, Pooler};
 use crate::cuda::CudaError;
-use crate::error::BackendError;
+use crate::error::{BackendError, LoadError};
 
 /// A step did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,7 @@ pub struct TensorRtSession {
     stream: Arc<dyn DeviceStream>,
     /// One a tensor of the engine; grows with the shapes that come.
     memory: Vec<Option<Arc<Lent>>>,
+    pooler: Pooler,
     gpu: Gpu,
     profile: u32,
     inputs: Vec<TensorInfo>,
@@ -44,6 +46,13 @@ impl fmt::Debug for TensorRtSession {
             .field("inputs", &self.inputs)
             .field("outputs", &self.outputs)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for TensorRtSession {
+    fn drop(&mut self) {
+        // What ends next belongs to that device. An error here is one that it keeps.
+        _ = self.gpu.enter();
     }
 }
 
@@ -64,11 +73,26 @@ impl TensorRtSession {
             context,
             stream: gpu.stream(),
             memory: engine.tensors().iter().map(|_| None).collect(),
+            pooler: Pooler::default(),
             gpu,
             profile: 0,
             inputs: of(Direction::Input),
             outputs: of(Direction::Output),
         })
+    }
+
+    /// The same engine for another thread, with a context and a stream of its own. The
+    /// weights are there once.
+    ///
+    /// # Errors
+    /// [`LoadError::Runtime`]: no memory for it, or the device failed.
+    pub fn share(&self) -> Result<Self, LoadError> {
+        let gpu = self.gpu.again().map_err(StepError::from);
+        let shared = gpu.and_then(|gpu| {
+            gpu.enter()?;
+            Self::new(self.context.engine(), gpu)
+        });
+        shared.map_err(|error| LoadError::Runtime(format!("one more context: {error}")))
     }
 
     /// What the engine takes, in its order.
@@ -96,13 +120,45 @@ impl TensorRtSession {
         wanted: &[&str],
     ) -> Result<Vec<Tensor>, BackendError> {
         let stepped = self.step(inputs);
-        // Also after a refusal: part of the step may have been queued.
-        let ended = self.context.finish().map_err(StepError::from);
-        let outputs = ended.and(stepped).and_then(|()| self.collect(wanted));
+        let outputs = self.end(stepped).and_then(|()| self.collect(wanted));
         outputs.map_err(|error| self.judge(&error))
     }
 
+    /// Runs the engine on texts with these `tokens`, padded to `length`, and returns one
+    /// vector for each, made on the device of the vectors of its tokens.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(crate) fn run_pooled(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        pooled: &Pooled,
+        tokens: &[u32],
+        length: usize,
+    ) -> Result<Vec<Vec<f32>>, BackendError> {
+        let stepped = self.step(inputs);
+        let vectors = self.end(stepped).and_then(|()| {
+            let (_, hidden, shape) = self.found(&pooled.output)?;
+            let hidden = Arc::clone(hidden);
+            let expected = [tokens.len(), length, pooled.width].map(|size| size as i64);
+            if shape.sizes() != expected {
+                let wrong = format!("output `{}` is {shape}, not {expected:?}", pooled.output);
+                return Err(StepError::Invalid(wrong));
+            }
+            let texts = (tokens, length);
+            Ok(self.gpu.pool(&mut self.pooler, &hidden, pooled, texts)?)
+        });
+        vectors.map_err(|error| self.judge(&error))
+    }
+
+    /// Waits for a step, also after a refusal: part of it may have been queued.
+    fn end(&mut self, stepped: Result<(), StepError>) -> Result<(), StepError> {
+        let ended = self.context.finish().map_err(StepError::from);
+        ended.and(stepped)
+    }
+
     fn step(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<(), StepError> {
+        self.gpu.enter()?;
         let engine = self.context.engine().clone();
         let given = self.fit(&engine, inputs)?;
         let profile = choose(engine.profiles(), &given)?;
@@ -188,6 +244,21 @@ impl TensorRtSession {
 
     fn output(&self, name: &str) -> Result<Tensor, StepError> {
         let invalid = |what: &str| StepError::Invalid(format!("output `{name}` {what}"));
+        let (tensor, memory, shape) = self.found(name)?;
+        let datatype = datatype(tensor.element);
+        let datatype = datatype.ok_or_else(|| invalid("has a type that cannot be returned"))?;
+        let count = shape.elements().and_then(|count| count.try_into().ok());
+        let count: usize = count.ok_or_else(|| invalid("has a size that only its data decide"))?;
+        let data = filled(datatype, count, |bytes| self.gpu.read(memory, bytes));
+        Ok(Tensor {
+            shape: shape.sizes().to_vec(),
+            data: data.ok_or_else(|| invalid("has elements without a fixed size"))??,
+        })
+    }
+
+    /// An output after a step: where it lies, and its shape.
+    fn found(&self, name: &str) -> Result<(&EngineTensor, &Arc<Lent>, Shape), StepError> {
+        let invalid = |what: &str| StepError::Invalid(format!("output `{name}` {what}"));
         let tensors = self.context.engine().tensors();
         let tensor = tensors
             .iter()
@@ -197,16 +268,7 @@ impl TensorRtSession {
         let place = tensors.iter().position(|tensor| tensor.name == owner);
         let memory = place.and_then(|place| self.memory[place].as_ref());
         let memory = memory.ok_or_else(|| invalid("has no memory"))?;
-        let shape = self.context.shape(name)?;
-        let count = shape.elements().and_then(|count| count.try_into().ok());
-        let count: usize = count.ok_or_else(|| invalid("has a size that only its data decide"))?;
-        let datatype = datatype(tensor.element);
-        let datatype = datatype.ok_or_else(|| invalid("has a type that cannot be returned"))?;
-        let data = filled(datatype, count, |bytes| self.gpu.read(memory, bytes));
-        Ok(Tensor {
-            shape: shape.sizes().to_vec(),
-            data: data.ok_or_else(|| invalid("has elements without a fixed size"))??,
-        })
+        Ok((tensor, memory, self.context.shape(name)?))
     }
 
     /// Whether the device is to be given up, or this step only.

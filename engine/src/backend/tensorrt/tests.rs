@@ -14,8 +14,10 @@ use tempfile::TempDir;
 
 use super::progress::Phases;
 use super::*;
+use crate::backend::builds::{Build, builds};
 use crate::backend::onnx::{ShapeProfile, TensorData, TensorSlice, TensorView};
 use crate::cuda::standin::Standin;
+use crate::encoder::{EmbedOptions, Embedding, EncodeError, Encoder, EncoderInput, EncoderOptions};
 use crate::error::{BackendError, LoadError};
 use crate::tensor::{InferError, NamedTensor, TensorModel, TensorOptions};
 
@@ -304,13 +306,23 @@ fn a_graph_is_built_once_and_again_when_anything_changed() {
     setting.file("m/model.onnx", "input x -1 4\nscale 5");
     answer(&setting, 5.0);
     assert_eq!(setting.built(), 2);
-    setting.file("m/weights.bin", "beside the graph");
+    // Weights beside the graph are the model's where it names them.
+    setting.file("m/readme.txt", "beside the graph");
+    answer(&setting, 5.0);
+    assert_eq!(setting.built(), 2);
+    let named = "input x -1 4\nscale 5\nweights w.bin";
+    setting.file("m/w.bin", "1");
+    setting.file("m/model.onnx", named);
     answer(&setting, 5.0);
     assert_eq!(setting.built(), 3);
-    setting.options.build.profiles[0].max = vec![9, 4];
+    setting.file("m/w.bin", "2");
     answer(&setting, 5.0);
     assert_eq!(setting.built(), 4);
-    assert_eq!(builds(), [], "none goes on");
+    setting.options.build.profiles[0].max = vec![9, 4];
+    answer(&setting, 5.0);
+    assert_eq!(setting.built(), 5);
+    let mine = |build: &Build| build.model == "m";
+    assert!(!builds().iter().any(mine), "none goes on");
 }
 
 #[test]
@@ -352,15 +364,19 @@ fn what_cannot_be_loaded_says_why() {
     let error = refused(&setting, &rubbish);
     assert!(error.contains("TensorRT refused the engine"), "{error}");
     let text = setting.file("model.txt", "no model");
-    let error = refused(&setting, &text);
+    let options = TensorOptions::default();
+    let error = TensorModel::load_native("m", &text, &options, &setting.options);
+    let error = error.unwrap_err().to_string();
     assert!(
-        error.contains("neither .plan nor .engine nor .onnx"),
+        error.contains("neither a model folder nor an .onnx, .plan"),
         "{error}"
     );
-    let graph = setting.file("free/model.onnx", "input x -1 4");
+    let graph = setting.file("free/model.onnx", "input x -1 -1");
     let error = refused(&setting, &graph);
     assert!(
-        error.contains("at least one profile has to span them"),
+        error.contains(
+            "at least one profile has to span them (`profiles` in [deployment.tensorrt])"
+        ),
         "{error}"
     );
     let graph = setting.graph(3);
@@ -394,4 +410,97 @@ fn a_builds_share_counts_phases_within_phases_and_never_falls() {
     // A phase that names itself its parent does not hang.
     phases.start("loop", "loop", 1);
     phases.step("loop", 0);
+}
+
+const WORDS: [&str; 4] = ["alpha", "alpha beta gamma", "kappa", "delta alpha alpha"];
+
+/// The folder of an encoder whose engine gives a token its id times 1 to 16.
+fn encoder(setting: &Setting, words: &str) -> PathBuf {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-encoder");
+    let folder = setting.folder.path().join("encoder");
+    fs::create_dir_all(&folder).unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(fixture.join(file), folder.join(file)).unwrap();
+    }
+    fs::write(
+        folder.join("model.plan"),
+        format!("standin encoder {words}"),
+    )
+    .unwrap();
+    folder
+}
+
+async fn embed(encoder: &Encoder, text: &str) -> Result<Embedding, EncodeError> {
+    let options = EmbedOptions {
+        normalize: Some(false),
+        ..EmbedOptions::default()
+    };
+    let input = EncoderInput::Text(text.to_owned());
+    encoder.embed(input, options).await
+}
+
+/// Two workers share an engine, whose weights are there once; batches are pooled on the
+/// device.
+#[tokio::test]
+async fn an_encoder_answers() {
+    let setting = setting();
+    let folder = encoder(&setting, "most=16 rows=64 tokens=24 weights=4096 memory=64");
+    let options = EncoderOptions::default();
+    let model = Encoder::load_native("e", &folder, &options, &setting.options).unwrap();
+    assert!(model.embeds() && model.dimensions() == 16);
+    assert_eq!(setting.standin.alive(0).references, 2, "one a worker");
+    let asked = (0..40).map(|at| {
+        let model = model.clone();
+        tokio::spawn(async move { embed(&model, WORDS[at % 4]).await.unwrap().vector })
+    });
+    let asked: Vec<_> = asked.collect();
+    for (at, answer) in asked.into_iter().enumerate() {
+        let text = model.tokenizer().encode(WORDS[at % 4], true).unwrap();
+        let mean = text.iter().sum::<u32>() as f32 / text.len() as f32;
+        let right: Vec<f32> = (1..=16).map(|by| mean * by as f32).collect();
+        let answer = answer.await.unwrap();
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() <= b.abs() * 1e-5;
+        assert!(answer.iter().zip(&right).all(close), "{answer:?} {right:?}");
+    }
+    drop(model);
+    while !setting.standin.alive(0).is_nothing() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_encoder_whose_device_is_lost_is_not_healthy() {
+    let setting = setting();
+    let folder = encoder(&setting, "most=16 rows=64 tokens=24");
+    let options = EncoderOptions::default();
+    let model = Encoder::load_native("e", &folder, &options, &setting.options).unwrap();
+    let broken = CUresult::CUDA_ERROR_ILLEGAL_ADDRESS;
+    setting.standin.break_context(0, broken);
+    let error = embed(&model, "alpha").await.unwrap_err();
+    assert!(matches!(error, EncodeError::Work(_)), "{error}");
+    assert!(!model.healthy());
+    drop(model);
+    while setting.standin.alive(0).references > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn an_engine_is_for_tensorrt_and_its_batches_have_to_fit_it() {
+    let setting = setting();
+    let folder = encoder(&setting, "most=16 rows=64 tokens=1");
+    let options = EncoderOptions::default();
+    let error = Encoder::load("e", &folder, &options).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("needs provider = \"tensorrt-native\"")
+    );
+    let error = Encoder::load_native("e", &folder, &options, &setting.options).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("the engine's profiles take [1, 1] to [64, 1]"),
+        "{error}"
+    );
+    setting.nothing_is_left();
 }

@@ -155,12 +155,28 @@ fn a_model_that_cannot_be_read_names_the_node() {
 }
 
 #[test]
+fn where_only_the_rows_are_free_there_is_a_profile() {
+    let built = |model: &[u8]| {
+        let options = BuildOptions::default();
+        let built = build(&library(), model, &Specification::default(), &options);
+        built.map(|built| String::from_utf8(built.engine).unwrap())
+    };
+    assert_eq!(
+        built(MODEL).unwrap(),
+        "standin scale=5 level=3 profiles=1 rows=64 most=4"
+    );
+    // Nothing is free, and nothing has to be said.
+    let fixed = built(b"input x 2 4\nscale 5\n").unwrap();
+    assert!(fixed.contains("profiles=0"), "{fixed}");
+    assert_eq!(
+        built(b"input x -1 -1\nscale 5\n").unwrap_err().to_string(),
+        "the model's inputs have sizes that are not fixed (x [-1, -1]): at least one profile has to span them"
+    );
+}
+
+#[test]
 fn a_specification_has_to_fit_the_model() {
     for (specification, message) in [
-        (
-            Specification::default(),
-            "the model's inputs have sizes that are not fixed (x [-1, 4]): at least one profile has to span them",
-        ),
         (
             spanning("y", [&[1], &[1], &[1]]),
             "profiles[0] spans \"y\"; the model's inputs are x [-1, 4]",

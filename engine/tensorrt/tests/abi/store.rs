@@ -29,6 +29,15 @@ impl Shelf {
     }
 
     fn take(&self, specification: &Specification, device: &str) -> Stored {
+        self.take_from(&self.store(), specification, device)
+    }
+
+    fn take_from(
+        &self,
+        store: &EngineStore,
+        specification: &Specification,
+        device: &str,
+    ) -> Stored {
         let digest = digest(MODEL);
         let wanted = Wanted {
             model: MODEL,
@@ -36,7 +45,7 @@ impl Shelf {
             specification,
             device,
         };
-        self.store()
+        store
             .engine(&self.library, &wanted, &BuildOptions::default())
             .unwrap()
     }
@@ -71,6 +80,29 @@ fn an_engine_is_built_once_for_each_origin() {
     assert!(shelf.take(&rows(), "A100 (8.0)").built);
     assert_eq!(shelf.files("plan").len(), 3);
     assert!(shelf.files("partial").is_empty());
+}
+
+#[test]
+fn those_used_longest_ago_go_when_there_are_too_many() {
+    let shelf = Shelf::new();
+    let store = EngineStore::keeping(&shelf.folder.path().join("engines"), 2);
+    let built = |device: &str| shelf.take_from(&store, &rows(), device).built;
+    let long_ago = |path: &Path| {
+        let file = fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    };
+    assert!(built("first"));
+    let first = shelf.files("plan").swap_remove(0);
+    assert!(built("second"));
+    long_ago(&first);
+    // Used again, it is not the oldest any more.
+    assert!(!built("first"));
+    for path in shelf.files("plan").iter().filter(|path| **path != first) {
+        long_ago(path);
+    }
+    assert!(built("third"));
+    assert_eq!(shelf.files("plan").len(), 2);
+    assert!(!built("first") && !built("third") && built("second"));
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::engines::{MadeFrom, model_digest};
-use super::progress::Stage;
+use super::progress::ended;
 use super::*;
+use crate::backend::builds::{Build, Done};
 use crate::backend::onnx::session::ModelSource;
 
 fn profile(input: &str) -> ShapeProfile {
@@ -134,41 +135,38 @@ fn a_build_is_told_of_until_it_ends() {
     let cache = tempfile::tempdir().unwrap();
     let folder = EngineFolder::open(cache.path(), &made_from(), 1).unwrap();
     let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-    let building = Building::telling(folder.clone(), Duration::from_millis(1), {
+    let building = Building::telling("m", folder.clone(), Duration::from_millis(1), {
         let lines = Arc::clone(&lines);
-        move |line| lines.lock().unwrap().push(line.to_owned())
+        move |build| lines.lock().unwrap().push(build.to_string())
     });
     let wait_for = |text: &str| {
         while !lines.lock().unwrap().iter().any(|line| line.contains(text)) {
             std::thread::yield_now();
         }
     };
-    wait_for("building the first engine");
+    wait_for("builds the first engine");
     std::fs::write(folder.path().join("graph_0.engine"), "engine").unwrap();
     wait_for("has built 1");
     drop(building);
-    let lines = lines.lock().unwrap();
-    assert!(
-        lines
-            .last()
-            .unwrap()
-            .starts_with("TensorRT built 1 engines"),
-        "{lines:?}"
-    );
 }
 
 #[test]
 fn an_end_is_told_when_there_is_something_to_tell() {
-    let stage = |seconds, before, now| Stage {
-        elapsed: Duration::from_secs(seconds),
-        before,
-        now,
+    let end = |seconds, before, built| {
+        ended(&Build {
+            model: "m".to_owned(),
+            done: Done::Engines { before, built },
+            elapsed: Duration::from_secs(seconds),
+        })
     };
-    assert_eq!(stage(1, 0, 0).ended(), None);
-    assert_eq!(stage(20, 0, 0).ended().unwrap(), "loaded after 20 s");
-    assert!(stage(1, 2, 2).ended().unwrap().contains("from the cache"));
-    // Somebody removed what was there: no count below zero.
-    assert!(stage(1, 2, 0).ended().is_some());
+    assert_eq!(end(1, 0, 0), None);
+    assert_eq!(end(20, 0, 0).unwrap(), "loaded after 20 s");
+    assert!(end(1, 2, 0).unwrap().contains("from the cache"));
+    assert!(
+        end(9, 0, 1)
+            .unwrap()
+            .starts_with("TensorRT built 1 engines")
+    );
 }
 
 /// Batches that an encoder will run, for each input that its graph has.

@@ -2,12 +2,14 @@
 //
 // It shows that the shim calls the right entry of the right table with the right arguments, and makes the errors
 // that a real library makes only on a bad day. It is no TensorRT: its models are lists of words, and the one thing
-// its engines can do is to multiply by a number. What it does not implement ends the process (see defaults.rs).
+// its engines can do is to multiply by numbers. What it does not implement ends the process (see defaults.rs).
 //
 // An engine:  standin scale=3 most=4 rows=8 memory=64 weights=1000 [fault=async|enqueue|context] [sizes] [alias]
+// or one that takes texts of up to `tokens` tokens, and gives each token a vector of `most` numbers: its id times
+// 1 to `most`:  standin encoder most=16 rows=8 tokens=24
 // With STANDIN_AT_ONCE it works within the call, on any stream: that of the driver's stand-in, whose memory is the
 // host's too.
-// A model:    input NAME SIZE... / scale NUMBER / op NAME     (one to a line)
+// A model:    input NAME SIZE... / scale NUMBER / op NAME / weights FILE, which is not read     (one to a line)
 #include <NvInfer.h>
 #include <NvOnnxParser.h>
 
@@ -122,7 +124,8 @@ public:
         return true;
     }
     bool setInputShape(char const *name, Dims const &dims) noexcept override {
-        if (std::strcmp(name, "x") != 0) {
+        bool texts = std::strcmp(name, "input_ids") == 0 || std::strcmp(name, "attention_mask") == 0;
+        if (std::strcmp(name, "x") != 0 && !texts) {
             return false;
         }
         shape = dims;
@@ -131,6 +134,9 @@ public:
     Dims getTensorShape(char const *name) const noexcept override {
         if (std::strcmp(name, "rows") == 0) {
             return dims_of({1});
+        }
+        if (std::strcmp(name, "last_hidden_state") == 0 && shape.nbDims == 2) {
+            return dims_of({shape.d[0], shape.d[1], number_of(words, "most", 4)});
         }
         return shape.nbDims == 0 ? engine.getTensorShape(name) : shape;
     }
@@ -170,7 +176,10 @@ public:
         }
         auto *x = static_cast<float *>(addresses["x"]);
         auto *y = static_cast<float *>(addresses["y"]);
+        auto *ids = static_cast<int64_t *>(addresses["input_ids"]);
+        auto *vectors = static_cast<float *>(addresses["last_hidden_state"]);
         int64_t elements = shape.d[0] * shape.d[1];
+        int64_t width = number_of(words, "most", 4);
         float scale = static_cast<float>(number_of(words, "scale", 1)) + static_cast<float>(profile);
         // Working memory is written from end to end: a sanitizer would see if it is not what it was said to be.
         std::memset(device, 1, static_cast<size_t>(device_bytes));
@@ -179,8 +188,11 @@ public:
                 to->reportError(ErrorCode::kFAILED_EXECUTION, "CUDA error 700: an illegal memory access");
                 return;
             }
-            for (int64_t i = 0; i < elements; ++i) {
+            for (int64_t i = 0; ids == nullptr && i < elements; ++i) {
                 y[i] = x[i] * scale;
+            }
+            for (int64_t i = 0; ids != nullptr && i < elements * width; ++i) {
+                vectors[i] = static_cast<float>(ids[i / width] * (i % width + 1));
             }
         };
 #ifdef STANDIN_AT_ONCE
@@ -215,16 +227,19 @@ public:
         }
     }
     char const *getName() const noexcept override { return "standin"; }
-    int32_t getNbIOTensors() const noexcept override { return words.count("sizes") != 0 ? 3 : 2; }
+    int32_t getNbIOTensors() const noexcept override { return words.count("sizes") != 0 || encodes() ? 3 : 2; }
     char const *getIOTensorName(int32_t index) const noexcept override {
         static char const *const names[] = {"x", "y", "rows"};
-        return names[index];
+        static char const *const texts[] = {"input_ids", "attention_mask", "last_hidden_state"};
+        return encodes() ? texts[index] : names[index];
     }
     TensorIOMode getTensorIOMode(char const *name) const noexcept override {
-        return std::strcmp(name, "y") == 0 ? TensorIOMode::kOUTPUT : TensorIOMode::kINPUT;
+        bool given = std::strcmp(name, "y") == 0 || std::strcmp(name, "last_hidden_state") == 0;
+        return given ? TensorIOMode::kOUTPUT : TensorIOMode::kINPUT;
     }
     DataType getTensorDataType(char const *name) const noexcept override {
-        return std::strcmp(name, "rows") == 0 ? DataType::kINT64 : DataType::kFLOAT;
+        bool real = std::strcmp(name, "rows") != 0 && (!encodes() || getTensorIOMode(name) == TensorIOMode::kOUTPUT);
+        return real ? DataType::kFLOAT : DataType::kINT64;
     }
     TensorLocation getTensorLocation(char const *name) const noexcept override {
         return std::strcmp(name, "rows") == 0 ? TensorLocation::kHOST : TensorLocation::kDEVICE;
@@ -233,6 +248,9 @@ public:
         return static_cast<TensorFormat>(number_of(words, "format", 0));
     }
     Dims getTensorShape(char const *name) const noexcept override {
+        if (encodes()) {
+            return std::strcmp(name, "last_hidden_state") == 0 ? dims_of({-1, -1, most()}) : dims_of({-1, -1});
+        }
         return std::strcmp(name, "rows") == 0 ? dims_of({1}) : dims_of({-1, most()});
     }
     char const *getAliasedInputTensor(char const *name) const noexcept override {
@@ -243,13 +261,14 @@ public:
     }
     Dims getProfileShape(char const *, int32_t profile, OptProfileSelector which) const noexcept override {
         int64_t rows = number_of(words, "rows", 8);
+        int64_t width = encodes() ? number_of(words, "tokens", 8) : most();
         switch (which) {
         case OptProfileSelector::kMIN:
-            return dims_of({1, most()});
+            return dims_of({1, encodes() ? 1 : width});
         case OptProfileSelector::kOPT:
-            return dims_of({rows / 2, most()});
+            return dims_of({rows / 2, width});
         default:
-            return dims_of({rows * (profile + 1), most()});
+            return dims_of({rows * (profile + 1), width});
         }
     }
     int64_t getDeviceMemorySizeForProfileV2(int32_t profile) const noexcept override {
@@ -271,6 +290,7 @@ public:
 
 private:
     int64_t most() const { return number_of(words, "most", 4); }
+    bool encodes() const { return words.count("encoder") != 0; }
 
     std::string text;
     mutable std::map<std::string, std::string> words;

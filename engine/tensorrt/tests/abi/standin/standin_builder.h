@@ -169,7 +169,7 @@ public:
                 network->inputs.emplace_back(name, dims);
             } else if (kind == "scale") {
                 network->scale = name;
-            } else {
+            } else if (kind != "weights") {
                 errors.emplace_back(name);
             }
         }

@@ -1,0 +1,148 @@
+//! What computes an encoder's batches: ONNX Runtime, or TensorRT itself.
+
+use crate::backend::onnx::{
+    DevicePooling, ModelSource, OnnxSession, Provider, SessionOptions, TensorInfo, TensorView,
+};
+use crate::backend::pooled::Pooled;
+use crate::backend::tensorrt::{self, NativeOptions, TensorRtSession};
+use crate::error::{BackendError, LoadError};
+use crate::folder::EncoderConfig;
+
+/// A loaded graph or engine, for one thread.
+#[derive(Debug)]
+pub(super) enum Runner {
+    Onnx {
+        session: OnnxSession,
+        /// CUDA's number of the device on which token vectors are pooled.
+        pooled_on: Option<(Provider, u32)>,
+        /// That device, once the worker's thread has opened it.
+        device: Option<DevicePooling>,
+    },
+    TensorRt(Box<TensorRtSession>),
+}
+
+impl Runner {
+    /// Loads what `config` names; on `device` token vectors are pooled.
+    pub(super) fn onnx(
+        name: &str,
+        config: &EncoderConfig,
+        options: &SessionOptions,
+        device: Option<u32>,
+    ) -> Result<Self, LoadError> {
+        let source = ModelSource::File(&config.model);
+        Ok(Self::Onnx {
+            session: OnnxSession::open(name, source, options)?,
+            pooled_on: device.map(|ordinal| (options.provider, ordinal)),
+            device: None,
+        })
+    }
+
+    /// The same on TensorRT itself, which pools on its own device.
+    pub(super) fn native(
+        name: &str,
+        config: &EncoderConfig,
+        options: &NativeOptions,
+    ) -> Result<Self, LoadError> {
+        let session = tensorrt::open(name, &config.model, options)?;
+        Ok(Self::TensorRt(Box::new(session)))
+    }
+
+    /// The same model for another thread.
+    pub(super) fn share(&self) -> Result<Self, LoadError> {
+        Ok(match self {
+            Self::Onnx {
+                session, pooled_on, ..
+            } => Self::Onnx {
+                session: session.share()?,
+                pooled_on: *pooled_on,
+                device: None,
+            },
+            Self::TensorRt(session) => Self::TensorRt(Box::new(session.share()?)),
+        })
+    }
+
+    pub(super) fn inputs(&self) -> &[TensorInfo] {
+        match self {
+            Self::Onnx { session, .. } => session.inputs(),
+            Self::TensorRt(session) => session.inputs(),
+        }
+    }
+
+    pub(super) fn outputs(&self) -> &[TensorInfo] {
+        match self {
+            Self::Onnx { session, .. } => session.outputs(),
+            Self::TensorRt(session) => session.outputs(),
+        }
+    }
+
+    /// Whether token vectors stay on a device, to be pooled there.
+    pub(super) fn pools(&self) -> bool {
+        match self {
+            Self::Onnx { pooled_on, .. } => pooled_on.is_some(),
+            Self::TensorRt(_) => true,
+        }
+    }
+
+    /// Gives back what belongs to this thread; the one that runs the next batch takes it again.
+    pub(super) fn leave_thread(&mut self) {
+        if let Self::Onnx { device, .. } = self {
+            *device = None;
+        }
+    }
+
+    /// Runs for one output, which `read` makes one row a text of.
+    pub(super) fn run(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        output: &str,
+        read: impl FnOnce(&TensorView<'_>) -> Result<Vec<Vec<f32>>, String>,
+    ) -> Result<Vec<Vec<f32>>, BackendError> {
+        let rows = match self {
+            Self::Onnx { session, .. } => session.run_with(inputs, &[output], |outputs| {
+                read(outputs.first().ok_or_else(|| "no output".to_owned())?)
+            })?,
+            Self::TensorRt(session) => match session.run(inputs, &[output])?.first() {
+                Some(tensor) => read(&TensorView {
+                    shape: &tensor.shape,
+                    data: tensor.data.as_slice(),
+                }),
+                None => Err("no output".to_owned()),
+            },
+        };
+        rows.map_err(BackendError::Step)
+    }
+
+    /// Runs texts with these `tokens`, padded to `length`; one vector a text, pooled on the
+    /// device.
+    pub(super) fn run_pooled(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        pooled: &Pooled,
+        tokens: &[u32],
+        length: usize,
+    ) -> Result<Vec<Vec<f32>>, BackendError> {
+        match self {
+            Self::Onnx {
+                session,
+                pooled_on,
+                device,
+            } => {
+                let device = match (device, pooled_on) {
+                    (Some(device), _) => device,
+                    (device, Some((provider, ordinal))) => {
+                        let opened = DevicePooling::open(*provider, *ordinal, pooled.clone());
+                        let step =
+                            |error: crate::cuda::CudaError| BackendError::Step(error.to_string());
+                        device.insert(opened.map_err(step)?)
+                    }
+                    (None, None) => {
+                        let nowhere = "no device was named to pool on";
+                        return Err(BackendError::Step(nowhere.to_owned()));
+                    }
+                };
+                device.run(session, inputs, tokens, length)
+            }
+            Self::TensorRt(session) => session.run_pooled(inputs, pooled, tokens, length),
+        }
+    }
+}
