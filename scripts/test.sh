@@ -122,6 +122,8 @@ cargo build --release --locked --bin sluice
 
 # What the tests of every language go by. The hub is out of reach on purpose: a test that
 # would fetch a model must fail, not hang.
+# The Rust tests leave the stand-ins for a GPU and TensorRT to those in Python.
+export SLUICE_STANDINS=$TARGET_DIR/standins
 export SLUICE_BIN=$BINARY HF_HUB_OFFLINE=1 LITELLM_LOCAL_MODEL_COST_MAP=True TOKENIZERS_PARALLELISM=false
 
 step "Rust tests"

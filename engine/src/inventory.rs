@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
+use sluice_tensorrt::OpenError;
 
 use crate::backend::onnx::{Provider, RuntimeInfo, has_provider, init_runtime};
 use crate::cuda::{
@@ -39,7 +40,7 @@ pub struct Finding {
 /// Whether a deployment with this `provider` can be served here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// As in the configuration: `cpu`, `cuda`, `tensorrt`.
+    /// As in the configuration: `cpu`, `cuda`, `tensorrt`, `tensorrt-native`.
     pub provider: &'static str,
     /// Whether it can.
     pub ready: bool,
@@ -71,6 +72,31 @@ pub struct Inventory {
     pub gpus: Vec<GpuEntry>,
 }
 
+/// What each provider needs, by part.
+const NEEDS: [(&str, &[&str]); 4] = [
+    ("cpu", &["ONNX Runtime"]),
+    (
+        "cuda",
+        &["ONNX Runtime", "driver", "GPU", "kernels", "CUDA provider"],
+    ),
+    (
+        "tensorrt",
+        &[
+            "ONNX Runtime",
+            "driver",
+            "GPU",
+            "kernels",
+            "CUDA provider",
+            "TensorRT",
+            "TensorRT provider",
+        ],
+    ),
+    (
+        "tensorrt-native",
+        &["driver", "GPU", "kernels", "native TensorRT"],
+    ),
+];
+
 impl Inventory {
     /// Looks at this machine. `library` is ONNX Runtime's file, as [`init_runtime`]
     /// takes it.
@@ -84,28 +110,10 @@ impl Inventory {
         findings.push(runtime_library(&runtime));
         findings.push(provider(&runtime, &CUDA_PROVIDER));
         findings.push(provider(&runtime, &TENSORRT_PROVIDER));
-        let providers = vec![
-            readiness("cpu", &["ONNX Runtime"], &findings),
-            readiness(
-                "cuda",
-                &["ONNX Runtime", "driver", "GPU", "CUDA provider"],
-                &findings,
-            ),
-            readiness(
-                "tensorrt",
-                &[
-                    "ONNX Runtime",
-                    "driver",
-                    "GPU",
-                    "CUDA provider",
-                    "TensorRT",
-                    "TensorRT provider",
-                ],
-                &findings,
-            ),
-        ];
+        findings.push(native_tensorrt());
+        let providers = NEEDS.map(|(provider, needs)| readiness(provider, needs, &findings));
         Self {
-            providers,
+            providers: providers.into(),
             findings,
             gpus: devices.into_iter().flatten().map(GpuEntry::from).collect(),
         }
@@ -360,6 +368,37 @@ fn provider(runtime: &Result<RuntimeInfo, String>, wanted: &Wanted) -> Finding {
                 "install what it names (see the lines above), or put its folder into LD_LIBRARY_PATH",
             ),
         ),
+    }
+}
+
+/// What `provider = "tensorrt-native"` computes with; of another version than that which
+/// ONNX Runtime wants.
+fn native_tensorrt() -> Finding {
+    const PART: &str = "native TensorRT";
+    const INSTALL: &str = "install TensorRT 11 (libnvinfer, and libnvonnxparser to build engines), \
+                           or name libnvinfer in SLUICE_TENSORRT; for provider = \
+                           \"tensorrt-native\" only";
+    match sluice_tensorrt::find(None) {
+        Ok(found) => {
+            let builds = match found.builder {
+                true => "",
+                false => "; it runs engines and builds none",
+            };
+            let detail = format!("{}, {}{builds}", found.version, found.path.display());
+            finding(PART, State::Found, detail, None)
+        }
+        Err(error) => {
+            let (state, remedy) = match error {
+                OpenError::NotBuilt => (
+                    State::Missing,
+                    "run scripts/tensorrt.sh headers and build sluice again; for provider = \
+                     \"tensorrt-native\" only",
+                ),
+                OpenError::NotFound { .. } => (State::Missing, INSTALL),
+                _ => (State::Unusable, INSTALL),
+            };
+            finding(PART, state, error.to_string(), Some(remedy))
+        }
     }
 }
 

@@ -366,6 +366,8 @@ int cuLaunchKernel(Function *function, unsigned x, unsigned y, unsigned z, unsig
 	});
 }
 
+void standin_order(int at_once, int backward);
+
 // Everything as at the start, with devices of these sizes.
 void standin_start(const uint64_t *bytes, size_t count) {
 	World &all = world();
@@ -389,6 +391,20 @@ int standin_kernels(const char *path) {
 	void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (library) world().kernels.push_back(library);
 	return !library;
+}
+
+// A process that is tested from outside says what it has: STANDIN_DEVICES are sizes in bytes, STANDIN_KERNELS is a
+// path as in PATH. Work is done at once there.
+__attribute__((constructor)) static void start_by_environment() {
+	const char *devices = getenv("STANDIN_DEVICES"), *kernels = getenv("STANDIN_KERNELS");
+	if (!devices) return;
+	std::vector<uint64_t> sizes;
+	std::istringstream numbers(devices), paths(kernels ? kernels : "");
+	for (uint64_t size; numbers >> size;) sizes.push_back(size);
+	standin_start(sizes.data(), sizes.size());
+	standin_order(1, 0);
+	for (std::string path; std::getline(paths, path, ':');)
+		if (standin_kernels(path.c_str())) abort();
 }
 
 // The call of this name, without its version, fails after `calls` that succeed. Three names are of queued

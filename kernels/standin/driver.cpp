@@ -9,7 +9,8 @@
 //   - Calls fail when they are told to; what is alive on a device can be counted.
 // It is stricter than the driver where that is looser: a copy must be asked for in its stream's context.
 //
-// Loaded by its path before anything else asks for the driver, it is found under its SONAME, libcuda.so.
+// Loaded by its path before anything else asks for the driver, it is found under its SONAME, libcuda.so; so it is by
+// a process in whose LD_LIBRARY_PATH it lies.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -22,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <vector>
 

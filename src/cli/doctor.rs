@@ -18,7 +18,7 @@ pub(crate) struct Doctor {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Fail unless deployments with this provider can be served.
-    #[arg(long, value_name = "PROVIDER", value_parser = ["cpu", "cuda", "tensorrt"])]
+    #[arg(long, value_name = "PROVIDER", value_parser = ["cpu", "cuda", "tensorrt", "tensorrt-native"])]
     require: Option<String>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]

@@ -114,6 +114,25 @@ async fn fetch(client: &ApiClient) -> Result<Stats> {
 pub(crate) struct Stats {
     uptime_seconds: f64,
     deployments: Vec<DeploymentStats>,
+    builds: Vec<BuildStats>,
+}
+
+/// An engine that is being built for a model.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct BuildStats {
+    model: String,
+    percent: Option<u8>,
+    seconds: f64,
+    progress: String,
+}
+
+impl Stats {
+    /// A line for each build that goes on.
+    fn builds(&self) -> impl Iterator<Item = String> {
+        let line = |build: &BuildStats| format!("{}: {}", build.model, build.progress);
+        self.builds.iter().map(line)
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -231,5 +250,6 @@ fn print_once(stats: &Stats) -> Result<()> {
         .iter()
         .map(DeploymentStats::cells)
         .collect();
-    output::table(&HEADINGS, &rows)
+    output::table(&HEADINGS, &rows)?;
+    stats.builds().try_for_each(output::line)
 }

@@ -6,7 +6,7 @@ import pytest
 import sluice
 from test_cli import run, succeeded
 
-PARTS = ["GPU", "driver", "kernels", "cuDNN", "ONNX Runtime", "CUDA provider", "TensorRT provider"]
+PARTS = ["GPU", "driver", "kernels", "cuDNN", "ONNX Runtime", "CUDA provider", "TensorRT provider", "native TensorRT"]
 
 
 def inventory(**variables) -> dict:
@@ -30,7 +30,7 @@ def test_every_part_is_accounted_for_as_table_and_json():
     assert ready(found, "cpu") and f"{sluice.DATA}/lib" in text
 
 
-@pytest.mark.parametrize("provider", ["cpu", "cuda", "tensorrt"])
+@pytest.mark.parametrize("provider", ["cpu", "cuda", "tensorrt", "tensorrt-native"])
 def test_what_is_required_and_missing_ends_with_1_and_one_line(provider):
     done = run("doctor", "--require", provider, SLUICE_DATA=str(sluice.DATA))
     if ready(inventory(), provider):
@@ -48,7 +48,7 @@ def test_without_onnx_runtime_the_remedy_is_named(tmp_path):
     assert not any(p["ready"] for p in found["providers"])
 
 
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt", "tensorrt-native"])
 @pytest.mark.parametrize("model", ["helpdesk", "encoder"])
 def test_asking_for_a_gpu_that_is_not_there_is_refused_in_one_line(tmp_path, provider, model):
     if ready(inventory(), provider):

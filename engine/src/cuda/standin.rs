@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::ffi::{CString, c_char, c_int, c_uint};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cudarc::driver::sys::CUresult;
@@ -166,15 +167,9 @@ fn function<F: Copy>(name: &str) -> F {
 /// are opened by their path, and found by the names of what they stand for from then on.
 fn driver() -> &'static Library {
     let [driver, _] = LIBRARIES.get_or_init(|| {
-        let libraries = [("driver", "cuda"), ("compiler", "nvrtc")].map(|(source, name)| {
-            let folder = kernels().join("standin");
-            let soname = format!("-Wl,-soname,lib{name}.so");
-            let flags = [FLAGS, &[soname.as_str()]].concat();
-            let header = folder.join("calls.h");
-            let source = folder.join(format!("{source}.cpp"));
-            let path = build(name, &flags, &[source], &[header]);
-            // SAFETY: it has no initialisers but the C++ library's.
-            unsafe { Library::new(&path) }.unwrap()
+        let libraries = SOURCES.map(|(source, name)| {
+            // SAFETY: what it does when it is loaded is in its source.
+            unsafe { Library::new(library(source, name)) }.unwrap()
         });
         for image in IMAGES {
             let path = CString::new(compiled(image.name).to_str().unwrap()).unwrap();
@@ -187,6 +182,28 @@ fn driver() -> &'static Library {
         libraries
     });
     driver
+}
+
+/// Source and name of each.
+const SOURCES: [(&str, &str); 2] = [("driver", "cuda"), ("compiler", "nvrtc")];
+
+fn library(source: &str, name: &str) -> PathBuf {
+    let folder = kernels().join("standin");
+    let soname = format!("-Wl,-soname,lib{name}.so");
+    let flags = [FLAGS, &[soname.as_str()]].concat();
+    let header = folder.join("calls.h");
+    let source = folder.join(format!("{source}.cpp"));
+    build(name, &flags, &[source], &[header])
+}
+
+/// What another process needs of them, under the names that it looks for, and the kernels.
+#[cfg(tensorrt_shim)]
+pub(crate) fn files() -> Vec<(String, PathBuf)> {
+    let libraries = SOURCES.map(|(source, name)| (format!("lib{name}.so"), library(source, name)));
+    let kernels = IMAGES
+        .iter()
+        .map(|image| (format!("kernels-{}.so", image.name), compiled(image.name)));
+    libraries.into_iter().chain(kernels).collect()
 }
 
 const FLAGS: &[&str] = &[

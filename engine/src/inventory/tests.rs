@@ -22,10 +22,20 @@ fn every_machine_has_an_inventory() {
     assert!(ready[0], "{:?}", of("ONNX Runtime"));
     assert_eq!(of("GPU").state == State::Found, !inventory.gpus.is_empty());
     if inventory.gpus.is_empty() {
-        assert_eq!(ready, [true, false, false]);
+        assert_eq!(ready, [true, false, false, false]);
     }
     for readiness in &inventory.providers {
         assert_eq!(readiness.ready, readiness.reason.is_none());
+    }
+}
+
+/// A part that is misspelt would never be lacking.
+#[test]
+fn what_a_provider_needs_is_a_part() {
+    let inventory = Inventory::take(Some(&checkout()));
+    for need in NEEDS.iter().flat_map(|(_, needs)| *needs) {
+        let found = inventory.findings.iter().any(|f| f.part == *need);
+        assert!(found, "{need}");
     }
 }
 

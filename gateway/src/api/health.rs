@@ -2,6 +2,7 @@
 
 use http::{Response, StatusCode};
 use serde_json::json;
+use sluice_engine::backend::builds::builds;
 
 use super::json;
 use crate::error::ApiError;
@@ -29,11 +30,14 @@ pub(crate) fn ready(gateway: &Gateway) -> Result<Response<Body>, ApiError> {
     Ok(response)
 }
 
-/// Why requests would not be served; empty when they would.
+/// Why requests would not be served; empty when they would. While models are loaded, what is
+/// built for them and how far it is: that takes minutes.
 pub(crate) fn reasons(gateway: &Gateway) -> Vec<String> {
     let mut reasons = Vec::new();
     if !gateway.is_ready() {
         reasons.push("models are being loaded, or the server is draining".to_owned());
+        let builds = builds().into_iter();
+        reasons.extend(builds.map(|build| format!("the model `{}`: {build}", build.model)));
     }
     let routes = gateway.routes();
     let broken = routes.deployments().iter().filter_map(|each| {

@@ -283,6 +283,32 @@ fn options_of_a_gpu_reach_the_engine() {
 }
 
 #[test]
+fn tensorrt_itself_takes_what_it_can_do() {
+    let config = on(
+        "tensorrt-native",
+        "memory = \"8GiB\"\n[deployment.tensorrt]\nworkspace = \"2GiB\"\nkeep = 3\n",
+    )
+    .unwrap();
+    let deployment = &config.deployments[0];
+    assert_eq!(deployment.provider, ProviderConfig::TensorrtNative);
+    assert_eq!(deployment.places(), [Some(0)]);
+    assert_eq!(gpu_options(deployment, Path::new("data")).tensorrt.keep, 3);
+    for (rest, field) in [
+        ("[deployment.tensorrt]\nfp16 = true\n", "tensorrt.fp16"),
+        ("[deployment.tensorrt]\nint8 = true\n", "tensorrt.int8"),
+        ("[deployment.cuda]\ntf32 = true\n", "cuda"),
+    ] {
+        let error = on("tensorrt-native", rest).unwrap_err();
+        assert!(error.contains(field) && error.contains("is for"), "{error}");
+    }
+    assert!(
+        on("tensorrt-natives", "")
+            .unwrap_err()
+            .contains("tensorrt-native")
+    );
+}
+
+#[test]
 fn options_of_a_gpu_that_do_not_fit_are_refused_by_name() {
     let profile = |shapes: &str| {
         format!("[deployment.tensorrt]\nprofiles = [{{ input = \"ids\", {shapes} }}]\n")

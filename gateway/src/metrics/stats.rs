@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use sluice_engine::backend::builds::{Build, Done, builds};
 
 use super::observer::Observer;
 use super::window::{Summary, Window};
@@ -14,6 +15,33 @@ use crate::router::{RouteTable, Target};
 struct Stats<'a> {
     uptime_seconds: f64,
     deployments: Vec<DeploymentStats<'a>>,
+    /// Engines that are being built for models that are being loaded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    builds: Vec<BuildStats>,
+}
+
+#[derive(Serialize)]
+struct BuildStats {
+    model: String,
+    /// What is done of the engine, where its builder tells.
+    percent: Option<u8>,
+    seconds: f64,
+    /// The same in words.
+    progress: String,
+}
+
+impl From<Build> for BuildStats {
+    fn from(build: Build) -> Self {
+        Self {
+            progress: build.to_string(),
+            percent: match build.done {
+                Done::Percent(percent) => Some(percent),
+                Done::Engines { .. } => None,
+            },
+            seconds: build.elapsed.as_secs_f64(),
+            model: build.model,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,6 +115,7 @@ impl Metrics {
             let stats = Stats {
                 uptime_seconds: now.as_secs_f64(),
                 deployments,
+                builds: builds().into_iter().map(BuildStats::from).collect(),
             };
             serde_json::to_vec(&stats).unwrap_or_default()
         })

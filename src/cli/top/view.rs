@@ -93,7 +93,10 @@ pub(crate) fn draw(frame: &mut Frame<'_>, stats: &Stats, history: &History, trou
     );
     let line = match trouble {
         Some(trouble) => Line::from(format!(" {trouble} — trying again")).fg(Color::Red),
-        None => Line::from(" q leaves").fg(Color::DarkGray),
+        None => match stats.builds().collect::<Vec<_>>().as_slice() {
+            [] => Line::from(" q leaves").fg(Color::DarkGray),
+            builds => Line::from(format!(" {}", builds.join("; "))).fg(Color::Yellow),
+        },
     };
     frame.render_widget(line, foot);
 }

@@ -7,14 +7,18 @@
 // An engine:  standin scale=3 most=4 rows=8 memory=64 weights=1000 [fault=async|enqueue|context] [sizes] [alias]
 // or one that takes texts of up to `tokens` tokens, and gives each token a vector of `most` numbers: its id times
 // 1 to `most`:  standin encoder most=16 rows=8 tokens=24
+// Where `lost_at` rows are given, the device they are on is lost (with the driver's stand-in only).
 // With STANDIN_AT_ONCE it works within the call, on any stream: that of the driver's stand-in, whose memory is the
 // host's too.
-// A model:    input NAME SIZE... / scale NUMBER / op NAME / weights FILE, which is not read     (one to a line)
+// A model:    input NAME SIZE... / scale NUMBER / words WORD... (for the engine) / op NAME / weights FILE, which is not read     (one to a line)
 #include <NvInfer.h>
 #include <NvOnnxParser.h>
 
 #include "defaults.h"
 
+#include <dlfcn.h>
+
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -56,6 +60,17 @@ std::map<std::string, std::string> words_of(const std::string &text) {
         words[word.substr(0, at)] = at == std::string::npos ? "" : word.substr(at + 1);
     }
     return words;
+}
+
+// The driver answers everything on the device in use with an illegal memory access from now on.
+void lose_device() {
+    void *driver = dlopen("libcuda.so", RTLD_NOW | RTLD_NOLOAD);
+    auto number = driver == nullptr ? nullptr : reinterpret_cast<int (*)(int *)>(dlsym(driver, "cuCtxGetDevice"));
+    auto lose = driver == nullptr ? nullptr : reinterpret_cast<void (*)(int, int)>(dlsym(driver, "standin_break"));
+    int device = 0;
+    if (number != nullptr && lose != nullptr && number(&device) == 0) {
+        lose(device, 700);
+    }
 }
 
 int64_t number_of(const std::map<std::string, std::string> &words, const char *key, int64_t otherwise) {
@@ -181,6 +196,11 @@ public:
         int64_t elements = shape.d[0] * shape.d[1];
         int64_t width = number_of(words, "most", 4);
         float scale = static_cast<float>(number_of(words, "scale", 1)) + static_cast<float>(profile);
+        if (number_of(words, "lost_at", 0) == shape.d[0]) {
+            lose_device();
+            report(recorder, nullptr, ErrorCode::kFAILED_EXECUTION, "CUDA error 700: an illegal memory access");
+            return false;
+        }
         // Working memory is written from end to end: a sanitizer would see if it is not what it was said to be.
         std::memset(device, 1, static_cast<size_t>(device_bytes));
         auto work = [=, to = recorder] {

@@ -20,7 +20,7 @@ public:
     }
 
     std::deque<Tensor> inputs; // They cannot be moved.
-    std::string scale = "1";
+    std::string scale = "1", words;
 };
 
 class Profile final : public IOptimizationProfile, public VOptimizationProfileDefaults {
@@ -110,7 +110,8 @@ public:
         }
         ++config.timing->builds;
         std::ostringstream text;
-        text << "standin scale=" << network.scale << " level=" << config.level << " profiles=" << config.profiles.size();
+        text << "standin scale=" << network.scale << " level=" << config.level << " profiles=" << config.profiles.size()
+             << network.words;
         if (!config.profiles.empty()) {
             Dims largest = config.profiles[0]->largest.at("x");
             text << " rows=" << largest.d[0] << " most=" << largest.d[1];
@@ -128,6 +129,9 @@ private:
         config.monitor->phaseStart("Timing", "Building Engine", 3);
         for (int32_t step = 0; step < 3 && on; ++step) {
             on = config.monitor->stepComplete("Timing", step);
+            // A build takes its time where somebody wants to watch it.
+            const char *pause = std::getenv("STANDIN_BUILD_PAUSE");
+            std::this_thread::sleep_for(std::chrono::milliseconds(pause == nullptr ? 0 : std::atoll(pause)));
         }
         config.monitor->phaseFinish("Timing");
         config.monitor->phaseFinish("Building Engine");
@@ -169,6 +173,8 @@ public:
                 network->inputs.emplace_back(name, dims);
             } else if (kind == "scale") {
                 network->scale = name;
+            } else if (kind == "words") {
+                network->words = line.substr(line.find(' '));
             } else if (kind != "weights") {
                 errors.emplace_back(name);
             }
