@@ -46,6 +46,10 @@ pub enum LoadError {
 /// A step failed on the device.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
+    /// What was asked for does not fit the model, as only its run could tell. Nothing was
+    /// computed, and nothing is wrong with the backend.
+    #[error("{0}")]
+    Refused(String),
     /// The step failed; the sequences in it are lost, the backend can go on.
     #[error("step failed: {0}")]
     Step(String),

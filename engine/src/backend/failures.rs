@@ -27,6 +27,8 @@ impl FailedRuns {
                 self.in_row = 0;
                 Ok(())
             }
+            // It says nothing of the backend, good or bad.
+            Err(BackendError::Refused(_)) => Ok(()),
             Err(BackendError::Fatal(reason)) => Err(reason.clone()),
             Err(BackendError::Step(reason)) => {
                 self.in_row = self.in_row.saturating_add(1);
@@ -58,6 +60,16 @@ mod tests {
         assert_eq!((runs.note(&step()), runs.note(&step())), (Ok(()), Ok(())));
         let lost = Err("3 runs in a row failed, the last: out of memory".to_owned());
         assert_eq!(runs.note(&step()), lost);
+    }
+
+    #[test]
+    fn what_clients_ask_wrongly_does_not_count() {
+        let mut runs = FailedRuns::new(2);
+        let refused = Err::<(), _>(BackendError::Refused("no such shape".into()));
+        assert!((0..10).all(|_| runs.note(&refused) == Ok(())));
+        assert_eq!(runs.note(&step()), Ok(()));
+        assert_eq!(runs.note(&refused), Ok(()));
+        assert!(runs.note(&step()).is_err());
     }
 
     #[test]

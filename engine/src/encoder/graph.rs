@@ -100,6 +100,11 @@ impl EncoderSession {
         self.head
     }
 
+    /// The largest batch that is taken, `[texts, tokens]`, if not any.
+    pub(super) fn reach(&self) -> Option<[usize; 2]> {
+        self.runner.reach()
+    }
+
     /// Gives the device back; the thread that runs the next batch opens it again.
     pub(super) fn leave_thread(&mut self) {
         self.runner.leave_thread();

@@ -248,15 +248,21 @@ impl Encoder {
     ) -> Result<Self, LoadError> {
         let config = encoder_config(name, dir)?;
         let tokenizer = Arc::new(TextTokenizer::from_folder(dir)?);
+        let mut sessions = worker::Sessions::open(name, &config, options, native)?;
         let declared = config.max_tokens as usize;
-        let max_tokens = options.max_tokens.map_or(declared, |max| max.min(declared));
+        let mut max_tokens = options.max_tokens.map_or(declared, |max| max.min(declared));
+        let mut options = options.clone();
+        if let Some([texts, tokens]) = sessions.reach() {
+            tracing::info!(model = name, texts, tokens, "the engine's largest batch");
+            max_tokens = max_tokens.min(tokens);
+            options.budget.items = options.budget.items.min(texts);
+        }
         let text =
             EncoderText::new(tokenizer, max_tokens).map_err(|reason| LoadError::Unsupported {
                 model: name.to_owned(),
                 reason,
             })?;
         let text = Arc::new(text);
-        let mut sessions = worker::Sessions::open(name, &config, options, native)?;
         let dimensions = sessions.warm_up(name, &text)?;
         if options.probe {
             probe::check(name, dir, &text, &config, sessions.first())?;
@@ -264,7 +270,7 @@ impl Encoder {
         let head = sessions.head();
         let queue = Arc::new(WorkQueue::new(options.max_waiting, sessions.workers()));
         let long_texts = Arc::new(WorkQueue::new(text::MAX_LONG_TEXTS, 1));
-        sessions.start(name, &queue, options)?;
+        sessions.start(name, &queue, &options)?;
         text::start(name, &long_texts, &text)?;
         Ok(Self(Arc::new(Inner {
             name: name.to_owned(),

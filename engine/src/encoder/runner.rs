@@ -75,6 +75,17 @@ impl Runner {
         }
     }
 
+    /// The largest batch that is taken, `[texts, tokens]`, where that was decided when the
+    /// model was built.
+    pub(super) fn reach(&self) -> Option<[usize; 2]> {
+        let Self::TensorRt(session) = self else {
+            return None;
+        };
+        let sizes = session.reach(&session.inputs().first()?.name)?;
+        let sizes: [i64; 2] = sizes.try_into().ok()?;
+        Some(sizes.map(|size| usize::try_from(size).unwrap_or(0)))
+    }
+
     /// Whether token vectors stay on a device, to be pooled there.
     pub(super) fn pools(&self) -> bool {
         match self {

@@ -81,6 +81,11 @@ impl Sessions {
         self.narrow[0].head()
     }
 
+    /// The largest batch that is taken, `[texts, tokens]`, if not any.
+    pub(super) fn reach(&self) -> Option<[usize; 2]> {
+        self.narrow[0].reach()
+    }
+
     pub(super) fn first(&mut self) -> &mut EncoderSession {
         &mut self.narrow[0]
     }

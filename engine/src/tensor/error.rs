@@ -13,6 +13,9 @@ pub enum InferError {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// The request does not fit the model, as only its run could tell.
+    #[error("the model does not take this request: {0}")]
+    Refused(String),
     /// The waiting queue is full. Nothing was run.
     #[error("the queue is full ({waiting} requests waiting)")]
     QueueFull {

@@ -70,7 +70,9 @@ impl FailureReason {
         match error {
             InferError::QueueFull { .. } | InferError::Deadline => Self::Rejected,
             InferError::Failed(_) => Self::Backend,
-            InferError::Invalid { .. } | InferError::Unavailable(_) => Self::Other,
+            InferError::Invalid { .. } | InferError::Refused(_) | InferError::Unavailable(_) => {
+                Self::Other
+            }
         }
     }
 }

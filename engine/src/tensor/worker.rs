@@ -18,7 +18,7 @@ use crate::error::{BackendError, LoadError};
 
 /// What is run; built and used on the owner thread only.
 pub(super) trait Graph: 'static {
-    /// Runs once. Outputs come in the order of `wanted`, which is not empty.
+    /// Runs once. Outputs come in the order of `wanted`; all of them when it is empty.
     fn run(
         &mut self,
         inputs: &[(&str, TensorView<'_>)],
@@ -79,6 +79,7 @@ pub(super) fn start<G: Graph>(
                 model,
                 graph,
                 failures,
+                zeros: None,
                 queue,
                 stats,
             };
@@ -97,6 +98,8 @@ struct Worker<G> {
     model: String,
     graph: G,
     failures: FailedRuns,
+    /// What it was warmed up by, if it takes that.
+    zeros: Option<Vec<NamedTensor>>,
     /// Dropped after the graph: see [`Queue`].
     queue: Arc<Queue>,
     stats: Arc<TensorStats>,
@@ -116,7 +119,7 @@ impl<G: Graph> Worker<G> {
         }
     }
 
-    /// Runs on zeros, so that the first client does not pay for ONNX Runtime's
+    /// Runs on zeros, so that the first client does not pay for the runtime's
     /// first allocations. A graph may rightly dislike zeros: then nothing is lost.
     fn warm_up(&mut self, signature: &Signature) {
         let zeros: Vec<_> = signature
@@ -136,14 +139,28 @@ impl<G: Graph> Worker<G> {
                 }
             })
             .collect();
-        let wanted: Vec<_> = signature
-            .outputs
-            .iter()
-            .map(|spec| spec.name.as_str())
-            .collect();
-        let run = self.run(&zeros, &wanted);
-        if let Err(error) = run {
-            tracing::debug!(model = self.model, %error, "warm-up on zeros");
+        match self.run(&zeros, &[]) {
+            Ok(_) => self.zeros = Some(zeros),
+            Err(error) => tracing::debug!(model = self.model, %error, "warm-up on zeros"),
+        }
+    }
+
+    /// Whether the model is lost after this run. Where runs fail in a row, it may be what
+    /// clients ask for: a model that still computes what it computed at the load is not lost.
+    fn judge(&mut self, run: &Result<Vec<Tensor>, BackendError>) -> Result<(), String> {
+        let verdict = self.failures.note(run);
+        let Some(zeros) = self.zeros.clone() else {
+            return verdict;
+        };
+        match (verdict, run) {
+            (Err(lost), Err(BackendError::Step(_))) => {
+                let again = self.run(&zeros, &[]);
+                match (self.failures.note(&again), again) {
+                    (Ok(()), Ok(_)) => Ok(()),
+                    _ => Err(lost),
+                }
+            }
+            (verdict, _) => verdict,
         }
     }
 
@@ -171,7 +188,7 @@ impl<G: Graph> Worker<G> {
         let wanted: Vec<_> = first.wanted.iter().map(|name| &**name).collect();
         self.stats.compute_input.add(began.elapsed());
         let run = self.run_timed(&merged, &wanted);
-        if let Err(lost) = self.failures.note(&run) {
+        if let Err(lost) = self.judge(&run) {
             for job in jobs {
                 job.answer(Err(InferError::Failed(lost.clone())));
             }
@@ -211,7 +228,7 @@ impl<G: Graph> Worker<G> {
         while let Some(job) = jobs.next() {
             let wanted: Vec<_> = job.wanted.iter().map(|name| &**name).collect();
             let run = self.run_timed(&job.inputs, &wanted);
-            let verdict = self.failures.note(&run);
+            let verdict = self.judge(&run);
             match run {
                 Ok(outputs) => {
                     let computed = Instant::now();
@@ -219,6 +236,9 @@ impl<G: Graph> Worker<G> {
                     self.stats.compute_output.add(computed.elapsed());
                     self.stats.computed(job.rows as u64);
                     job.answer(Ok(outputs));
+                }
+                Err(BackendError::Refused(reason)) => {
+                    job.answer(Err(InferError::Refused(reason)));
                 }
                 Err(BackendError::Step(reason) | BackendError::Fatal(reason)) => {
                     job.answer(Err(InferError::Failed(reason)));

@@ -32,6 +32,11 @@ impl TensorRtSession {
         match *self {}
     }
 
+    /// The largest shape of an input that the engine takes.
+    pub(crate) fn reach(&self, _: &str) -> Option<Vec<i64>> {
+        match *self {}
+    }
+
     /// Runs the engine.
     ///
     /// # Errors

@@ -172,7 +172,9 @@ impl Load<'_> {
             StepError::TensorRt(Error::Declined(_)) | StepError::Device(_) => {
                 runtime(self.name, error)
             }
-            StepError::TensorRt(_) | StepError::Invalid(_) => self.unsupported(&error.to_string()),
+            StepError::TensorRt(_) | StepError::Invalid(_) | StepError::Output(_) => {
+                self.unsupported(&error.to_string())
+            }
         }
     }
 

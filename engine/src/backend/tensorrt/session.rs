@@ -24,6 +24,9 @@ pub(super) enum StepError {
     /// What was asked for does not fit the engine; nothing was started.
     #[error("{0}")]
     Invalid(String),
+    /// What came out cannot be given back.
+    #[error("{0}")]
+    Output(String),
 }
 
 /// A model on TensorRT itself, owned by one thread.
@@ -107,12 +110,22 @@ impl TensorRtSession {
         &self.outputs
     }
 
+    /// The largest shape of an input that the engine takes: of several profiles' that of the
+    /// one whose innermost size reaches furthest.
+    pub(crate) fn reach(&self, input: &str) -> Option<Vec<i64>> {
+        let tensors = self.context.engine().tensors().iter();
+        let tensor = tensors.filter(|tensor| tensor.direction == Direction::Input);
+        let bounds = &tensor.filter(|tensor| tensor.name == input).next()?.bounds;
+        let largest = bounds.iter().map(|bounds| bounds.largest.sizes().to_vec());
+        largest.max_by_key(|sizes| sizes.iter().rev().copied().collect::<Vec<_>>())
+    }
+
     /// Runs the engine on borrowed tensors and returns the `wanted` outputs, in that
     /// order (all of them, in the engine's order, when `wanted` is empty).
     ///
     /// # Errors
-    /// [`BackendError::Step`]: an unknown name, a wrong type, a shape outside of every
-    /// profile, no memory left, a refused step; the session can be used again.
+    /// [`BackendError::Refused`]: an unknown name, a wrong type, a shape outside of every
+    /// profile. [`BackendError::Step`]: no memory left, a refused step; the session can be used again.
     /// [`BackendError::Fatal`]: the device failed, and nothing runs on it any more.
     pub fn run(
         &mut self,
@@ -143,7 +156,7 @@ impl TensorRtSession {
             let expected = [tokens.len(), length, pooled.width].map(|size| size as i64);
             if shape.sizes() != expected {
                 let wrong = format!("output `{}` is {shape}, not {expected:?}", pooled.output);
-                return Err(StepError::Invalid(wrong));
+                return Err(StepError::Output(wrong));
             }
             let texts = (tokens, length);
             Ok(self.gpu.pool(&mut self.pooler, &hidden, pooled, texts)?)
@@ -243,7 +256,7 @@ impl TensorRtSession {
     }
 
     fn output(&self, name: &str) -> Result<Tensor, StepError> {
-        let invalid = |what: &str| StepError::Invalid(format!("output `{name}` {what}"));
+        let invalid = |what: &str| StepError::Output(format!("output `{name}` {what}"));
         let (tensor, memory, shape) = self.found(name)?;
         let datatype = datatype(tensor.element);
         let datatype = datatype.ok_or_else(|| invalid("has a type that cannot be returned"))?;
@@ -258,7 +271,7 @@ impl TensorRtSession {
 
     /// An output after a step: where it lies, and its shape.
     fn found(&self, name: &str) -> Result<(&EngineTensor, &Arc<Lent>, Shape), StepError> {
-        let invalid = |what: &str| StepError::Invalid(format!("output `{name}` {what}"));
+        let invalid = |what: &str| StepError::Output(format!("output `{name}` {what}"));
         let tensors = self.context.engine().tensors();
         let tensor = tensors
             .iter()
@@ -276,7 +289,8 @@ impl TensorRtSession {
         let lost = match error {
             StepError::TensorRt(error) => error.loses_device(),
             StepError::Device(error) => error.is_sticky(),
-            StepError::Invalid(_) => return BackendError::Step(error.to_string()),
+            StepError::Invalid(_) => return BackendError::Refused(error.to_string()),
+            StepError::Output(_) => return BackendError::Step(error.to_string()),
         };
         match self.gpu.lost() {
             _ if lost => BackendError::Fatal(error.to_string()),

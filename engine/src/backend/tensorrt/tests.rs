@@ -133,6 +133,13 @@ fn input(rows: usize) -> Vec<NamedTensor> {
     }]
 }
 
+fn refusal(answer: Result<TensorData, BackendError>) -> String {
+    match answer {
+        Err(BackendError::Refused(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn step_error(answer: Result<TensorData, BackendError>) -> String {
     match answer {
         Err(BackendError::Step(reason)) => reason,
@@ -166,7 +173,7 @@ fn the_profile_is_the_closest_that_covers_the_shape() {
     for (rows, factor) in [(8, 3.0), (9, 4.0), (24, 5.0), (16, 4.0), (1, 3.0)] {
         assert_eq!(run(&mut session, rows).unwrap(), times(factor, rows));
     }
-    let reason = step_error(run(&mut session, 25));
+    let reason = refusal(run(&mut session, 25));
     assert_eq!(
         reason,
         "input `x` has shape [25, 4]; the engine's profiles take [1, 4] to [8, 4] or \

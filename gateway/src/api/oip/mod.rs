@@ -286,7 +286,9 @@ async fn infer_on(
 fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
     let text = error.to_string();
     match error {
-        InferError::Invalid { .. } => ApiError::bad_request("invalid_value", text),
+        InferError::Invalid { .. } | InferError::Refused(_) => {
+            ApiError::bad_request("invalid_value", text)
+        }
         InferError::QueueFull { retry_after, .. } => {
             gateway.metrics().shed(Shed::Queue);
             ApiError::overloaded(text, *retry_after)
