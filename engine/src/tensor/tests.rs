@@ -150,6 +150,23 @@ async fn a_native_error_is_an_answer_and_the_model_goes_on() {
     assert_eq!(model.stats().success.count(), 1);
 }
 
+/// It computes what it was warmed up by: nothing is wrong with it.
+#[tokio::test]
+async fn a_model_is_not_lost_to_clients_that_ask_wrongly() {
+    let options = TensorOptions {
+        failed_runs: 3,
+        ..TensorOptions::default()
+    };
+    let model = TensorModel::load("m", &fixture("lookup.onnx"), &options).unwrap();
+    let index = |at| vec![tensor("index", &[1], TensorData::Int64(vec![at]))];
+    for _ in 0..20 {
+        let error = model.infer(index(4), None, None).await.unwrap_err();
+        assert!(matches!(error, InferError::Failed(_)), "{error}");
+    }
+    assert!(model.healthy());
+    model.infer(index(3), None, None).await.unwrap();
+}
+
 #[test]
 fn the_signature_is_the_graphs() {
     let model = load("affine");
