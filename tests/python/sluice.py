@@ -154,3 +154,22 @@ def start(
         time.sleep(0.05)
     server.stop(signal.SIGKILL)
     raise StartFailed(f"not ready after {wait} s:\n{server.log_tail()}")
+
+
+def run_script(path: Path, environment: dict[str, str], seconds: float) -> subprocess.CompletedProcess:
+    """Runs a script that starts servers and clients of its own. However it ends, none of them stays."""
+    script = subprocess.Popen(
+        [path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        out, err = script.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(script.pid, signal.SIGKILL)
+        out, err = script.communicate()
+        raise AssertionError(f"{path.name} did not end in {seconds} s:\n{out[-4000:]}{err[-4000:]}") from None
+    finally:
+        try:
+            os.killpg(script.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return subprocess.CompletedProcess([path], script.returncode, out, err)

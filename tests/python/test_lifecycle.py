@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import subprocess
 import sys
 import tomllib
 
@@ -24,9 +23,7 @@ def test_the_lifecycle_is_told_to_its_end(tmp_path):
         "ROWS": "120",
     }
     environment.pop("SLUICE_API_KEYS", None)
-    told = subprocess.run(
-        [sluice.ROOT / "examples" / "lifecycle.sh"], capture_output=True, text=True, timeout=900, env=environment
-    )
+    told = sluice.run_script(sluice.ROOT / "examples" / "lifecycle.sh", environment, 900)
     assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
     page = told.stdout[told.stdout.index("And all of it on one page") :]
     states = [next((line for line in page.splitlines() if line.startswith(version)), "") for version in ("v1", "v2", "v3")]

@@ -127,9 +127,28 @@ struct Held {
     /// `None` while it is loaded.
     deployment: Option<Arc<Routed>>,
     name: String,
+    /// Of the process's own memory.
     footprint: u64,
+    /// GPUs that it lies on.
+    gpus: Vec<u32>,
     /// A work order or a trial is not finished with it.
     pinned: bool,
+}
+
+impl Held {
+    /// Whether its end would make room on one of these GPUs, or without any in the process's memory.
+    fn takes_room_of(&self, gpus: &[u32]) -> bool {
+        match gpus {
+            [] => self.footprint > 0,
+            gpus => self.gpus.iter().any(|gpu| gpus.contains(gpu)),
+        }
+    }
+
+    /// Whether no work order, no trial and no request needs it.
+    fn is_idle(&self) -> bool {
+        let deployment = self.deployment.as_ref();
+        !self.pinned && deployment.is_some_and(|it| Arc::strong_count(it) == 1)
+    }
 }
 
 impl Replicas {
@@ -212,11 +231,9 @@ impl Replicas {
         let config = blueprint
             .config(folder)
             .map_err(|error| error.to_string())?;
-        let on_gpu = config.places().iter().any(Option::is_some);
-        let footprint = self.measure(&config, on_gpu, need).await?;
-        // What lies on GPUs is in their ledger, which is asked before anything is loaded.
-        let host = if on_gpu { 0 } else { footprint.total() };
-        let mut place = match self.reserve(blueprint, footprint, host, need)? {
+        let gpus: Vec<u32> = config.places().into_iter().flatten().collect();
+        let footprint = self.measure(&config, &gpus, need).await?;
+        let mut place = match self.reserve(blueprint, footprint, gpus, need)? {
             Reserved::There(deployment) => return Ok((deployment, footprint)),
             Reserved::Place(place) => place,
         };
@@ -228,7 +245,8 @@ impl Replicas {
             context: Some(footprint.capacity)
                 .filter(|capacity| *capacity > 0)
                 .or(config.context),
-            memory: None,
+            // Of what has no slots it stays the limit.
+            memory: config.memory.filter(|_| footprint.slots == 0),
             ..config
         };
         let deployment = load::deployment_as(&self.gateway, &config, blueprint.standing.clone())
@@ -242,7 +260,7 @@ impl Replicas {
     async fn measure(
         &self,
         config: &DeploymentConfig,
-        on_gpu: bool,
+        gpus: &[u32],
         need: Need,
     ) -> Result<Footprint, String> {
         loop {
@@ -251,21 +269,26 @@ impl Replicas {
                 Err(DeployError::Load {
                     source: LoadError::DoesNotFit { .. },
                     ..
-                }) if on_gpu && need != Need::Spare && self.free_one() => {}
+                }) if !gpus.is_empty() && need != Need::Spare && self.free_one(gpus) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }
     }
 
-    /// `host` is what it takes of the process's own memory, of `footprint`.
+    /// What lies on GPUs is in their ledger, which is asked before anything is loaded; what does not is counted here.
     fn reserve(
         &self,
         blueprint: &Blueprint,
         footprint: Footprint,
-        host: u64,
+        gpus: Vec<u32>,
         need: Need,
     ) -> Result<Reserved<'_>, String> {
         let pinned = need == Need::Pinned;
+        let host = if gpus.is_empty() {
+            footprint.total()
+        } else {
+            0
+        };
         let mut held = self.held.lock();
         if let Some(there) = held.get_mut(&blueprint.key) {
             there.pinned |= pinned;
@@ -302,6 +325,7 @@ impl Replicas {
             deployment: None,
             name: format!("{} {}", blueprint.name, blueprint.revision),
             footprint: host,
+            gpus,
             pinned,
         };
         held.insert(Arc::clone(&blueprint.key), entry);
@@ -317,22 +341,19 @@ impl Replicas {
         let taken =
             |held: &HashMap<Arc<str>, Held>| held.values().map(|it| it.footprint).sum::<u64>();
         while taken(held).saturating_add(wanted) > self.budget {
-            if !self.free_one_of(held) {
+            if !self.free_one_of(held, &[]) {
                 return;
             }
         }
     }
 
-    /// Frees one spare replica that no request uses, if there is one.
-    fn free_one(&self) -> bool {
-        self.free_one_of(&mut self.held.lock())
+    /// Frees one spare replica that no request uses, if there is one on these GPUs.
+    fn free_one(&self, gpus: &[u32]) -> bool {
+        self.free_one_of(&mut self.held.lock(), gpus)
     }
 
-    fn free_one_of(&self, held: &mut HashMap<Arc<str>, Held>) -> bool {
-        let is_free = |held: &Held| {
-            let deployment = held.deployment.as_ref();
-            !held.pinned && deployment.is_some_and(|it| Arc::strong_count(it) == 1)
-        };
+    fn free_one_of(&self, held: &mut HashMap<Arc<str>, Held>, gpus: &[u32]) -> bool {
+        let is_free = |held: &Held| held.is_idle() && held.takes_room_of(gpus);
         let spare = self.spare.lock();
         let free = spare.iter().find(|key| held.get(*key).is_some_and(is_free));
         let Some(gone) = free.and_then(|key| held.remove(key)) else {
@@ -430,3 +451,6 @@ pub(crate) async fn content(folder: &Path) -> Result<String, String> {
         Err(panic) => Err(format!("reading it failed: {panic}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,13 @@
 """The story of `examples/release.sh`, told to its end: real models, a good release and a bad one."""
 
 import os
-import subprocess
 
 import sluice
 
 
 def test_the_story_of_two_releases_is_told_to_its_end(tmp_path):
     environment = {**os.environ, "SLUICE_BIN": str(sluice.BINARY), "SLUICE_DATA": str(sluice.DATA), "TMPDIR": str(tmp_path)}
-    told = subprocess.run(
-        [sluice.ROOT / "examples" / "release.sh"], capture_output=True, text=True, timeout=1200, env=environment
-    )
+    told = sluice.run_script(sluice.ROOT / "examples" / "release.sh", environment, 1200)
     assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
     assert told.stdout.count(" 0 errors") == 3, told.stdout
     good, bad = told.stdout.split("v3 is released")
