@@ -51,7 +51,7 @@ make_kit() { # DIR small|full
 	(cd "$ROOT" && cargo build --release --locked --quiet --bin sluice &&
 		cargo test --release --locked --quiet "${scope[@]}" --no-run --message-format=json) |
 		python3 "$HERE/programs.py" "$kit/bin"
-	cp "$ROOT/target/release/sluice" "$kit/bin"
+	cp "${CARGO_TARGET_DIR:-$ROOT/target}/release/sluice" "$kit/bin"
 	strip "$kit"/bin/*
 	if [ "$2" = full ]; then full_parts "$1"; else small_parts "$1"; fi
 }

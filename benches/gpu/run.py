@@ -16,7 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-import torch
+try:
+    import torch
+except ModuleNotFoundError:
+    sys.exit(f"error: {sys.executable} has no PyTorch; name a Python that has it for CUDA 13 in PYTHON")
 from llama import Config, Llama, fill, random_weights
 
 BATCHES = (1, 8, 64)
@@ -290,11 +293,16 @@ def main() -> None:
     parser.add_argument("--only", help=f"parts, of {','.join(PARTS)}")
     parser.add_argument("--minutes", type=float, default=9.5)
     arguments = parser.parse_args()
+    wanted = arguments.only.split(",") if arguments.only else list(PARTS)
+    if unknown := [name for name in wanted if name not in PARTS]:
+        parser.error(f"--only: there is no {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("error: PyTorch finds no GPU here (see nvidia-smi); --device cpu --small tries the script without one")
     for folder in (arguments.out, arguments.work):
         folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(arguments)
     started = time.monotonic()
-    for name in arguments.only.split(",") if arguments.only else PARTS:
+    for name in wanted:
         began = time.monotonic()
         part: dict = {}
         if began - started > 60 * arguments.minutes:

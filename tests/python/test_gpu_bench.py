@@ -3,8 +3,11 @@
 import json
 import os
 import subprocess
+import sys
 
+import pytest
 import sluice
+import torch
 
 
 def test_everything_is_sent_put_together_and_measured(tmp_path):
@@ -29,3 +32,21 @@ def test_help_names_every_verb_and_a_wrong_one_is_refused():
     assert all(verb in text for verb in ("prepare", "run", "try", "Examples"))
     wrong = subprocess.run([script, "measure"], capture_output=True, text=True)
     assert wrong.returncode != 0 and "there is no `measure`" in wrong.stderr
+
+
+def measured(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
+    folders = [f"--{name}={tmp_path / name}" for name in ("kit", "work", "out")]
+    script = sluice.ROOT / "benches" / "gpu" / "run.py"
+    return subprocess.run([sys.executable, script, *folders, *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_stops_with_one_line(tmp_path):
+    done = measured(tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "finds no GPU" in done.stderr, done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_is_misspelt_is_named(tmp_path):
+    done = measured(tmp_path, "--only", "kernels,sampler")
+    assert done.returncode == 2 and "there is no sampler; the parts are doctor, kernels" in done.stderr, done.stderr

@@ -20,6 +20,7 @@ mod problem;
 mod records;
 mod registry;
 mod resource;
+mod route;
 #[cfg(test)]
 mod tests;
 

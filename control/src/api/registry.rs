@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodRouter, on};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -27,67 +27,9 @@ use super::idempotency::{self, Key};
 use super::input;
 use super::openapi::{Document, Operation, RequestBody};
 use super::problem::Problem;
+pub(super) use super::route::{BASE, Route, delete, get, patch, post, put};
 use crate::control::Control;
-use crate::domain::roles::Verb;
 use crate::store::Store;
-
-/// Under which all routes are.
-pub(super) const BASE: &str = "/api/v1";
-
-/// What a route is, beside its types.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Route {
-    pub method: &'static str,
-    /// Below [`BASE`]: `/models/{model}`.
-    pub path: &'static str,
-    pub verb: Verb,
-    pub summary: &'static str,
-}
-
-pub(super) const fn get(path: &'static str, verb: Verb, summary: &'static str) -> Route {
-    route("GET", path, verb, summary)
-}
-pub(super) const fn post(path: &'static str, verb: Verb, summary: &'static str) -> Route {
-    route("POST", path, verb, summary)
-}
-pub(super) const fn put(path: &'static str, verb: Verb, summary: &'static str) -> Route {
-    route("PUT", path, verb, summary)
-}
-pub(super) const fn patch(path: &'static str, verb: Verb, summary: &'static str) -> Route {
-    route("PATCH", path, verb, summary)
-}
-pub(super) const fn delete(path: &'static str, verb: Verb, summary: &'static str) -> Route {
-    route("DELETE", path, verb, summary)
-}
-const fn route(
-    method: &'static str,
-    path: &'static str,
-    verb: Verb,
-    summary: &'static str,
-) -> Route {
-    Route {
-        method,
-        path,
-        verb,
-        summary,
-    }
-}
-
-impl Route {
-    fn writes(self) -> bool {
-        self.method != "GET"
-    }
-
-    fn filter(self) -> MethodFilter {
-        match self.method {
-            "POST" => MethodFilter::POST,
-            "PUT" => MethodFilter::PUT,
-            "PATCH" => MethodFilter::PATCH,
-            "DELETE" => MethodFilter::DELETE,
-            _ => MethodFilter::GET,
-        }
-    }
-}
 
 /// Routes as they are registered.
 pub(super) struct Registry {

@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -24,9 +24,10 @@ use super::dossier::check_again;
 use super::prepare::{STEPS, prepare};
 use super::replicas::{Blueprint, Replicas};
 use super::service::leave_live;
+use super::steps::{Done, Steps};
 use super::{DeployError, Settings};
 use crate::domain::model_version::{ModelVersionEvent, ModelVersionState};
-use crate::domain::record::{Deployment, ModelVersion, StepStatus, WorkOrder, WorkOrderStep};
+use crate::domain::record::{Deployment, ModelVersion, WorkOrder};
 use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
 use crate::id::WorkOrderId;
 use crate::publish::Publisher;
@@ -54,10 +55,10 @@ impl Default for DriverSettings {
 /// Drives the work orders of one serving process.
 #[derive(Debug)]
 pub struct Driver {
-    store: Store,
+    pub(super) store: Store,
     replicas: Arc<Replicas>,
     publisher: Arc<Publisher>,
-    settings: DriverSettings,
+    pub(super) settings: DriverSettings,
     /// Unlike any other process, this one after a restart included.
     holder: String,
 }
@@ -313,12 +314,12 @@ impl Driver {
         }
     }
 
-    fn actor(&self) -> Actor {
+    pub(super) fn actor(&self) -> Actor {
         Actor::system("work orders")
     }
 
     /// A transaction of the lease's holder.
-    async fn begin(&self, lease: &Lease) -> Result<Tx, StopReason> {
+    pub(super) async fn begin(&self, lease: &Lease) -> Result<Tx, StopReason> {
         let mut tx = self.store.begin().await?;
         if tx.prolong(lease, self.settings.lease).await? {
             Ok(tx)
@@ -382,127 +383,4 @@ pub(crate) async fn go_live(
         leave_live(tx, actor, old, order.deployment).await?;
     }
     Ok(())
-}
-
-/// What a step came to, and what is worth writing down about it.
-pub(super) struct Done<T>(pub(super) T, pub(super) Value);
-
-/// The steps of one order, each recorded when it begins and when it ends.
-pub(super) struct Steps<'a> {
-    driver: &'a Driver,
-    order: WorkOrderId,
-    lease: &'a Lease,
-}
-
-impl Steps<'_> {
-    /// Runs a step, and keeps the lease meanwhile. Given up when the order was ended or changed hands.
-    pub(super) async fn run<T>(
-        &self,
-        name: &str,
-        work: impl Future<Output = Result<Done<T>, String>> + Send,
-    ) -> Result<T, StopReason> {
-        let began = Instant::now();
-        let row = self.open(name).await?;
-        let result = {
-            tokio::pin!(work);
-            let mut beat = tokio::time::interval(self.driver.settings.lease / 3);
-            beat.tick().await;
-            loop {
-                tokio::select! {
-                    result = &mut work => break result,
-                    _ = beat.tick() => if let Err(gone) = self.still_ours().await {
-                        // Refused where another process has it, whose row it is by now.
-                        _ = self.close(&row, StepStatus::Failed, json!({"error": "given up"})).await;
-                        return Err(gone);
-                    },
-                }
-            }
-        };
-        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (status, mut detail, result) = match result {
-            Ok(Done(value, detail)) => (StepStatus::Succeeded, detail, Ok(value)),
-            Err(why) => {
-                let detail = json!({"error": why});
-                (StepStatus::Failed, detail, Err(format!("{name}: {why}")))
-            }
-        };
-        detail["ms"] = ms.into();
-        self.close(&row, status, detail).await?;
-        result.map_err(StopReason::Failed)
-    }
-
-    /// Records that a step was not needed.
-    pub(super) async fn skip(&self, name: &str, why: &str) -> Result<(), StopReason> {
-        let row = self.open(name).await?;
-        self.close(&row, StepStatus::Skipped, json!({"because": why}))
-            .await
-    }
-
-    async fn open(&self, name: &str) -> Result<Stored<WorkOrderStep>, StopReason> {
-        let mut tx = self.driver.begin(self.lease).await?;
-        if tx.get::<WorkOrder>(self.order).await?.finished_at.is_some() {
-            return Err(StopReason::Gone);
-        }
-        let step = WorkOrderStep {
-            work_order: self.order,
-            name: name.to_owned(),
-            status: StepStatus::Running,
-            actor: self.lease.holder.clone(),
-            detail: Json(json!({})),
-            started_at: tx.now(),
-            finished_at: None,
-        };
-        let row = tx.create(&self.driver.actor(), step).await?;
-        tx.commit().await?;
-        Ok(row)
-    }
-
-    async fn close(
-        &self,
-        row: &Stored<WorkOrderStep>,
-        status: StepStatus,
-        detail: Value,
-    ) -> Result<(), StopReason> {
-        let mut tx = self.driver.begin(self.lease).await?;
-        let now = tx.now();
-        tx.update::<WorkOrderStep>(&self.driver.actor(), row.id, None, |it| {
-            it.status = status;
-            it.detail = Json(detail);
-            it.finished_at = Some(now);
-        })
-        .await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// A database that does not answer is no reason to give a step up: the work is done here.
-    async fn still_ours(&self) -> Result<(), StopReason> {
-        let look = async {
-            let mut tx = self.driver.begin(self.lease).await?;
-            let order = tx.get::<WorkOrder>(self.order).await?;
-            tx.commit().await?;
-            match order.finished_at {
-                Some(_) => Err(StopReason::Gone),
-                None => Ok(()),
-            }
-        };
-        match look.await {
-            Err(StopReason::Store(error)) => {
-                tracing::warn!(work_order = %self.order, %error, "the lease could not be prolonged");
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Steps of a process that ended in the middle of them.
-    async fn close_interrupted(&self) -> Result<(), StopReason> {
-        let store = &self.driver.store;
-        for row in store.work_order_steps(self.order).await? {
-            if row.status == StepStatus::Running {
-                let detail = json!({"error": "the process that ran it ended", "holder": row.actor});
-                self.close(&row, StepStatus::Failed, detail).await?;
-            }
-        }
-        Ok(())
-    }
 }

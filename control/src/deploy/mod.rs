@@ -30,6 +30,7 @@ pub(crate) mod replicas;
 mod service;
 mod settings;
 mod shelf;
+mod steps;
 
 pub(crate) use dossier::{Dossier, check_order};
 pub(crate) use driver::go_live;

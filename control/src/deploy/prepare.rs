@@ -9,8 +9,9 @@ use sluice_engine::language::LanguageModel;
 use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
 use sluice_gateway::router::{Deployment as Routed, LocalModel};
 
-use super::driver::{Done, Steps, StopReason};
+use super::driver::StopReason;
 use super::replicas::{Blueprint, Need, Replicas};
+use super::steps::{Done, Steps};
 
 /// Their names, in order.
 pub(super) const STEPS: [&str; 6] = ["fetch", "verify", "convert", "load", "warm_up", "probe"];

@@ -20,6 +20,7 @@ pub mod executor;
 mod follow;
 mod journal;
 mod kind;
+mod new_task;
 mod queue;
 mod recorder;
 mod sweep;
@@ -31,7 +32,8 @@ pub use error::{TaskError, TaskFailure};
 pub use follow::Follower;
 pub use journal::{Attempt, EventKind, TaskLogEvent, Watch};
 pub use kind::{Kinds, Task};
-pub use queue::{Claim, KindLimit, NewTask, Queue, QueueSettings};
+pub use new_task::NewTask;
+pub use queue::{Claim, KindLimit, Queue, QueueSettings};
 pub use sweep::Swept;
 pub use worker::{Worker, WorkerSettings};
 

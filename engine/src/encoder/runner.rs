@@ -11,14 +11,39 @@ use crate::folder::EncoderConfig;
 /// A loaded graph or engine, for one thread.
 #[derive(Debug)]
 pub(super) enum Runner {
-    Onnx {
-        session: OnnxSession,
-        /// CUDA's number of the device on which token vectors are pooled.
-        pooled_on: Option<(Provider, u32)>,
-        /// That device, once the worker's thread has opened it.
-        device: Option<DevicePooling>,
-    },
+    Onnx(Box<OnOnnx>),
     TensorRt(Box<TensorRtSession>),
+}
+
+/// A graph on ONNX Runtime.
+#[derive(Debug)]
+pub(super) struct OnOnnx {
+    session: OnnxSession,
+    /// CUDA's number of the device on which token vectors are pooled.
+    pooled_on: Option<(Provider, u32)>,
+    /// That device, once the worker's thread has opened it.
+    device: Option<DevicePooling>,
+}
+
+impl OnOnnx {
+    fn run_pooled(
+        &mut self,
+        inputs: &[(&str, TensorView<'_>)],
+        pooled: &Pooled,
+        tokens: &[u32],
+        length: usize,
+    ) -> Result<Vec<Vec<f32>>, BackendError> {
+        let step = |reason: String| BackendError::Step(reason);
+        let device = match (&mut self.device, self.pooled_on) {
+            (Some(device), _) => device,
+            (device, Some((provider, ordinal))) => {
+                let opened = DevicePooling::open(provider, ordinal, pooled.clone());
+                device.insert(opened.map_err(|error| step(error.to_string()))?)
+            }
+            (None, None) => return Err(step("no device was named to pool on".to_owned())),
+        };
+        device.run(&mut self.session, inputs, tokens, length)
+    }
 }
 
 impl Runner {
@@ -30,11 +55,11 @@ impl Runner {
         device: Option<u32>,
     ) -> Result<Self, LoadError> {
         let source = ModelSource::File(&config.model);
-        Ok(Self::Onnx {
+        Ok(Self::Onnx(Box::new(OnOnnx {
             session: OnnxSession::open(name, source, options)?,
             pooled_on: device.map(|ordinal| (options.provider, ordinal)),
             device: None,
-        })
+        })))
     }
 
     /// The same on TensorRT itself, which pools on its own device.
@@ -50,27 +75,25 @@ impl Runner {
     /// The same model for another thread.
     pub(super) fn share(&self) -> Result<Self, LoadError> {
         Ok(match self {
-            Self::Onnx {
-                session, pooled_on, ..
-            } => Self::Onnx {
-                session: session.share()?,
-                pooled_on: *pooled_on,
+            Self::Onnx(onnx) => Self::Onnx(Box::new(OnOnnx {
+                session: onnx.session.share()?,
+                pooled_on: onnx.pooled_on,
                 device: None,
-            },
+            })),
             Self::TensorRt(session) => Self::TensorRt(Box::new(session.share()?)),
         })
     }
 
     pub(super) fn inputs(&self) -> &[TensorInfo] {
         match self {
-            Self::Onnx { session, .. } => session.inputs(),
+            Self::Onnx(onnx) => onnx.session.inputs(),
             Self::TensorRt(session) => session.inputs(),
         }
     }
 
     pub(super) fn outputs(&self) -> &[TensorInfo] {
         match self {
-            Self::Onnx { session, .. } => session.outputs(),
+            Self::Onnx(onnx) => onnx.session.outputs(),
             Self::TensorRt(session) => session.outputs(),
         }
     }
@@ -89,15 +112,15 @@ impl Runner {
     /// Whether token vectors stay on a device, to be pooled there.
     pub(super) fn pools(&self) -> bool {
         match self {
-            Self::Onnx { pooled_on, .. } => pooled_on.is_some(),
+            Self::Onnx(onnx) => onnx.pooled_on.is_some(),
             Self::TensorRt(_) => true,
         }
     }
 
     /// Gives back what belongs to this thread; the one that runs the next batch takes it again.
     pub(super) fn leave_thread(&mut self) {
-        if let Self::Onnx { device, .. } = self {
-            *device = None;
+        if let Self::Onnx(onnx) = self {
+            onnx.device = None;
         }
     }
 
@@ -109,7 +132,7 @@ impl Runner {
         read: impl FnOnce(&TensorView<'_>) -> Result<Vec<Vec<f32>>, String>,
     ) -> Result<Vec<Vec<f32>>, BackendError> {
         let rows = match self {
-            Self::Onnx { session, .. } => session.run_with(inputs, &[output], |outputs| {
+            Self::Onnx(onnx) => onnx.session.run_with(inputs, &[output], |outputs| {
                 read(outputs.first().ok_or_else(|| "no output".to_owned())?)
             })?,
             Self::TensorRt(session) => match session.run(inputs, &[output])?.first() {
@@ -133,26 +156,7 @@ impl Runner {
         length: usize,
     ) -> Result<Vec<Vec<f32>>, BackendError> {
         match self {
-            Self::Onnx {
-                session,
-                pooled_on,
-                device,
-            } => {
-                let device = match (device, pooled_on) {
-                    (Some(device), _) => device,
-                    (device, Some((provider, ordinal))) => {
-                        let opened = DevicePooling::open(*provider, *ordinal, pooled.clone());
-                        let step =
-                            |error: crate::cuda::CudaError| BackendError::Step(error.to_string());
-                        device.insert(opened.map_err(step)?)
-                    }
-                    (None, None) => {
-                        let nowhere = "no device was named to pool on";
-                        return Err(BackendError::Step(nowhere.to_owned()));
-                    }
-                };
-                device.run(session, inputs, tokens, length)
-            }
+            Self::Onnx(onnx) => onnx.run_pooled(inputs, pooled, tokens, length),
             Self::TensorRt(session) => session.run_pooled(inputs, pooled, tokens, length),
         }
     }

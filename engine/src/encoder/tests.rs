@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::*;
-use crate::backend::onnx::init_runtime;
+use crate::backend::onnx::{GpuOptions, Provider, init_runtime};
+use crate::batcher::WorkError;
 use crate::cuda::standin::Standin;
 
 fn fixture(name: &str) -> PathBuf {

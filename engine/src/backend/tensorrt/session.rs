@@ -113,10 +113,14 @@ impl TensorRtSession {
     /// The largest shape of an input that the engine takes: of several profiles' that of the
     /// one whose innermost size reaches furthest.
     pub(crate) fn reach(&self, input: &str) -> Option<Vec<i64>> {
-        let tensors = self.context.engine().tensors().iter();
-        let tensor = tensors.filter(|tensor| tensor.direction == Direction::Input);
-        let bounds = &tensor.filter(|tensor| tensor.name == input).next()?.bounds;
-        let largest = bounds.iter().map(|bounds| bounds.largest.sizes().to_vec());
+        let mut tensors = self.context.engine().tensors().iter();
+        let wanted =
+            |tensor: &&EngineTensor| tensor.direction == Direction::Input && tensor.name == input;
+        let tensor = tensors.find(wanted)?;
+        let largest = tensor
+            .bounds
+            .iter()
+            .map(|bounds| bounds.largest.sizes().to_vec());
         largest.max_by_key(|sizes| sizes.iter().rev().copied().collect::<Vec<_>>())
     }
 
