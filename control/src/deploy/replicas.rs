@@ -256,20 +256,31 @@ impl Replicas {
         Ok((deployment, footprint))
     }
 
-    /// What a replica would take. Where GPUs have no room for it, what is spare goes first.
+    /// What a replica would take, after the GPUs' ledger was asked.
     async fn measure(
         &self,
         config: &DeploymentConfig,
         gpus: &[u32],
         need: Need,
     ) -> Result<Footprint, String> {
+        let sum = || load::footprint(&self.gateway, config);
+        self.sum_up(sum, gpus, need).await
+    }
+
+    /// Sums until it fits: as long as GPUs have no room, what is spare there goes first, one by one.
+    async fn sum_up<S>(
+        &self,
+        sum: impl Fn() -> S,
+        gpus: &[u32],
+        need: Need,
+    ) -> Result<Footprint, String>
+    where
+        S: Future<Output = Result<Footprint, DeployError>>,
+    {
         loop {
-            match load::footprint(&self.gateway, config).await {
+            match sum().await {
                 Ok(footprint) => return Ok(footprint),
-                Err(DeployError::Load {
-                    source: LoadError::DoesNotFit { .. },
-                    ..
-                }) if !gpus.is_empty() && need != Need::Spare && self.free_one(gpus) => {}
+                Err(error) if lacks_room(&error, gpus, need) && self.free_one(gpus) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -409,6 +420,18 @@ impl Replicas {
         }
         waiting
     }
+}
+
+/// Whether room on GPUs is what is missing, and others may be ended for it.
+fn lacks_room(error: &DeployError, gpus: &[u32], need: Need) -> bool {
+    let does_not_fit = matches!(
+        error,
+        DeployError::Load {
+            source: LoadError::DoesNotFit { .. },
+            ..
+        }
+    );
+    does_not_fit && !gpus.is_empty() && need != Need::Spare
 }
 
 enum Reserved<'a> {

@@ -1,175 +1,22 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod stage;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rand::{Rng as _, SeedableRng as _};
-use serde_json::{Value, json};
-use sluice_gateway::release::{Class, ReleaseOutcome, ReleaseSink as _};
-use sluice_gateway::router::Entry;
-use sluice_gateway::router::split::{Assignment, Side, Weight};
-use sluice_gateway::stack::Route;
+use serde_json::json;
 
+use self::stage::{Stage, actions, alone, release_leases, tell, traffic};
 use super::*;
-use crate::deploy::tests::rig::{People, Product, Rig, deployment, people, product, version};
-use crate::domain::Verdict;
-use crate::domain::record::{Deployment, EvaluationRun, ModelVersion, ReleaseDecision, WorkOrder};
+use crate::deploy::tests::rig::Rig;
+use crate::domain::record::{EvaluationRun, ModelVersion};
 use crate::domain::work_order::WorkOrderState as State;
-use crate::id::{ModelVersionId, WorkOrderId};
 use crate::release::planner::{Command, Refused};
+use crate::store::Actor;
 use crate::store::rig::{Fresh, on_both};
-use crate::store::{Actor, Listing, Store, Stored};
 use crate::time::Timestamp;
-
-/// A deployment whose versions other servers compute, which nobody asks: outcomes are told.
-struct Stage {
-    rig: Rig,
-    people: People,
-    product: Product,
-    at: Stored<Deployment>,
-    v1: ModelVersionId,
-    v2: ModelVersionId,
-}
-
-fn elsewhere(port: u16) -> Value {
-    json!({"upstream": format!("http://127.0.0.1:{port}/v1")})
-}
-
-fn strategy(steps: &Value) -> Value {
-    json!({
-        "steps": steps,
-        "objectives": [{"event": "error", "compare": "stable"}, {"event": "error", "max_ratio": 0.2}],
-        "settle": "1ms",
-    })
-}
-
-impl Stage {
-    /// Version 1 is live.
-    async fn new(store: &Store) -> Self {
-        let rig = Rig::new(store).await;
-        let people = people(store).await;
-        let product = product(store, &people).await;
-        let at = deployment(store, &people, &product, "helpdesk", elsewhere(9)).await;
-        let v1 = version(store, &people, &product, "sha256:aa", Verdict::Passed).await;
-        let v2 = version(store, &people, &product, "sha256:bb", Verdict::Passed).await;
-        rig.deploy(&people, &at, v1).await;
-        Self {
-            rig,
-            people,
-            product,
-            at,
-            v1,
-            v2,
-        }
-    }
-
-    /// A release of version 2, prepared.
-    async fn start(&self, steps: Value) -> WorkOrderId {
-        let new = NewRelease {
-            deployment: self.at.id,
-            candidate: self.v2,
-            upstream: Vec::new(),
-            strategy: Some(strategy(&steps)),
-            reason: "a test".into(),
-            approve: false,
-        };
-        let (order, _) = self
-            .rig
-            .releases
-            .start(&self.people.developer, new)
-            .await
-            .unwrap();
-        self.rig.approve(&self.people, order.id).await;
-        self.rig.driver.round().await.unwrap();
-        order.id
-    }
-
-    async fn order(&self, id: WorkOrderId) -> Stored<WorkOrder> {
-        self.rig.store.get(id).await.unwrap()
-    }
-
-    async fn decisions(&self, id: WorkOrderId) -> Vec<Stored<ReleaseDecision>> {
-        let listing = Listing::<ReleaseDecision>::new()
-            .is("work_order", &id)
-            .oldest_first();
-        self.rig.store.list(&listing).await.unwrap().items
-    }
-
-    async fn command(
-        &self,
-        id: WorkOrderId,
-        asked: Command,
-    ) -> Result<Stored<WorkOrder>, ReleaseError> {
-        let operator = &self.people.operator;
-        self.rig
-            .releases
-            .command(operator, id, asked, "a test")
-            .await
-    }
-
-    async fn live(&self) -> Option<ModelVersionId> {
-        let at = self.rig.store.get::<Deployment>(self.at.id).await.unwrap();
-        at.live_version
-    }
-}
-
-/// What the route table says of the only deployment: the candidate's share in percent, or the revision that is alone.
-fn traffic(rig: &Rig) -> Result<f64, String> {
-    match rig.gateway.routes().entry("helpdesk").unwrap() {
-        Entry::Released(release) => Ok(release.split().weight().share() * 100.0),
-        Entry::Settled(alone) => Err(alone.revision.split('-').next().unwrap().to_owned()),
-    }
-}
-
-fn alone(version: &str) -> Result<f64, String> {
-    Err(version.to_owned())
-}
-
-/// Tells of `count` requests to each side, each of a user of its own; a share of the candidate's have failed.
-fn tell(rig: &Rig, release: WorkOrderId, count: u64, candidate_fails: f64) {
-    for number in 0..count {
-        for side in [Side::Stable, Side::Candidate] {
-            let fails = side == Side::Candidate && (number as f64) < count as f64 * candidate_fails;
-            let unit: u64 = rand::random();
-            rig.publisher.watches().outcome(ReleaseOutcome {
-                release: release.to_string().into(),
-                deployment: "helpdesk".into(),
-                revision: "v".into(),
-                side,
-                assignment: Assignment::Random,
-                weight: Weight::percent(50.0).unwrap(),
-                unit,
-                ended: SystemTime::now(),
-                class: if fails {
-                    Class::Failed
-                } else {
-                    Class::Answered
-                },
-                status: if fails { 500 } else { 200 },
-                retried: false,
-                stable_answered: false,
-                route: Route::Chat,
-                ttft: Some(Duration::from_millis(10)),
-                tpot: None,
-                total: Duration::from_millis(20),
-                prompt_tokens: 5,
-                output_tokens: 5,
-                finish: None,
-                empty: false,
-                refused: false,
-                violation: false,
-            });
-        }
-    }
-}
-
-fn actions(decisions: &[Stored<ReleaseDecision>]) -> Vec<String> {
-    let word = |it: &Stored<ReleaseDecision>| match &it.action {
-        Some(action) => action.0["action"].as_str().unwrap().to_owned(),
-        None => it.kind.to_string(),
-    };
-    decisions.iter().map(word).collect()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_good_release_goes_through_its_steps() {
@@ -405,10 +252,7 @@ async fn rounds_that_are_cut_anywhere_are_finished_by_the_next_process() {
             } else {
                 (stage.v1, 0.9)
             };
-            let again = Stage {
-                v2: candidate,
-                ..stage_of(store, &stage).await
-            };
+            let again = stage.again(candidate).await;
             let steps = json!([
                 {"shadow": {"percent": 10, "for": "1ms"}}, {"weight": 20},
                 {"analyse": {"min_requests": 20, "max_duration": "1h"}}, {"weight": 50},
@@ -471,34 +315,4 @@ async fn rounds_that_are_cut_anywhere_are_finished_by_the_next_process() {
         }
     })
     .await;
-}
-
-/// The same records with another process's memory.
-async fn stage_of(store: &Store, stage: &Stage) -> Stage {
-    Stage {
-        rig: Rig::new(store).await,
-        people: People {
-            department: stage.people.department,
-            developer: stage.people.developer.clone(),
-            approver: stage.people.approver.clone(),
-            operator: stage.people.operator.clone(),
-        },
-        product: Product {
-            model: stage.product.model,
-            evaluation: stage.product.evaluation,
-            test_set: stage.product.test_set,
-        },
-        at: stage.at.clone(),
-        v1: stage.v1,
-        v2: stage.v2,
-    }
-}
-
-async fn release_leases(store: &Store) {
-    let mut tx = store.begin().await.unwrap();
-    sqlx::query("UPDATE leases SET expires_at = 0")
-        .execute(tx.connection())
-        .await
-        .unwrap();
-    tx.commit().await.unwrap();
 }
