@@ -8,6 +8,7 @@ mod config;
 mod database;
 mod doctor;
 mod embed;
+mod engine;
 mod events;
 mod models;
 mod output;
@@ -47,6 +48,7 @@ enum Verb {
     Bench(bench::Bench),
     Config(config::ConfigVerb),
     Doctor(doctor::Doctor),
+    Engine(engine::Engine),
     #[command(flatten)]
     Records(records::Noun),
     Apply(records::apply::Apply),
@@ -70,6 +72,7 @@ impl Cli {
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
             Verb::Doctor(verb) => verb.run(),
+            Verb::Engine(verb) => verb.run().await,
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
             Verb::Release(verb) => Box::pin(verb.run()).await,

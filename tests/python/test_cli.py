@@ -15,7 +15,7 @@ import sluice
 from terminal import Terminal
 
 RELEASE_VERBS = ["start", "status", "pause", "resume", "promote", "abort", "history", "replay", "pairs", "simulate"]
-VERBS = ["serve", "chat", "embed", "models", "top", "bench", "config check", "doctor", "completions", "rollback"]
+VERBS = ["serve", "chat", "embed", "models", "top", "bench", "config check", "doctor", "engine build", "engine show", "completions", "rollback"]
 VERBS += [f"release {verb}" for verb in RELEASE_VERBS]
 TICKET = "asset PC081745. Our new colleague needs access to ERP"
 RESOURCE = "erp"

@@ -178,3 +178,43 @@ def test_what_it_cannot_do_is_refused_in_one_line(tmp_path, models):
         lines = [line for line in str(failed.value).splitlines() if line.startswith("error:")]
         assert words in lines[-1], lines
         (tmp_path / "server" / "sluice.log").unlink()
+
+
+def test_an_engine_is_built_ahead_and_served(tmp_path, models):
+    env = gpus(1, SLUICE_DATA=str(tmp_path))
+    plan = tmp_path / "scale.plan"
+    shapes = "x=1x4:2x4:16x4"
+    built = run("engine", "build", str(models / "scale"), "-o", str(plan), "--profile", shapes, "--level", "5", **env)
+    assert str(plan) in succeeded(built)
+    shown = json.loads(succeeded(run("engine", "show", str(plan), "-o", "json", **env)))
+    assert shown["bytes"] == plan.stat().st_size and shown["device"] and len(shown["model"]) == 64, shown
+    assert shown["device"] in succeeded(run("engine", "show", str(plan), **env))
+    server = serve(tmp_path, [deployment(models, "scale", path=plan)], env)
+    try:
+        infer(server, 16)
+        assert infer(server, 17).status_code == 400
+    finally:
+        assert server.stop() == 0
+    # Into a folder, with the model's other files.
+    folder = tmp_path / "built"
+    succeeded(run("engine", "build", str(models / "scale" / "model.onnx"), "-o", str(folder), **env))
+    assert [file.name for file in folder.iterdir()] == ["model.plan"]
+    for arguments, words in [
+        ((str(models / "scale"), "-o", str(folder)), "is there already"),
+        ((str(models / "encoder"), "-o", str(plan)), "is an engine already"),
+        ((str(sluice.HELPDESK / "v2"), "-o", str(plan)), "language models run with"),
+        ((str(models / "scale"), "-o", str(plan), "--profile", "y=1x4:2x4:16x4"), "the model's inputs are x"),
+        ((str(models / "scale"), "-o", str(plan), "--profile", "x=1x4:2x4"), "should be like input_ids"),
+        ((str(models / "scale"), "-o", str(plan), "--device", "7"), "there is no GPU 7"),
+    ]:
+        done = run("engine", "build", *arguments, **env)
+        assert done.returncode != 0 and words in done.stderr, done.stderr
+    foreign = run("engine", "show", str(models / "encoder" / "model.plan"), **env)
+    assert foreign.returncode == 1 and "was not built by sluice" in foreign.stderr
+
+
+def test_a_real_encoder_becomes_a_folder_with_its_other_files(tmp_path):
+    """The stand-in's builder reads no ONNX: what is refused is the graph, after everything else was found right."""
+    done = run("engine", "build", str(sluice.MINILM), "-o", str(tmp_path / "built"), **gpus(1))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "TensorRT" in done.stderr, done.stderr
+    assert not (tmp_path / "built").exists()

@@ -18,6 +18,7 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::backend::onnx::ShapeProfile;
 use crate::backend::tensorrt::NativeOptions;
 use crate::batcher::{Terms, Ticket, WorkQueue, WorkStats};
 use crate::error::{LoadError, SubmitError};
@@ -339,6 +340,18 @@ impl Encoder {
         self.0.queue.close();
         self.0.long_texts.close();
     }
+}
+
+/// Shapes of the batches that an encoder with these options will run, for an engine that is
+/// built ahead.
+///
+/// # Errors
+/// The graph cannot be read.
+pub fn batch_profiles(
+    config: &EncoderConfig,
+    options: &EncoderOptions,
+) -> Result<Vec<ShapeProfile>, LoadError> {
+    worker::batches(config, options)
 }
 
 fn encoder_config(name: &str, dir: &Path) -> Result<EncoderConfig, LoadError> {

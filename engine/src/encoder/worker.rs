@@ -163,7 +163,7 @@ fn profiled(
 }
 
 /// Shapes of the batches that will come.
-fn batches(
+pub(super) fn batches(
     config: &EncoderConfig,
     options: &EncoderOptions,
 ) -> Result<Vec<ShapeProfile>, LoadError> {

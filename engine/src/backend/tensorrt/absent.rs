@@ -72,3 +72,11 @@ pub fn open(name: &str, _: &Path, _: &NativeOptions) -> Result<TensorRtSession, 
     let lacking = sluice_tensorrt::OpenError::NotBuilt;
     Err(LoadError::Runtime(format!("model `{name}`: {lacking}")))
 }
+
+/// Says what this binary lacks.
+///
+/// # Errors
+/// Always [`LoadError::Runtime`].
+pub fn build_plan(name: &str, graph: &Path, options: &NativeOptions) -> Result<Vec<u8>, LoadError> {
+    match open(name, graph, options)? {}
+}

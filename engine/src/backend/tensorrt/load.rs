@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sluice_tensorrt::{
-    BuildError, BuildOptions, Callbacks, EngineStore, Error, Library, Plan, PlanError, Runtime,
-    RuntimeOptions, Span, Specification, StoreError, Wanted, build,
+    BuildError, BuildOptions, Callbacks, EngineStore, Error, Library, Origin, Plan, PlanError,
+    Runtime, RuntimeOptions, Span, Specification, StoreError, Wanted, build,
 };
 
 use super::NativeOptions;
@@ -30,17 +30,7 @@ pub fn open(
     path: &Path,
     options: &NativeOptions,
 ) -> Result<TensorRtSession, LoadError> {
-    let library = Library::open(options.library.as_deref());
-    let library = library.map_err(|error| runtime(name, &error))?;
-    let device = Device::open(options.device, options.memory_budget);
-    let gpu = Gpu::new(device.map_err(|error| runtime(name, &error))?);
-    gpu.enter().map_err(|error| runtime(name, &error))?;
-    let load = Load {
-        name,
-        options,
-        library: Arc::new(library),
-        gpu: &gpu,
-    };
+    let load = Load::begin(name, options)?;
     let engine = match is_engine(path) {
         true => load.stored(path)?,
         false => load.built(path)?,
@@ -48,14 +38,65 @@ pub fn open(
     load.session(&engine)
 }
 
+/// Builds the engine of a graph to be laid aside, and loaded as a `.plan` file later, on a
+/// machine with the same TensorRT and the same kind of GPU. Nothing is taken from a cache.
+///
+/// # Errors
+/// As [`open`].
+pub fn build_plan(name: &str, graph: &Path, options: &NativeOptions) -> Result<Vec<u8>, LoadError> {
+    let load = Load::begin(name, options)?;
+    let specification = load.specification()?;
+    let origin = Origin {
+        tensorrt: load.library.version(),
+        model: ModelFolder::open(graph)?.digest()?,
+        specification: specification.digest(),
+        device: load.gpu.name(),
+    };
+    let built = build(
+        &load.library,
+        &read(graph)?,
+        &specification,
+        &load.watched(graph),
+    );
+    let engine = built.map_err(|error| load.unbuilt(&error))?.engine;
+    let plan = Plan { origin, engine };
+    plan.to_bytes().map_err(|error| runtime(name, &error))
+}
+
 struct Load<'a> {
     name: &'a str,
     options: &'a NativeOptions,
     library: Arc<Library>,
-    gpu: &'a Gpu,
+    gpu: Gpu,
 }
 
-impl Load<'_> {
+impl<'a> Load<'a> {
+    fn begin(name: &'a str, options: &'a NativeOptions) -> Result<Self, LoadError> {
+        let library = Library::open(options.library.as_deref());
+        let library = library.map_err(|error| runtime(name, &error))?;
+        let device = Device::open(options.device, options.memory_budget);
+        let gpu = Gpu::new(device.map_err(|error| runtime(name, &error))?);
+        gpu.enter().map_err(|error| runtime(name, &error))?;
+        Ok(Self {
+            name,
+            options,
+            library: Arc::new(library),
+            gpu,
+        })
+    }
+
+    /// How the engine of the graph at `path` is built: told of while it goes on.
+    fn watched<'p>(&self, path: &'p Path) -> BuildOptions<'p> {
+        BuildOptions {
+            callbacks: Callbacks {
+                watch: Some(Arc::new(Watching::new(self.name))),
+                ..Callbacks::default()
+            },
+            path: Some(path),
+            ..BuildOptions::default()
+        }
+    }
+
     /// An engine as it lies there. One that this crate made says what it is for; of
     /// others, TensorRT finds out.
     fn stored(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
@@ -83,15 +124,7 @@ impl Load<'_> {
     fn built(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
         let specification = self.specification()?;
         let model = read(path)?;
-        let watching = Watching::new(self.name);
-        let options = BuildOptions {
-            callbacks: Callbacks {
-                watch: Some(Arc::new(watching)),
-                ..Callbacks::default()
-            },
-            path: Some(path),
-            ..BuildOptions::default()
-        };
+        let options = self.watched(path);
         let Some(cache) = &self.options.build.cache else {
             let made = build(&self.library, &model, &specification, &options);
             return Ok(made.map_err(|error| self.unbuilt(&error))?.engine);

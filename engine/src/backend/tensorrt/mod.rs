@@ -11,9 +11,13 @@
 //! copy. The engine's file is read whole, once, while it is loaded. A build has threads
 //! and host memory as TensorRT sees fit, and one thread that tells of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use sluice_tensorrt::{Plan, PlanError};
 
 use crate::backend::onnx::TensorRtOptions;
+use crate::error::LoadError;
+use crate::folder::wrong;
 
 #[cfg(tensorrt_shim)]
 mod device;
@@ -32,11 +36,26 @@ mod values;
 mod absent;
 
 #[cfg(not(tensorrt_shim))]
-pub use absent::{TensorRtSession, open};
+pub use absent::{TensorRtSession, build_plan, open};
 #[cfg(tensorrt_shim)]
-pub use load::open;
+pub use load::{build_plan, open};
 #[cfg(tensorrt_shim)]
 pub use session::TensorRtSession;
+pub use sluice_tensorrt::Origin;
+
+/// What an engine that Sluice laid aside was made from; none of a foreign one.
+///
+/// # Errors
+/// [`LoadError::Folder`]: it cannot be read, or is damaged.
+pub fn origin(file: &Path) -> Result<Option<Origin>, LoadError> {
+    let read = std::fs::read(file);
+    let bytes = read.map_err(|error| wrong(file, &format!("cannot be read: {error}")))?;
+    match Plan::from_bytes(&bytes) {
+        Ok(plan) => Ok(Some(plan.origin)),
+        Err(PlanError::NotAPlan) => Ok(None),
+        Err(error) => Err(wrong(file, &error.to_string())),
+    }
+}
 
 /// How a model is run on TensorRT itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
