@@ -107,7 +107,8 @@ pub trait Backend {
     /// The device cannot run this model.
     fn warmup(&mut self) -> Result<(), BackendError>;
 
-    /// Runs one step and fills `outputs`.
+    /// Runs one step and fills `outputs`. A device may still compute afterwards: `fetch`
+    /// and `draw` wait for it.
     ///
     /// Slots that are not in the batch keep their K/V unchanged up to the
     /// lengths last written; what lies beyond a slot's length is undefined.

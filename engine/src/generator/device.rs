@@ -285,7 +285,8 @@ impl Device {
         let since_epoch = began.saturating_duration_since(self.shared.epoch);
         let mark = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         self.shared.step_began.store(mark.max(1), Relaxed);
-        let run = self.execute(plan);
+        // A device may still compute when the run is asked for; the draw waits for it.
+        let run = self.execute(plan).and_then(|()| self.sample(plan));
         let time = began.elapsed();
         self.shared.step_began.store(0, Relaxed);
         run?;
@@ -293,7 +294,6 @@ impl Device {
             .stats
             .count_step(plan.rows.len(), plan.tokens(), time);
         self.scheduler.observe(plan, time);
-        self.sample(plan)?;
         self.scheduler
             .update(plan, &self.sampled, &mut self.cache, &mut self.events);
         self.publish(Instant::now());

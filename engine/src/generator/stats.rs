@@ -64,7 +64,8 @@ pub struct GeneratorSnapshot {
     pub generated_tokens: u64,
     /// Steps run.
     pub steps: u64,
-    /// Their time on the device, summed: the device's busy time.
+    /// Their time from the first run to the last token drawn, summed: how long the device
+    /// thread was busy.
     pub step_time: Duration,
     /// Steps by number of sequences in them: at most [`BATCH_SIZE_BOUNDS`]`[i]`
     /// and more than the bound before; not cumulative.

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "makes a tensor over a borrowed slice")]
 
 mod captured;
+mod ends;
 mod inputs;
 mod measure;
 
@@ -22,6 +23,7 @@ use crate::error::BackendError;
 use crate::request::SampledToken;
 use crate::sampler::{Draw, SampleError, Sampler};
 pub(super) use captured::Captured;
+pub(super) use ends::RunEnds;
 use inputs::{Names, Scratch, wanted};
 
 /// A loaded model. Lives on its device thread.
@@ -32,6 +34,7 @@ pub(super) struct OnnxLm {
     // These before `store`, over which their tensors lie.
     bound: BoundSlots,
     captured: Option<Captured>,
+    ends: RunEnds,
     store: Store,
     /// Tokens whose K/V each slot holds; junk may lie beyond, never below.
     used: Vec<u32>,
@@ -74,7 +77,7 @@ impl OnnxLm {
         session: OnnxSession,
         layout: Layout,
         store: Store,
-        captured: Option<Captured>,
+        (captured, ends): (Option<Captured>, RunEnds),
         capabilities: Capabilities,
     ) -> Result<Self, BackendError> {
         let names = Names::new(&layout);
@@ -95,6 +98,7 @@ impl OnnxLm {
             layout,
             store,
             captured,
+            ends,
             capabilities,
         })
     }
@@ -131,16 +135,19 @@ impl OnnxLm {
         Ok(())
     }
 
-    /// Runs the graph once; logits of the wanted rows go to `into`.
+    /// Runs the graph once; logits of the wanted rows go to `into`. `is_last` of its step.
     fn run(
         &mut self,
         run: &Run,
         rows: &[Row<'_>],
-        into: Range<usize>,
+        (into, is_last): (Range<usize>, bool),
         outputs: &mut Outputs,
     ) -> Result<(), BackendError> {
-        if let Store::Device(store) = &self.store {
+        let draw_follows = is_last && run.width == 1 && !into.is_empty();
+        let early = self.ends.returns_early(draw_follows);
+        if let Store::Device(store) = &mut self.store {
             store.settle()?;
+            store.running = early;
         }
         let vocab = self.layout.vocab;
         let ran = match &self.store {
@@ -150,7 +157,7 @@ impl OnnxLm {
             }
             Store::Device(store) => {
                 let logits = store.logits(into);
-                logits.and_then(|logits| self.run_graph(run, rows, &logits))
+                logits.and_then(|logits| self.run_graph(run, rows, &logits, early))
             }
         };
         ran.map_err(|error| self.judge(&error))
@@ -178,7 +185,7 @@ impl OnnxLm {
         let info = ort::memory::MemoryInfo::default();
         // SAFETY: `logits` or `half` is that long, and is not touched before the run is over.
         let target = unsafe { bound::borrow_tensor(start, bytes, &shape, element(float), &info) }?;
-        self.run_graph(run, rows, &target)?;
+        self.run_graph(run, rows, &target, false)?;
         drop(target);
         if float != Float::F32 {
             for (logit, bits) in logits.iter_mut().zip(&half) {
@@ -189,14 +196,21 @@ impl OnnxLm {
         Ok(())
     }
 
-    /// `target` takes the logits, `[wanted, vocab]`.
-    fn run_graph(&mut self, run: &Run, rows: &[Row<'_>], target: &DynValue) -> ort::Result<()> {
+    /// `target` takes the logits, `[wanted, vocab]`; where the run returns `early`, they are
+    /// there in the stream's order.
+    fn run_graph(
+        &mut self,
+        run: &Run,
+        rows: &[Row<'_>],
+        target: &DynValue,
+        early: bool,
+    ) -> ort::Result<()> {
         let Self {
             session,
             names,
             scratch,
             layout,
-            captured,
+            ends,
             ..
         } = self;
         let total = [scratch.fill(run, rows, layout.ragged)];
@@ -229,13 +243,8 @@ impl OnnxLm {
         if wanted > 0 {
             outputs.push((&names.logits, Output::Into(target)));
         }
-        let options = captured.as_ref().map(Captured::not_captured);
-        bound::run(
-            &session.session,
-            options.unwrap_or(&session.run_options),
-            &inputs,
-            &mut outputs,
-        )
+        let options = ends.options(early);
+        bound::run(&session.session, options, &inputs, &mut outputs)
     }
 
     /// Runs a step, and has its logits on the host.
@@ -250,6 +259,17 @@ impl OnnxLm {
         self.execute(batch, outputs)?;
         let rows = outputs.ranges.iter().map(|range| range.end).max();
         self.fetch(0..rows.unwrap_or(0), outputs)
+    }
+
+    /// Waits for what the last step has left to the device.
+    ///
+    /// # Errors
+    /// What went wrong in it.
+    fn finish(&mut self) -> Result<(), BackendError> {
+        match &mut self.store {
+            Store::Host(_) => Ok(()),
+            Store::Device(store) => store.finish(),
+        }
     }
 
     /// Forgets what the slots hold (after warm-up and probes).
@@ -303,6 +323,15 @@ impl OnnxLm {
     }
 }
 
+impl Drop for OnnxLm {
+    fn drop(&mut self) {
+        // The session's memory is freed, which a run may still use.
+        if let Err(error) = self.finish() {
+            tracing::debug!(%error, "the last run");
+        }
+    }
+}
+
 /// Rows of logits that runs give.
 fn wanted_of(runs: &[Run], rows: &[Row<'_>]) -> usize {
     let lanes = runs.iter().flat_map(|run| &run.lanes);
@@ -330,7 +359,7 @@ impl Backend for OnnxLm {
             rows *= 2;
         }
         self.clear();
-        Ok(())
+        self.finish()
     }
 
     fn execute(&mut self, batch: &Batch<'_>, outputs: &mut Outputs) -> Result<(), BackendError> {
@@ -354,7 +383,8 @@ impl Backend for OnnxLm {
                 Store::Device(store) => store.begin(wanted)?,
             }
         }
-        for run in runs {
+        let count = runs.len();
+        for (place, run) in (1..).zip(runs) {
             let first = done;
             for lane in &run.lanes {
                 if let Lane::Row(row) = *lane {
@@ -363,7 +393,7 @@ impl Backend for OnnxLm {
                     done = end;
                 }
             }
-            self.run(&run, rows, first..done, outputs)?;
+            self.run(&run, rows, (first..done, place == count), outputs)?;
             self.advance(&run, rows);
         }
         Ok(())

@@ -325,7 +325,8 @@ impl Load {
             model: self.name.clone(),
             reason: format!("the graph cannot be run over slots: {error}"),
         };
-        let lm = OnnxLm::new(session, self.layout, store, captured, capabilities);
+        let ends = (captured, self.run_ends()?);
+        let lm = OnnxLm::new(session, self.layout, store, ends, capabilities);
         let mut lm = lm.map_err(unusable)?;
         // First, so that the probe sees the runs that will be chosen.
         lm.calibrate().map_err(unusable)?;

@@ -2,7 +2,7 @@
 
 use super::arena::{Arena, ArenaShape};
 use super::gpu::{ComputeStream, GpuOptions};
-use super::lm::Captured;
+use super::lm::{Captured, RunEnds};
 use super::memory::{Bytes, default_budget};
 use super::runtime::device_memory;
 use super::store::{DeviceStore, Store};
@@ -34,6 +34,12 @@ impl OnnxOptions {
         self.provider != Provider::Cpu
     }
 
+    /// Whether a run may return before the device is done: on our stream, and by the
+    /// CUDA provider, all of whose memory is taken and given back in that stream's order.
+    fn returns_early(&self) -> bool {
+        self.in_order() && matches!(self.provider, Provider::Cuda { .. })
+    }
+
     /// Bytes that a model may take where nothing is configured.
     pub(super) fn free_memory(&self) -> u64 {
         let Some(device) = self.ordinal() else {
@@ -62,6 +68,12 @@ impl Load {
             stream: device.filter(|_| shares).map(ComputeStream::of),
             ..self.options.gpu.clone()
         }
+    }
+
+    /// How runs end.
+    pub(super) fn run_ends(&self) -> Result<RunEnds, LoadError> {
+        let ends = RunEnds::new(self.options.returns_early(), self.options.captures());
+        ends.map_err(|error| LoadError::Runtime(format!("run options: {}", error.message())))
     }
 
     pub(super) fn on_host(&self, shape: ArenaShape) -> Result<Store, LoadError> {

@@ -144,7 +144,7 @@ impl Canceller {
 /// A loaded model on one device, owned by one thread.
 pub struct OnnxSession {
     pub(super) session: Arc<Session>,
-    pub(super) run_options: Arc<RunOptions>,
+    run_options: Arc<RunOptions>,
     inputs: Vec<TensorInfo>,
     outputs: Vec<TensorInfo>,
 }

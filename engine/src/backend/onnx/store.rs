@@ -92,6 +92,8 @@ pub(super) struct DeviceStore {
     /// The session works on the device's stream: its runs and our kernels follow one
     /// another without waiting. Otherwise each waits for what came before.
     pub(super) in_order: bool,
+    /// A run has returned before the device was done, and nothing has waited since.
+    pub(super) running: bool,
     pub(super) device: Device,
 }
 
@@ -159,6 +161,7 @@ impl DeviceStore {
             sampler: SampleKernel::default(),
             info,
             in_order,
+            running: false,
             device,
         })
     }
@@ -203,11 +206,23 @@ impl DeviceStore {
         }
     }
 
-    /// Makes room for the logits of a step.
+    /// Waits for a run that has returned before the device was done.
     ///
     /// # Errors
-    /// The device's memory does not suffice.
+    /// What went wrong in it.
+    pub(super) fn finish(&mut self) -> Result<(), BackendError> {
+        match std::mem::take(&mut self.running) {
+            true => self.device.synchronize().map_err(|error| lost(&error)),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes room for the logits of a step; inputs on the host may be written again.
+    ///
+    /// # Errors
+    /// The device's memory does not suffice, or the step before went wrong there.
     pub(super) fn begin(&mut self, rows: usize) -> Result<(), BackendError> {
+        self.finish()?;
         let logits = &mut self.logits;
         logits.rows = rows;
         if rows <= logits.steady_rows {
@@ -262,6 +277,7 @@ impl DeviceStore {
         self.device
             .read_at(buffer, rows.start * row_bytes, &mut bytes)
             .map_err(|error| lost(&error))?;
+        self.running = false;
         if outputs.logits.len() < rows.end * vocab {
             outputs.logits.resize(rows.end * vocab, 0.0);
         }
@@ -286,12 +302,15 @@ impl DeviceStore {
             device,
             sampler,
             logits,
+            running,
             ..
         } = self;
         sampler
             .start(device, &logits.view(), draws)
             .map_err(|error| lost(&error))?;
         *tokens = sampler.finish(device).map_err(|error| lost(&error))?;
+        // Nothing is waited for where nothing is drawn.
+        *running &= draws.is_empty();
         Ok(())
     }
 

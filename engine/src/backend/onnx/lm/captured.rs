@@ -39,8 +39,6 @@ pub(in super::super) struct Captured {
     indices: DeviceBuffer,
     /// `int32[]`, on the host.
     total: DynValue,
-    /// For runs of other shapes.
-    not_captured: RunOptions,
     /// Lanes, ascending.
     sizes: Vec<u32>,
     info: MemoryInfo<'static>,
@@ -78,15 +76,9 @@ impl Captured {
             seqlens: device.allocate(count * size_of::<i32>())?,
             indices,
             total: total.into_dyn(),
-            not_captured: options(-1).map_err(refused)?,
             sizes: sizes(slots),
             info,
         })
-    }
-
-    /// For runs that no graph is made for.
-    pub(super) fn not_captured(&self) -> &RunOptions {
-        &self.not_captured
     }
 
     /// The run with idle lanes up to the next captured size; `None` if it is not to be
@@ -186,7 +178,7 @@ impl Captured {
     fn graph(&self, store: &DeviceStore, lanes: usize) -> ort::Result<Graph> {
         let count = to_i64(lanes);
         Ok(Graph {
-            options: options(i64::from(to_i32(lanes)))?,
+            options: options(to_i32(lanes))?,
             ids: self.tensor(&self.ids, &[count, 1], TensorElementType::Int64)?,
             seqlens: self.tensor(&self.seqlens, &[count], TensorElementType::Int32)?,
             indices: self.tensor(&self.indices, &[count], TensorElementType::Int64)?,
@@ -222,8 +214,8 @@ fn sizes(slots: u32) -> Vec<u32> {
     sizes
 }
 
-/// The number under which ONNX Runtime keeps a graph; −1: none is captured.
-fn options(graph: i64) -> ort::Result<RunOptions> {
+/// With the number under which ONNX Runtime keeps a graph.
+fn options(graph: i32) -> ort::Result<RunOptions> {
     let mut options = RunOptions::new()?;
     options.set("gpu_graph_id", graph.to_string())?;
     Ok(options)

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::super::testing::{fixture, load, ready};
-use super::{On, options, prompts};
+use super::{On, OnnxLm, Outputs, RunEnds, Store, options, prompts};
 use crate::backend::onnx::{OnnxOptions, language_model};
 use cudarc::driver::sys::CUresult;
 
+use crate::backend::Backend as _;
 use crate::cuda::Device;
 use crate::cuda::standin::Standin;
 use crate::error::{LoadError, SubmitError};
 use crate::generator::{Generation, GeneratorHandle, GeneratorOptions};
 use crate::request::{GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams};
+use crate::sampler::Sampler;
 
 const SLOTS: u32 = 4;
 
@@ -218,6 +220,51 @@ async fn a_lost_device_ends_the_generator_and_a_reset_brings_it_back() {
     let (_, after) = collect(submit(&again, prompt, greedy)).await;
     let ids = |tokens: &[SampledToken]| tokens.iter().map(|t| t.id).collect::<Vec<_>>();
     assert_eq!(ids(&after), ids(&before));
+}
+
+fn running(lm: &OnnxLm) -> bool {
+    matches!(&lm.store, Store::Device(store) if store.running)
+}
+
+/// With ends of a shared stream; the CPU provider, which runs here, does not know of them.
+#[test]
+fn a_decoding_step_is_left_to_the_device_until_its_logits_are_used() {
+    let standin = Standin::install(&[1 << 30]);
+    let on = options(SLOTS, On::Gpu { captured: false });
+    let mut lm = load(&fixture("tiny-llama"), &on).unwrap();
+    let outputs = &mut Outputs::default();
+    lm.decode(2, outputs).unwrap();
+    assert!(!running(&lm), "on a stream of its own nothing is left");
+    lm.ends = RunEnds::new(true, false).unwrap();
+    lm.decode(2, outputs).unwrap();
+    assert!(running(&lm));
+    lm.draw(&mut Sampler::new(), outputs, &[], &mut Vec::new())
+        .unwrap();
+    assert!(running(&lm), "nothing was drawn, nothing was waited for");
+    lm.fetch(0..2, outputs).unwrap();
+    assert!(!running(&lm));
+    lm.prefill(0..1, 8, outputs).unwrap();
+    assert!(!running(&lm), "a prefill is waited for");
+    drop(lm);
+    assert!(standin.alive(0).is_nothing());
+}
+
+#[test]
+fn what_was_left_to_the_device_is_waited_for_before_the_next_step() {
+    let standin = Standin::install(&[1 << 30]);
+    let on = options(SLOTS, On::Gpu { captured: false });
+    let mut lm = load(&fixture("tiny-llama"), &on).unwrap();
+    let waits = |lm: &mut OnnxLm| {
+        let before = standin.calls("cuStreamSynchronize");
+        lm.decode(1, &mut Outputs::default()).unwrap();
+        standin.calls("cuStreamSynchronize") - before
+    };
+    let usual = waits(&mut lm);
+    lm.ends = RunEnds::new(true, false).unwrap();
+    assert_eq!(waits(&mut lm), usual, "the step before left nothing");
+    assert_eq!(waits(&mut lm), usual + 1);
+    lm.finish().unwrap();
+    assert_eq!(waits(&mut lm), usual);
 }
 
 #[test]
