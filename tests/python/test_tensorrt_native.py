@@ -163,6 +163,23 @@ def test_a_lost_gpu_is_routed_around_and_comes_back(tmp_path, models):
         assert server.stop() == 0
 
 
+def test_time_on_a_gpu_is_accounted_as_such(tmp_path, models):
+    control = {"database": f"sqlite:{tmp_path / 'sluice.db'}"}
+    server = serve(tmp_path, [deployment(models, "encoder")], gpus(1), control=control)
+    try:
+        client = openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0)
+        client.embeddings.create(model="encoder", input=["alpha beta"] * 200)
+
+        def used() -> list[dict]:
+            return server.client.get("/api/v1/usage").json()["items"]
+
+        server.wait_until(lambda: sum(each["requests"] for each in used()) > 0, 60, "the ledger")
+        (whole,) = used()
+        assert whole["gpu_us"] > 0 and whole["cpu_us"] == 0, whole
+    finally:
+        assert server.stop() == 0
+
+
 def test_what_it_cannot_do_is_refused_in_one_line(tmp_path, models):
     (models / "engine.plan").write_text("standin scale=2")
     wrong = [

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use sluice_gateway::metrics::observer::{Record, UsageSink};
-use sluice_gateway::router::{Deployment, LocalModel};
+use sluice_gateway::router::{Deployment, Target};
 use sluice_gateway::stack::Route;
 
 use crate::id::{Id as _, UsageId};
@@ -128,9 +128,9 @@ fn known_as(id: &str, name: &str) -> String {
 }
 
 fn on_gpu(deployment: &Deployment) -> bool {
-    match deployment.target.model().as_deref() {
-        Some(LocalModel::Language(model)) => model.generator.capabilities().provider != "cpu",
-        _ => false,
+    match &deployment.target {
+        Target::Local(replicas) => replicas.all().iter().any(|it| it.device().is_some()),
+        Target::Remote(_) => false,
     }
 }
 
