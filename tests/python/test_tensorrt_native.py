@@ -101,6 +101,8 @@ def test_an_encoder_and_a_tensor_model_are_served(tmp_path, models):
             assert refused.status_code == 400 and "[1, 4] to [64, 4]" in refused.text, refused.text
         metadata = server.client.get("/v2/models/scale").json()
         assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+        assert metadata["platform"] == "tensorrt_plan"
+        assert server.client.get("/v2/models/encoder/config").json()["backend"] == "tensorrt"
         assert server.gauge("sluice_device_memory_held_bytes", device="0") > 0
         assert server.gauge("sluice_replica_up", device="0") == 2
         assert server.gauge("sluice_executor_restarts_total") == 0

@@ -46,6 +46,7 @@ struct Inner {
     normalize: bool,
     dimensions: usize,
     labels: Vec<String>,
+    native: bool,
 }
 
 impl Drop for Inner {
@@ -122,6 +123,7 @@ impl Encoder {
             normalize: config.normalize,
             dimensions,
             labels: config.labels,
+            native: native.is_some(),
         })))
     }
 
@@ -302,6 +304,12 @@ impl Encoder {
     #[must_use]
     pub fn scores_pairs(&self) -> bool {
         self.0.head == (Head::Logits { classes: 1 })
+    }
+
+    /// Whether TensorRT itself computes it, and not ONNX Runtime.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.0.native
     }
 
     /// Counters.

@@ -100,6 +100,7 @@ struct Inner {
     queue: Arc<Queue>,
     stats: Arc<TensorStats>,
     max_batch: usize,
+    native: bool,
 }
 
 impl Drop for Inner {
@@ -125,7 +126,7 @@ impl TensorModel {
             let signature = Signature::of(&model, session.inputs(), session.outputs())?;
             Ok((signature, session))
         };
-        Self::start(name, build, options)
+        Self::start(name, build, options, false)
     }
 
     /// As [`Self::load`], on TensorRT itself rather than through ONNX Runtime: `path` is
@@ -149,7 +150,7 @@ impl TensorModel {
             let signature = Signature::of(&model, session.inputs(), session.outputs())?;
             Ok((signature, session))
         };
-        Self::start(name, build, options)
+        Self::start(name, build, options, true)
     }
 
     /// Starts the owner thread on a graph that `build` makes there.
@@ -157,6 +158,7 @@ impl TensorModel {
         name: &str,
         build: impl FnOnce() -> Result<(Signature, G), LoadError> + Send + 'static,
         options: &TensorOptions,
+        native: bool,
     ) -> Result<Self, LoadError> {
         let queue = Arc::new(Queue::new(options.max_waiting));
         let stats = Arc::new(TensorStats::default());
@@ -173,6 +175,7 @@ impl TensorModel {
                 queue,
                 stats,
                 max_batch,
+                native,
             }),
         })
     }
@@ -199,6 +202,12 @@ impl TensorModel {
     #[must_use]
     pub fn max_batch(&self) -> usize {
         self.inner.max_batch
+    }
+
+    /// Whether TensorRT itself computes it, and not ONNX Runtime.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.inner.native
     }
 
     /// Whether requests are taken: not closed, and the device has not failed.

@@ -4,10 +4,7 @@
 use serde_json::{Value, json};
 use sluice_engine::tensor::{Datatype, FailureReason, Phase, TensorModel, TensorSpec};
 
-use crate::router::{Deployment, LocalModel, Target};
-
-/// The `platform` of models that this process runs.
-const PLATFORM: &str = "onnxruntime_onnx";
+use crate::router::{Deployment, LocalModel};
 
 /// `GET /v2`.
 pub(super) fn server() -> Value {
@@ -26,10 +23,17 @@ pub(super) fn tensor_model(deployment: &Deployment) -> Option<TensorModel> {
     }
 }
 
-fn platform(deployment: &Deployment) -> &'static str {
-    match deployment.target {
-        Target::Local(_) => PLATFORM,
-        Target::Remote(_) => "openai",
+/// Triton's `platform` and `backend` of what computes a deployment.
+fn computed_by(deployment: &Deployment) -> (&'static str, &'static str) {
+    let native = match deployment.target.model().as_deref() {
+        None => return ("openai", "openai"),
+        Some(LocalModel::Tensor(model)) => model.is_native(),
+        Some(LocalModel::Encoder(model)) => model.is_native(),
+        Some(LocalModel::Language(_)) => false,
+    };
+    match native {
+        true => ("tensorrt_plan", "tensorrt"),
+        false => ("onnxruntime_onnx", "onnxruntime"),
     }
 }
 
@@ -41,7 +45,7 @@ pub(super) fn metadata(deployment: &Deployment) -> Value {
     json!({
         "name": &*deployment.name,
         "versions": [&*deployment.revision],
-        "platform": platform(deployment),
+        "platform": computed_by(deployment).0,
         "inputs": inputs,
         "outputs": outputs,
     })
@@ -53,10 +57,11 @@ pub(super) fn metadata(deployment: &Deployment) -> Value {
 pub(super) fn config(deployment: &Deployment) -> Value {
     let spec = |spec: &TensorSpec| json!({"name": spec.name, "data_type": config_type(spec.datatype), "dims": spec.dims()});
     let (inputs, outputs) = specs(deployment, spec);
+    let (platform, backend) = computed_by(deployment);
     json!({
         "name": &*deployment.name,
-        "platform": platform(deployment),
-        "backend": "onnxruntime",
+        "platform": platform,
+        "backend": backend,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": 0,
         "input": inputs,
