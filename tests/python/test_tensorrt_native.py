@@ -167,17 +167,19 @@ def test_a_lost_gpu_is_routed_around_and_comes_back(tmp_path, models):
 
 def test_time_on_a_gpu_is_accounted_as_such(tmp_path, models):
     control = {"database": f"sqlite:{tmp_path / 'sluice.db'}"}
-    server = serve(tmp_path, [deployment(models, "encoder")], gpus(1), control=control)
+    deployments = [deployment(models, "encoder"), deployment(models, "scale")]
+    server = serve(tmp_path, deployments, gpus(1), control=control)
     try:
         client = openai.OpenAI(base_url=server.v1, api_key="none", max_retries=0)
         client.embeddings.create(model="encoder", input=["alpha beta"] * 200)
+        infer(server, 64)
 
-        def used() -> list[dict]:
-            return server.client.get("/api/v1/usage").json()["items"]
+        def used() -> dict[str, dict]:
+            return {each["group"]: each for each in server.client.get("/api/v1/usage?by=deployment").json()["items"]}
 
-        server.wait_until(lambda: sum(each["requests"] for each in used()) > 0, 60, "the ledger")
-        (whole,) = used()
-        assert whole["gpu_us"] > 0 and whole["cpu_us"] == 0, whole
+        server.wait_until(lambda: {"encoder", "scale"} <= used().keys(), 60, "the ledger")
+        for name in ("encoder", "scale"):
+            assert used()[name]["gpu_us"] > 0 and used()[name]["cpu_us"] == 0, used()
     finally:
         assert server.stop() == 0
 

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::backend::FAILED_RUNS;
 use crate::backend::onnx::{GpuOptions, ModelSource, OnnxSession, Provider, SessionOptions};
 use crate::backend::tensorrt::{self, NativeOptions};
+use crate::batcher::WorkTimings;
 use crate::error::LoadError;
 use crate::folder::{EncoderConfig, ModelFolder, ModelKind};
 
@@ -42,6 +43,15 @@ pub struct NamedTensor {
     pub shape: Vec<i64>,
     /// Elements, row-major; as many as the shape's product.
     pub data: TensorData,
+}
+
+/// An answer, and where its time went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inference {
+    /// The outputs, in the order asked for.
+    pub outputs: Vec<NamedTensor>,
+    /// Waiting, and the run that it was part of.
+    pub timings: WorkTimings,
 }
 
 /// How a tensor model is run. Everything here is bounded.
@@ -247,6 +257,20 @@ impl TensorModel {
         wanted: Option<&[String]>,
         deadline: Option<Instant>,
     ) -> Result<Vec<NamedTensor>, InferError> {
+        let answer = self.infer_timed(inputs, wanted, deadline).await?;
+        Ok(answer.outputs)
+    }
+
+    /// As [`Self::infer`], and says where the time went.
+    ///
+    /// # Errors
+    /// See [`InferError`].
+    pub async fn infer_timed(
+        &self,
+        inputs: Vec<NamedTensor>,
+        wanted: Option<&[String]>,
+        deadline: Option<Instant>,
+    ) -> Result<Inference, InferError> {
         let account = Account::open(&self.inner.stats);
         let answer = match self.submit(inputs, wanted, deadline, account.began) {
             Ok(answer) => wait(answer, deadline).await,
@@ -262,7 +286,7 @@ impl TensorModel {
         wanted: Option<&[String]>,
         deadline: Option<Instant>,
         now: Instant,
-    ) -> Result<oneshot::Receiver<Result<Vec<NamedTensor>, InferError>>, InferError> {
+    ) -> Result<oneshot::Receiver<Result<Inference, InferError>>, InferError> {
         let signature = &self.inner.signature;
         signature.check(&inputs, wanted)?;
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -325,9 +349,9 @@ impl Drop for Account<'_> {
 }
 
 async fn wait(
-    answer: oneshot::Receiver<Result<Vec<NamedTensor>, InferError>>,
+    answer: oneshot::Receiver<Result<Inference, InferError>>,
     deadline: Option<Instant>,
-) -> Result<Vec<NamedTensor>, InferError> {
+) -> Result<Inference, InferError> {
     let answer = match deadline {
         None => answer.await,
         Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {

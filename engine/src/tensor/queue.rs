@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::{InferError, NamedTensor};
+use super::{InferError, Inference, NamedTensor};
 
 /// One checked request.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Job {
     pub(super) wanted: Vec<Arc<str>>,
     pub(super) submitted: Instant,
     pub(super) deadline: Option<Instant>,
-    pub(super) answer: oneshot::Sender<Result<Vec<NamedTensor>, InferError>>,
+    pub(super) answer: oneshot::Sender<Result<Inference, InferError>>,
 }
 
 impl Job {
@@ -31,7 +31,7 @@ impl Job {
     }
 
     /// Answers it. A client that is gone does not care.
-    pub(super) fn answer(self, result: Result<Vec<NamedTensor>, InferError>) {
+    pub(super) fn answer(self, result: Result<Inference, InferError>) {
         _ = self.answer.send(result);
     }
 

@@ -5,15 +5,18 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
 use super::queue::{Job, Queue};
-use super::{InferError, NamedTensor, Signature, TensorData, TensorOptions, TensorStats, batch};
+use super::{
+    InferError, Inference, NamedTensor, Signature, TensorData, TensorOptions, TensorStats, batch,
+};
 use crate::backend::FailedRuns;
 use crate::backend::onnx::{Dimension, OnnxSession, Tensor, TensorView};
 use crate::backend::tensorrt::TensorRtSession;
+use crate::batcher::WorkTimings;
 use crate::error::{BackendError, LoadError};
 
 /// What is run; built and used on the owner thread only.
@@ -187,7 +190,7 @@ impl<G: Graph> Worker<G> {
         };
         let wanted: Vec<_> = first.wanted.iter().map(|name| &**name).collect();
         self.stats.compute_input.add(began.elapsed());
-        let run = self.run_timed(&merged, &wanted);
+        let (run, compute) = self.run_timed(&merged, &wanted);
         if let Err(lost) = self.judge(&run) {
             for job in jobs {
                 job.answer(Err(InferError::Failed(lost.clone())));
@@ -217,8 +220,10 @@ impl<G: Graph> Worker<G> {
         self.stats.compute_output.add(computed.elapsed());
         self.stats
             .computed(jobs.iter().map(|job| job.rows as u64).sum());
+        let count = jobs.len();
         for (job, outputs) in jobs.into_iter().zip(dealt) {
-            job.answer(Ok(outputs));
+            let timings = timings(&job, began, compute, count);
+            job.answer(Ok(Inference { outputs, timings }));
         }
         Ok(())
     }
@@ -227,7 +232,8 @@ impl<G: Graph> Worker<G> {
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
             let wanted: Vec<_> = job.wanted.iter().map(|name| &**name).collect();
-            let run = self.run_timed(&job.inputs, &wanted);
+            let began = Instant::now();
+            let (run, compute) = self.run_timed(&job.inputs, &wanted);
             let verdict = self.judge(&run);
             match run {
                 Ok(outputs) => {
@@ -235,7 +241,8 @@ impl<G: Graph> Worker<G> {
                     let outputs = named(&wanted, outputs);
                     self.stats.compute_output.add(computed.elapsed());
                     self.stats.computed(job.rows as u64);
-                    job.answer(Ok(outputs));
+                    let timings = timings(&job, began, compute, 1);
+                    job.answer(Ok(Inference { outputs, timings }));
                 }
                 Err(BackendError::Refused(reason)) => {
                     job.answer(Err(InferError::Refused(reason)));
@@ -256,11 +263,12 @@ impl<G: Graph> Worker<G> {
         &mut self,
         inputs: &[NamedTensor],
         wanted: &[&str],
-    ) -> Result<Vec<Tensor>, BackendError> {
+    ) -> (Result<Vec<Tensor>, BackendError>, Duration) {
         let began = Instant::now();
         let result = self.run(inputs, wanted);
-        self.stats.compute_infer.add(began.elapsed());
-        result
+        let took = began.elapsed();
+        self.stats.compute_infer.add(took);
+        (result, took)
     }
 
     /// One run; a panic in it is a failed step.
@@ -276,6 +284,15 @@ impl<G: Graph> Worker<G> {
         let graph = &mut self.graph;
         catch_unwind(AssertUnwindSafe(|| graph.run(&views, wanted)))
             .unwrap_or_else(|panic| Err(BackendError::Step(message(&*panic).to_owned())))
+    }
+}
+
+/// Of a job whose run began then, with `batch` jobs in it.
+fn timings(job: &Job, began: Instant, compute: Duration, batch: usize) -> WorkTimings {
+    WorkTimings {
+        queue: began.saturating_duration_since(job.submitted),
+        compute,
+        batch,
     }
 }
 

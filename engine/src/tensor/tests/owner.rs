@@ -102,7 +102,7 @@ impl Bench {
             max_batch,
             ..TensorOptions::default()
         };
-        let model = TensorModel::start("held", build, &options).unwrap();
+        let model = TensorModel::start("held", build, &options, false).unwrap();
         assert_eq!(began.recv().unwrap(), 1, "the warm-up");
         Self { model, began, word }
     }

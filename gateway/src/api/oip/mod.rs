@@ -6,7 +6,7 @@
 //! [`binary`] (tensors in JSON and in bytes), [`describe`] (metadata, statistics).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -14,7 +14,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Value, json};
-use sluice_engine::tensor::{InferError, TensorModel};
+use sluice_engine::request::Timings;
+use sluice_engine::tensor::{InferError, Inference, TensorModel};
 
 use crate::api::health::healthy;
 use crate::api::release;
@@ -263,10 +264,15 @@ async fn infer_on(
 
     let started = Instant::now();
     let result = model
-        .infer(request.inputs, Some(&request.outputs), deadline)
+        .infer_timed(request.inputs, Some(&request.outputs), deadline)
         .await;
     context.outcome.add_target_time(started.elapsed());
-    let outputs = result.map_err(|error| failed(gateway, &error))?;
+    let Inference { outputs, timings } = result.map_err(|error| failed(gateway, &error))?;
+    context.outcome.add_timings(Timings {
+        queue: timings.queue,
+        prefill: timings.compute,
+        decode: Duration::ZERO,
+    });
 
     let size = outputs.iter().map(|tensor| tensor.data.len() * 8).sum();
     let (name, revision) = (
