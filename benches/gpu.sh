@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Checks and measures everything on a GPU, with nothing but what is carried along.
 #
-#   benches/gpu.sh prepare [DIR]         on a machine that can build and fetch: makes the pieces to send
+#   benches/gpu.sh prepare [DIR] [MIB]   on a machine that can build and fetch: makes what is to be sent
 #   benches/gpu.sh run [DIR] [OPTION…]   on the machine with the GPU: puts them together and measures
 #   benches/gpu.sh try                   both on this machine, small, on the CPU: that the script works
 #
 # DIR is out/gpu when not given, or the folder of this script where that was carried along. Options of `run`: --only PART,… --small --device cpu --out DIR --minutes N
 #
 # Examples
-#   benches/gpu.sh prepare                            # out/gpu: pieces of at most 60 MiB each
+#   benches/gpu.sh prepare                            # out/gpu: the scripts, and folders of at most 60 MiB each in pieces/
+#   benches/gpu.sh prepare out/gpu 14                 # of at most 14 MiB, where less can be sent at once
 #   benches/gpu.sh run out/gpu --only kernels,sampling
 #   /copied/gpu/gpu.sh run                            # the folder alone, without the repository
 #   PYTHON=/opt/torch/bin/python benches/gpu.sh run   # a Python with PyTorch 2.6 or newer
@@ -89,11 +90,12 @@ small_parts() { # DIR
 	cp -r "$1/kit/models/fp32" "$1/kit/tiny"
 }
 
-prepare() { # DIR small|full
+prepare() { # DIR small|full [MIB]
+	[[ ${3:-60} =~ ^[1-9][0-9]*$ ]] || die "\`$3\` is no number of MiB; write for example 60"
 	mkdir -p "$1"
 	make_kit "$1" "$2"
 	cp "$HERE"/{llama,run,pieces}.py "$ROOT/benches/gpu.sh" "$ROOT/scripts/lib.sh" "$1"
-	python3 "$HERE/pieces.py" split "$1/kit" "$1/pieces"
+	python3 "$HERE/pieces.py" split "$1/kit" "$1/pieces" "${3:-60}"
 	rm -rf "$1/kit"
 }
 
@@ -119,7 +121,7 @@ shift || true
 dir=$DEFAULT
 case ${1:-} in '' | --*) ;; *) dir=$1 && shift ;; esac
 case $verb in
-prepare) prepare "$dir" full ;;
+prepare) prepare "$dir" full "$@" ;;
 run) run "$dir" "$@" ;;
 try) try_it "$@" ;;
 help | -h | --help) usage ;;

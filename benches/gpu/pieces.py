@@ -1,7 +1,7 @@
-"""Files in pieces that can be sent one by one, and whole again.
+"""Files in folders that can be sent one by one, and whole again.
 
-    python pieces.py split FOLDER OUT      # every file below FOLDER, compressed, in pieces of at most 60 MiB
-    python pieces.py join OUT FOLDER       # back again; every file is compared with its SHA-256
+    python pieces.py split FOLDER OUT [MIB]    # every file below FOLDER, compressed, in OUT/1, OUT/2, … of at most MIB (60) each
+    python pieces.py join OUT FOLDER           # back again; every file is compared with its SHA-256
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import hashlib
 import json
 import lzma
 import os
+import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-PIECE = 60 << 20
 LIST = "pieces.json"
 
 
@@ -23,23 +23,31 @@ def packed(path: Path) -> tuple[str, bytes]:
     return hashlib.sha256(data).hexdigest(), lzma.compress(data, preset=6)
 
 
-def split(folder: Path, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.iterdir():
-        old.unlink()
+def split(folder: Path, out: Path, mib: int) -> None:
+    """Fills one folder after the other, so that a file may begin in one and end in the next."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    limit = mib << 20
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files, whole = [], 0
+    folders, left = 0, 0
     with ProcessPoolExecutor() as pool:
         for path, (digest, data) in zip(paths, pool.map(packed, paths)):
             name = str(path.relative_to(folder))
             pieces = []
-            for start in range(0, len(data), PIECE):
-                pieces.append(f"{len(files):03}-{len(pieces)}.xz")
-                (out / pieces[-1]).write_bytes(data[start : start + PIECE])
+            start = 0
+            while start < len(data):
+                if not left:
+                    folders, left = folders + 1, limit
+                    (out / str(folders)).mkdir()
+                piece = data[start : start + left]
+                pieces.append(f"{folders}/{len(files):03}.xz")
+                (out / pieces[-1]).write_bytes(piece)
+                start, left = start + len(piece), left - len(piece)
             files.append({"name": name, "sha256": digest, "mode": path.stat().st_mode & 0o777, "pieces": pieces})
             whole += len(data)
     (out / LIST).write_text(json.dumps(files, indent=1) + "\n")
-    print(f"{len(files)} files, {whole / 2**20:.1f} MiB to send, in {out}")
+    print(f"{len(files)} files, {whole / 2**20:.1f} MiB to send, in {folders} folders of at most {mib} MiB: {out}")
 
 
 def unpacked(job: tuple[dict, Path, Path]) -> None:
@@ -63,4 +71,8 @@ def join(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"split": split, "join": join}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    verb, source, target, *mib = sys.argv[1:]
+    if verb == "split":
+        split(Path(source), Path(target), int(mib[0]) if mib else 60)
+    else:
+        join(Path(source), Path(target))

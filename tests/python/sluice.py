@@ -156,10 +156,10 @@ def start(
     raise StartFailed(f"not ready after {wait} s:\n{server.log_tail()}")
 
 
-def run_script(path: Path, environment: dict[str, str], seconds: float) -> subprocess.CompletedProcess:
+def run_script(path: Path, environment: dict[str, str], seconds: float, *arguments: str) -> subprocess.CompletedProcess:
     """Runs a script that starts servers and clients of its own. However it ends, none of them stays."""
     script = subprocess.Popen(
-        [path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        [path, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )
     try:
         out, err = script.communicate(timeout=seconds)
@@ -172,4 +172,4 @@ def run_script(path: Path, environment: dict[str, str], seconds: float) -> subpr
             os.killpg(script.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    return subprocess.CompletedProcess([path], script.returncode, out, err)
+    return subprocess.CompletedProcess([path, *arguments], script.returncode, out, err)

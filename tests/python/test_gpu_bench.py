@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -12,8 +13,7 @@ import torch
 
 def test_everything_is_sent_put_together_and_measured(tmp_path):
     environment = {**os.environ, "OUT": str(tmp_path)}
-    script = sluice.ROOT / "benches" / "gpu.sh"
-    done = subprocess.run([script, "try"], capture_output=True, text=True, timeout=2400, env=environment)
+    done = sluice.run_script(sluice.ROOT / "benches" / "gpu.sh", environment, 2400, "try")
     assert done.returncode == 0, done.stdout + done.stderr
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert {part["outcome"] for part in parts.values()} == {"done"}
@@ -26,12 +26,38 @@ def test_everything_is_sent_put_together_and_measured(tmp_path):
     assert "## tokens: done" in (tmp_path / "gpu.md").read_text()
 
 
-def test_help_names_every_verb_and_a_wrong_one_is_refused():
+def test_help_names_every_verb_and_a_wrong_one_is_refused(tmp_path):
     script = sluice.ROOT / "benches" / "gpu.sh"
     text = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
     assert all(verb in text for verb in ("prepare", "run", "try", "Examples"))
     wrong = subprocess.run([script, "measure"], capture_output=True, text=True)
     assert wrong.returncode != 0 and "there is no `measure`" in wrong.stderr
+    wrong = subprocess.run([script, "prepare", tmp_path / "out", "0"], capture_output=True, text=True)
+    assert wrong.returncode != 0 and "`0` is no number of MiB" in wrong.stderr and not (tmp_path / "out").exists()
+
+
+def pieces(*arguments) -> subprocess.CompletedProcess:
+    script = sluice.ROOT / "benches" / "gpu" / "pieces.py"
+    return subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_what_is_sent_fits_and_arrives_whole(tmp_path):
+    kit, sent, there = (tmp_path / name for name in ("kit", "sent", "there"))
+    # Noise, which compression leaves as long as it is.
+    files = {"bin/one": random.randbytes(700_000), "lib/two": random.randbytes(3_000_000), "lib/three": b"", "z": b"last"}
+    for name, data in files.items():
+        (kit / name).parent.mkdir(parents=True, exist_ok=True)
+        (kit / name).write_bytes(data)
+    (kit / "bin/one").chmod(0o755)
+    assert pieces("split", kit, sent, 1).returncode == 0
+    sizes = [sum(piece.stat().st_size for piece in folder.iterdir()) for folder in sent.iterdir() if folder.is_dir()]
+    assert len(sizes) == 4 and max(sizes) == 1 << 20, sizes
+    assert pieces("join", sent, there).returncode == 0
+    assert {name: (there / name).read_bytes() for name in files} == files
+    assert os.access(there / "bin/one", os.X_OK) and not os.access(there / "z", os.X_OK)
+    (sent / "2" / "002.xz").rename(tmp_path / "late")
+    late = pieces("join", sent, there)
+    assert late.returncode == 1 and late.stderr.strip() == "missing: 2/002.xz", late.stderr
 
 
 def measured(tmp_path, *arguments: str) -> subprocess.CompletedProcess:
