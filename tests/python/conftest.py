@@ -1,6 +1,7 @@
 """Fixtures: servers with the example models, shared by a whole test session where they can be."""
 
 import signal
+from contextlib import ExitStack
 
 import pytest
 import sluice
@@ -27,13 +28,15 @@ def server(tmp_path_factory):
 @pytest.fixture
 def start(tmp_path):
     """Starts servers of a test's own and stops them after it."""
-    running = []
+    begun = 0
+    # One that does not stop in time does not keep the others from being stopped.
+    with ExitStack() as running:
 
-    def begin(deployments, **options):
-        server = sluice.start(tmp_path / str(len(running)), deployments, **options)
-        running.append(server)
-        return server
+        def begin(deployments, **options):
+            nonlocal begun
+            server = sluice.start(tmp_path / str(begun), deployments, **options)
+            begun += 1
+            running.callback(server.stop)
+            return server
 
-    yield begin
-    for server in running:
-        server.stop()
+        yield begin

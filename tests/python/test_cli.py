@@ -459,10 +459,14 @@ def test_interrupting_an_answer_gives_it_up(start):
             [str(sluice.BINARY), "chat", "-m", "helpdesk", TICKET],
             env=environment(SLUICE_URL=server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        server.wait_until(lambda: server.gauge("sluice_upstream_in_flight") == 1, what="the chat's arrival")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (130, -signal.SIGINT)
-        assert process.stderr.read() == b""
+        try:
+            server.wait_until(lambda: server.gauge("sluice_upstream_in_flight") == 1, what="the chat's arrival")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) in (130, -signal.SIGINT)
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+            process.wait()
         server.wait_until(lambda: server.gauge("sluice_upstream_in_flight") == 0, what="the end of the chat")
 
 

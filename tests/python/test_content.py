@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tomllib
@@ -83,9 +82,11 @@ def test_a_push_that_is_killed_goes_on(control, tmp_path):
     def uploads():
         return control.client.get("/api/v1/uploads").json()["items"]
 
-    control.wait_until(lambda: any(upload["received_bytes"] > 0 for upload in uploads()), what="a first part")
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    try:
+        control.wait_until(lambda: any(upload["received_bytes"] > 0 for upload in uploads()), what="a first part")
+    finally:
+        first.kill()
+        first.wait()
     (begun,) = uploads()
     artifact = succeeded(control, *push)
     (done,) = uploads()

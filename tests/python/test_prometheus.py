@@ -71,7 +71,11 @@ def prometheus(logged, tmp_path):
 
     yield query
     process.terminate()
-    process.wait(30)
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def generate(server, count: int) -> None:

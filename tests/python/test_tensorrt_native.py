@@ -115,9 +115,9 @@ def test_a_build_is_told_of_and_its_engine_is_kept(tmp_path, models):
     with pytest.MonkeyPatch.context() as patched:
         seen = watch_the_start(patched)
         server = serve(tmp_path, [deployment(models, "scale")], env)
+    assert server.stop() == 0
     assert any("TensorRT builds the engine" in reason and "`scale`" in reason for reason in seen), seen
     assert "TensorRT builds the engine; this takes minutes" in server.log.read_text()
-    assert server.stop() == 0
     server = serve(tmp_path, [deployment(models, "scale")], env)
     try:
         infer(server, 3)

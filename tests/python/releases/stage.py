@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -112,12 +113,14 @@ class Stage:
         return self.upstreams[name]
 
     def close(self):
-        for upstream in self.upstreams.values():
-            if upstream.process.poll() is None:
-                upstream.stop()
-        for server in (self.server, *self.others):
-            if server:
-                server.stop()
+        # One that does not stop in time does not keep the others from being stopped.
+        with ExitStack() as stack:
+            for server in (self.server, *self.others):
+                if server:
+                    stack.callback(server.stop)
+            for upstream in self.upstreams.values():
+                if upstream.process.poll() is None:
+                    stack.callback(upstream.stop)
 
     # --- the API
 
