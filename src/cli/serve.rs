@@ -149,6 +149,8 @@ pub(super) fn start_log() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        // Where nobody reads the log any more, saying so there would panic whoever logs.
+        .log_internal_errors(false)
         .try_init();
 }
 

@@ -1,14 +1,17 @@
 """Clients that hang up, floods, drains and rubbish: nothing stays behind, nothing is mixed up."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import sluice
 
 MODEL = "helpdesk"
 V2 = "examples/helpdesk/models/v2"
@@ -159,6 +162,28 @@ MALFORMED = [
     (b'{"model": "helpdesk", "messages": [{"role":"user","content":"\\ud800"}]}', 400, None, None),
     (b'{"model": "helpdesk", "messages": [{"role":"user","content":"x"}], "response_format": {"type": "xml"}}', 400, None, "response_format.type"),
 ]
+
+
+def test_a_log_that_nobody_reads_any_more_harms_nothing(tmp_path):
+    """As when the collector behind a pipe has died: requests are answered, and the server can be stopped."""
+    port = sluice.free_port()
+    (tmp_path / "sluice.toml").write_text(sluice.config_text(port, [{"name": MODEL, "path": V2}], {"control": {"enabled": False}}))
+    command = [str(sluice.BINARY), "serve", "--config", str(tmp_path / "sluice.toml")]
+    environment = {**os.environ, "SLUICE_DATA": str(sluice.DATA)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=sluice.ROOT, env=environment
+    ) as server:
+        try:
+            assert any("Ready on" in line for line in server.stdout)
+            server.stdout.close()
+            for _ in range(3):
+                answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=chat("Hello", max_tokens=4), timeout=60)
+                assert answer.status_code == 200
+            server.terminate()
+            assert server.wait(30) == 0
+        finally:
+            server.kill()
+
 
 
 @pytest.mark.parametrize("body,status,code,param", MALFORMED, ids=lambda value: str(value)[:60] if isinstance(value, bytes) else "")

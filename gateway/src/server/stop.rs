@@ -69,8 +69,8 @@ impl Stop {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                tracing::info!("asked to stop; once more stops at once");
                 handle.request();
+                tracing::info!("asked to stop; once more stops at once");
             }
         });
         Ok(stop)
