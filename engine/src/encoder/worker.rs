@@ -100,7 +100,14 @@ impl Sessions {
         let encoded = encoded.map_err(|error| refused(error.to_string()))?;
         let mut width = 0;
         for session in self.narrow.iter_mut().chain(&mut self.wide) {
-            let rows = session.run(&[&encoded, &encoded]);
+            // Two, unless it was built for one.
+            let one = session.reach().is_some_and(|[texts, _]| texts < 2);
+            let texts: &[&Encoded] = if one {
+                &[&encoded]
+            } else {
+                &[&encoded, &encoded]
+            };
+            let rows = session.run(texts);
             let rows = rows.map_err(|error| refused(error.to_string()))?;
             width = rows.first().map_or(0, Vec::len);
         }

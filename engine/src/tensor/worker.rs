@@ -152,18 +152,16 @@ impl<G: Graph> Worker<G> {
     /// clients ask for: a model that still computes what it computed at the load is not lost.
     fn judge(&mut self, run: &Result<Vec<Tensor>, BackendError>) -> Result<(), String> {
         let verdict = self.failures.note(run);
+        let (Err(lost), Err(BackendError::Step(_))) = (&verdict, run) else {
+            return verdict;
+        };
         let Some(zeros) = self.zeros.clone() else {
             return verdict;
         };
-        match (verdict, run) {
-            (Err(lost), Err(BackendError::Step(_))) => {
-                let again = self.run(&zeros, &[]);
-                match (self.failures.note(&again), again) {
-                    (Ok(()), Ok(_)) => Ok(()),
-                    _ => Err(lost),
-                }
-            }
-            (verdict, _) => verdict,
+        let again = self.run(&zeros, &[]);
+        match (self.failures.note(&again), again) {
+            (Ok(()), Ok(_)) => Ok(()),
+            _ => Err(lost.clone()),
         }
     }
 

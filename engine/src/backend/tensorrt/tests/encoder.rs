@@ -82,8 +82,14 @@ async fn an_encoder_whose_device_is_lost_is_not_healthy() {
 /// An engine takes what it was built for, and the encoder keeps to that.
 #[tokio::test]
 async fn batches_are_such_as_the_engine_takes() {
+    for rows in [1, 2] {
+        keeps_to(rows).await;
+    }
+}
+
+async fn keeps_to(rows: usize) {
     let setting = setting();
-    let folder = encoder(&setting, "most=16 rows=2 tokens=5");
+    let folder = encoder(&setting, &format!("most=16 rows={rows} tokens=5"));
     let options = EncoderOptions::default();
     let model = Encoder::load_native("e", &folder, &options, &setting.options).unwrap();
     assert_eq!(model.max_tokens(), 5);
