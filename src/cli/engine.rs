@@ -192,23 +192,19 @@ fn profile(text: &str) -> std::result::Result<ShapeProfile, String> {
     let [min, opt, max]: [Vec<i64>; 3] = shapes
         .and_then(|all| all.try_into().ok())
         .ok_or_else(wrong)?;
-    let rising = min
-        .iter()
-        .zip(&opt)
-        .zip(&max)
-        .all(|((min, opt), max)| 1 <= *min && min <= opt && opt <= max);
-    if input.is_empty() || min.len() != opt.len() || opt.len() != max.len() || !rising {
+    let profile = ShapeProfile {
+        input: input.to_owned(),
+        min,
+        opt,
+        max,
+    };
+    if input.is_empty() || !profile.rises() {
         return Err(format!(
             "{}, with as many sizes in each and 1 <= least <= fastest <= greatest",
             wrong()
         ));
     }
-    Ok(ShapeProfile {
-        input: input.to_owned(),
-        min,
-        opt,
-        max,
-    })
+    Ok(profile)
 }
 
 impl Show {

@@ -79,18 +79,23 @@ pub struct ProfileConfig {
     pub max: Vec<i64>,
 }
 
+impl From<ProfileConfig> for ShapeProfile {
+    fn from(profile: ProfileConfig) -> Self {
+        Self {
+            input: profile.input,
+            min: profile.min,
+            opt: profile.opt,
+            max: profile.max,
+        }
+    }
+}
+
 /// What the engine is told; engines are kept in `data` where no folder is configured.
 #[must_use]
 pub fn options(deployment: &DeploymentConfig, data: &Path) -> GpuOptions {
     let cuda = deployment.cuda.clone().unwrap_or_default();
     let trt = deployment.tensorrt.clone().unwrap_or_default();
     let bytes = |size: Option<usize>| size.map(|size| size as u64);
-    let profile = |profile: ProfileConfig| ShapeProfile {
-        input: profile.input,
-        min: profile.min,
-        opt: profile.opt,
-        max: profile.max,
-    };
     GpuOptions {
         arena_limit: bytes(cuda.arena_limit),
         cuda_graphs: cuda.graphs,
@@ -103,7 +108,7 @@ pub fn options(deployment: &DeploymentConfig, data: &Path) -> GpuOptions {
             optimization_level: trt.optimization_level,
             cache: Some(trt.cache.unwrap_or_else(|| data.join("tensorrt/engines"))),
             keep: trt.keep,
-            profiles: trt.profiles.into_iter().map(profile).collect(),
+            profiles: trt.profiles.into_iter().map(ShapeProfile::from).collect(),
         },
         stream: None,
     }
@@ -157,23 +162,14 @@ pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static st
 
 fn validate_profiles(profiles: &[ProfileConfig]) -> Result<(), String> {
     for (index, profile) in profiles.iter().enumerate() {
-        let ProfileConfig {
-            input,
-            min,
-            opt,
-            max,
-        } = profile;
+        let input = &profile.input;
         if input.is_empty() {
             return Err("must each name an input of the graph".to_owned());
         }
         if profiles[..index].iter().any(|other| other.input == *input) {
             return Err(format!("name `{input}` twice; write one entry an input"));
         }
-        let sizes = min.iter().zip(opt).zip(max);
-        let rising = sizes
-            .into_iter()
-            .all(|((min, opt), max)| 1 <= *min && min <= opt && opt <= max);
-        if min.is_empty() || min.len() != opt.len() || opt.len() != max.len() || !rising {
+        if !ShapeProfile::from(profile.clone()).rises() {
             return Err(format!(
                 "of `{input}` must have min, opt and max of as many dimensions, 1 <= min <= opt <= max in each"
             ));

@@ -97,6 +97,20 @@ pub struct ShapeProfile {
     pub max: Vec<i64>,
 }
 
+impl ShapeProfile {
+    /// Whether min, opt and max have as many dimensions, and at least one, with
+    /// 1 <= min <= opt <= max in each.
+    #[must_use]
+    pub fn rises(&self) -> bool {
+        let Self { min, opt, max, .. } = self;
+        let mut sizes = min.iter().zip(opt).zip(max);
+        !min.is_empty()
+            && min.len() == opt.len()
+            && opt.len() == max.len()
+            && sizes.all(|((min, opt), max)| 1 <= *min && min <= opt && opt <= max)
+    }
+}
+
 /// A device's stream, lent to a session. The device outlives the session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ComputeStream(usize);
