@@ -3,15 +3,38 @@
 mod cli;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match cli::Cli::parse().run().await {
+fn main() -> ExitCode {
+    match cli::Cli::parse().run_alone() {
+        Ok(status) => status,
+        Err(cli) => run(cli),
+    }
+}
+
+/// A model that is still being loaded, or computes, does not keep the process.
+const LEFT_BEHIND: Duration = Duration::from_millis(500);
+
+fn run(cli: cli::Cli) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            cli::report(&error.into());
+            return ExitCode::FAILURE;
+        }
+    };
+    let status = runtime.block_on(ended(cli));
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    status
+}
+
+async fn ended(cli: cli::Cli) -> ExitCode {
+    match cli.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

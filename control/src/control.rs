@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use sluice_gateway::config::AllowConfig;
 use tokio::sync::{Notify, watch};
 
 use crate::artifacts::Artifacts;
@@ -28,6 +29,8 @@ pub struct ControlSettings {
     pub idempotency_keep: Duration,
     /// Where conversion pipelines lie, for telling callers of them before a worker runs one.
     pub pipelines: Option<PathBuf>,
+    /// What records may name of this machine and its network.
+    pub allow: AllowConfig,
 }
 
 impl Default for ControlSettings {
@@ -37,6 +40,7 @@ impl Default for ControlSettings {
             max_body: 1 << 20,
             idempotency_keep: Duration::from_secs(24 * 3600),
             pipelines: None,
+            allow: AllowConfig::default(),
         }
     }
 }

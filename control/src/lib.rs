@@ -49,6 +49,7 @@ pub mod pipelines;
 pub mod publish;
 pub mod quota;
 pub mod release;
+pub mod sandbox;
 pub mod serving;
 pub mod store;
 pub mod tasks;

@@ -36,6 +36,7 @@ use crate::deploy::{Artifacts, Deployments, Driver, DriverSettings, Replicas};
 use crate::publish::{Publisher, SnapshotFile};
 use crate::release::controller::{Controller, Recorder, Releases};
 use crate::release::sample::{PairKeeper, PairWriter};
+use crate::sandbox::{ChildHosts, HostProgram, Hosts};
 use crate::store::Store;
 use crate::usage::{Ledger, LedgerSettings};
 
@@ -45,6 +46,8 @@ pub struct ServingSettings {
     /// Bytes for weights and K/V of all replicas that the control plane loads; `None` is 60 % of what the host or its
     /// control group has available at the start.
     pub memory_budget: Option<u64>,
+    /// The program that holds models on trial, as a child.
+    pub host: HostProgram,
     pub driver: DriverSettings,
     pub ledger: LedgerSettings,
     /// Pairs of answers that are kept of each release, and how long.
@@ -104,7 +107,9 @@ impl Serving {
         let replicas = Replicas::new(Arc::clone(&gateway), artifacts, budget);
         let file = SnapshotFile::in_folder(folder);
         let releases = Arc::clone(gateway.releases());
-        let publisher = Publisher::new(gateway, Arc::clone(&replicas), file);
+        let hosts = ChildHosts::new(Arc::clone(&gateway), settings.host.clone());
+        let hosts: Arc<dyn Hosts> = Arc::new(hosts);
+        let publisher = Publisher::new(gateway, Arc::clone(&replicas), hosts, file);
         releases.tell(Arc::clone(publisher.watches()) as Arc<dyn ReleaseSink>);
         let PairSettings { most, keep } = settings.pairs;
         let (keeper, pairs) = PairKeeper::new(most, keep);

@@ -17,6 +17,7 @@ use serde_json::Value;
 use sluice_engine::request::{Priority, Usage};
 
 use crate::context::{Fault, Owner, Principal};
+use crate::host::FIRST_TOKEN;
 use crate::metrics::Completed;
 use crate::router::Deployment;
 use crate::stack::Route;
@@ -120,7 +121,7 @@ impl InHouse {
         account.status = Some(answer.status.as_u16());
         Answered {
             total: context.received.elapsed(),
-            first_token: context.outcome.ttft(),
+            first_token: answer.first_token.or_else(|| context.outcome.ttft()),
             usage: context.outcome.usage(),
             ..answer
         }
@@ -137,6 +138,12 @@ impl InHouse {
         };
         let response = api::route(Arc::clone(&self.gateway), request).await;
         let (head, body) = response.into_parts();
+        // A model in a process of its own says when its first token came.
+        let first_token = head
+            .headers
+            .get(FIRST_TOKEN)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_micros);
         let retry_after = head
             .headers
             .get(header::RETRY_AFTER)
@@ -147,6 +154,7 @@ impl InHouse {
                 status: head.status,
                 body: body.to_bytes(),
                 retry_after,
+                first_token,
                 ..failed(head.status, "")
             },
             Err(error) => failed(StatusCode::BAD_GATEWAY, &error.to_string()),

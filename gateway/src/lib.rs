@@ -12,6 +12,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod gateway;
+pub mod host;
 pub mod in_house;
 pub mod limits;
 pub mod metrics;

@@ -1,14 +1,17 @@
 //! `sluice doctor`: what there is to run models on, and what to install for the rest.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use serde::Serialize;
 use sluice_engine::inventory::{Inventory, State};
 
+use super::model_host::available;
 use super::output::{self, Format};
 use super::plan::configuration;
 
-/// Look at this machine: GPU, driver, CUDA, cuDNN, ONNX Runtime, TensorRT.
+/// Look at this machine: GPU, driver, CUDA, cuDNN, ONNX Runtime, TensorRT, isolation.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  sluice doctor\n  sluice doctor -o json\n  sluice doctor --require cuda     # status 1 where provider = \"cuda\" cannot be served\n\nNothing is loaded or changed. What is missing is no failure unless it is asked for."
@@ -31,8 +34,14 @@ impl Doctor {
         let library = config.data.join("lib/libonnxruntime.so");
         let inventory = Inventory::take(library.exists().then_some(&*library));
         match self.output {
-            Format::Json => output::json(&inventory)?,
-            Format::Table => print(&inventory)?,
+            Format::Json => output::json(&Machine {
+                inventory: &inventory,
+                isolation: available().into_iter().collect(),
+            })?,
+            Format::Table => {
+                print(&inventory)?;
+                print_isolation()?;
+            }
         }
         let asked = self.require.as_deref();
         match inventory
@@ -46,6 +55,40 @@ impl Doctor {
                 provider.reason.as_deref().unwrap_or("unknown")
             ),
             _ => Ok(()),
+        }
+    }
+}
+
+/// All that was found.
+#[derive(Serialize)]
+struct Machine<'a> {
+    #[serde(flatten)]
+    inventory: &'a Inventory,
+    /// Which kinds of isolation hold for models that nobody has approved.
+    isolation: BTreeMap<&'static str, bool>,
+}
+
+fn print_isolation() -> Result<()> {
+    let found = available();
+    let rows: Vec<Vec<String>> = found
+        .iter()
+        .map(|(kind, holds)| {
+            let here = match holds {
+                true => "yes".to_owned(),
+                false => format!("no: {}", lacking(kind)),
+            };
+            vec![(*kind).to_owned(), here]
+        })
+        .collect();
+    output::line("")?;
+    output::table(&["ISOLATION OF MODELS ON TRIAL", "HERE"], &rows)
+}
+
+fn lacking(kind: &str) -> &'static str {
+    match kind {
+        "system calls" => "the kernel has no seccomp, or the container forbids filters",
+        _ => {
+            "the kernel has no Landlock (5.13 for files, 6.7 for the network), or it is turned off"
         }
     }
 }

@@ -10,6 +10,7 @@ mod doctor;
 mod embed;
 mod engine;
 mod events;
+mod model_host;
 mod models;
 mod output;
 mod plan;
@@ -58,9 +59,19 @@ enum Verb {
     Backup(database::Backup),
     Restore(database::Restore),
     Completions(completions::Completions),
+    #[command(hide = true)]
+    ModelHost(model_host::ModelHost),
 }
 
 impl Cli {
+    /// What has to be done before there is a second thread, if that is all there is to do.
+    pub(crate) fn run_alone(self) -> Result<ExitCode, Self> {
+        match self.verb {
+            Verb::ModelHost(verb) => Ok(verb.run()),
+            verb => Err(Self { verb }),
+        }
+    }
+
     pub(crate) async fn run(self) -> Result<()> {
         match self.verb {
             Verb::Serve(verb) => verb.run().await,
@@ -81,6 +92,7 @@ impl Cli {
             Verb::Backup(verb) => verb.run().await,
             Verb::Restore(verb) => verb.run().await,
             Verb::Completions(verb) => verb.run(),
+            Verb::ModelHost(_) => anyhow::bail!("model-host runs by itself"),
         }
     }
 }

@@ -4,12 +4,13 @@
 //! The check is made on the addresses that are connected to, after the name was resolved, for every redirect
 //! anew; a name that resolves differently the second time changes nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
+use sluice_gateway::remote::reach::is_public;
 
 use super::error::ArtifactError;
 use super::settings::ImportSettings;
@@ -168,47 +169,6 @@ impl Resolve for Guard {
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
-}
-
-/// Whether an address is one of the open internet, by IANA's special-purpose registries.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_broadcast()
-        || address.is_documentation()
-        || address.is_multicast()
-        || a == 0
-        // Shared by carriers, protocol assignments, benchmarks, reserved.
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (18..20).contains(&b))
-        || a >= 240)
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    // Three ways to write an IPv4 address: mapped, translated (64:ff9b::/96), 6to4.
-    let s = address.segments();
-    if let Some(mapped) = address.to_ipv4_mapped() {
-        return is_public_v4(mapped);
-    }
-    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    if s[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        return is_public_v4(v4(s[6], s[7]));
-    }
-    if s[0] == 0x2002 {
-        return is_public_v4(v4(s[1], s[2]));
-    }
-    // What is handed out for use: 2000::/3, without documentation (2001:db8::/32) and protocols (2001::/23).
-    s[0] & 0xe000 == 0x2000 && !(s[0] == 0x2001 && (s[1] == 0xdb8 || s[1] < 0x200))
 }
 
 #[cfg(test)]

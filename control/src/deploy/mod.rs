@@ -38,7 +38,7 @@ pub use driver::{Driver, DriverSettings};
 pub use error::DeployError;
 pub use replicas::{Artifacts, Blueprint, Materialised, Replicas};
 pub use service::{Deployments, NewWorkOrder};
-pub use settings::Settings;
+pub use settings::{Settings, check_allowed};
 pub use shelf::Shelf;
 
 use crate::domain::roles::{Forbidden, Role, Verb, authorize};

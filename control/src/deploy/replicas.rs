@@ -78,7 +78,7 @@ impl Blueprint {
 
     /// # Errors
     /// [`StoreError::Invalid`].
-    pub(super) fn config(&self, folder: &Path) -> Result<DeploymentConfig, StoreError> {
+    pub(crate) fn config(&self, folder: &Path) -> Result<DeploymentConfig, StoreError> {
         self.settings.config(&self.name, folder, &self.revision)
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use sluice_gateway::config::{Config, DeploymentConfig};
+use sluice_gateway::config::{AllowConfig, Config, DeploymentConfig};
 
 use crate::domain::gate::Requirement;
 use crate::domain::record::Deployment;
@@ -110,6 +110,17 @@ impl Settings {
         self.config(&self.endpoint, Path::new("."), "").map(drop)
     }
 
+    /// Whether records may name all that the options name of this machine and its network.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], naming the field below `engine_options`, what is allowed, and who can allow it.
+    pub fn check_allowed(&self, allow: &AllowConfig) -> Result<(), StoreError> {
+        match &self.engine_options {
+            Value::Object(options) => check_allowed(options, allow),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether traffic moves to it in steps. Without a strategy all of it is switched at once.
     pub fn is_stepwise(&self) -> bool {
         match &self.strategy {
@@ -201,6 +212,26 @@ impl Settings {
         config.revision = (!revision.is_empty()).then(|| revision.to_owned());
         Ok(config)
     }
+}
+
+/// As [`Settings::check_allowed`], for options that may be a part of others.
+///
+/// # Errors
+/// [`StoreError::Invalid`], naming the field below `engine_options`.
+pub fn check_allowed(options: &Map<String, Value>, allow: &AllowConfig) -> Result<(), StoreError> {
+    let mut fields = options.clone();
+    if let Some(own) = OWN.iter().find(|own| fields.contains_key(**own)) {
+        return Err(StoreError::invalid(
+            "engine_options",
+            format!("`{own}` is set by the server"),
+        ));
+    }
+    fields.insert("name".into(), "options".into());
+    let asked: DeploymentConfig = serde_json::from_value(Value::Object(fields))
+        .map_err(|error| StoreError::invalid("engine_options", error.to_string()))?;
+    allow.check(&asked).map_err(|refused| {
+        StoreError::invalid(format!("engine_options.{}", refused.field), refused.problem)
+    })
 }
 
 /// Whole cores; none asked for leaves it to the engine.

@@ -10,6 +10,7 @@ use std::io;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sluice_engine::tokenizer::template::limits;
 
 use super::canonical_digest;
 use super::sample::Message;
@@ -24,8 +25,8 @@ pub struct MessageTemplate {
 
 /// What a prompt may cost, so that a mistake neither hangs a run nor floods a model.
 ///
-/// This guards against mistakes, not against authors who mean harm: fuel bounds the steps, but one
-/// step may double a string. Whoever may write prompt versions is trusted that far.
+/// Fuel bounds the steps, and what multiplies a text is looked at before; but one step may still double one. So
+/// prompt versions are rendered by a process that may be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptLimits {
@@ -108,6 +109,7 @@ impl Prompt {
         environment.set_keep_trailing_newline(true);
         environment.set_fuel(Some(limits.fuel));
         environment.add_filter("tojson", plain_json);
+        limits::guard(&mut environment);
         for (message, template) in templates.iter().enumerate() {
             if template.role.trim().is_empty() {
                 return Err(PromptError::NoRole { message });
@@ -124,6 +126,18 @@ impl Prompt {
             environment,
             limits,
         })
+    }
+
+    /// As they were given.
+    #[must_use]
+    pub fn templates(&self) -> &[MessageTemplate] {
+        &self.templates
+    }
+
+    /// What a rendering may cost.
+    #[must_use]
+    pub const fn limits(&self) -> PromptLimits {
+        self.limits
     }
 
     /// `sha256:…` over roles and contents; limits are not part of what a prompt says.
@@ -165,7 +179,9 @@ impl Prompt {
             bytes: Vec::new(),
             left: self.limits.bytes,
         };
-        template.render_captured_to(columns, &mut out)?;
+        limits::on_deep_stack(self.limits.fuel, || {
+            template.render_captured_to(columns, &mut out).map(drop)
+        })?;
         String::from_utf8(out.bytes)
             .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
     }
@@ -268,8 +284,19 @@ fn describe(error: &minijinja::Error) -> String {
 /// The template engine's own `tojson` escapes `<`, `>`, `&` and `'` for web pages; a model is to
 /// read the text as it is.
 fn plain_json(value: &minijinja::Value) -> Result<String, minijinja::Error> {
-    serde_json::to_string(value)
-        .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string()))
+    let mut out = Bounded {
+        bytes: Vec::new(),
+        left: limits::MAX_TEXT,
+    };
+    match serde_json::to_writer(&mut out, value) {
+        Ok(()) => String::from_utf8(out.bytes)
+            .map_err(|error| minijinja::Error::new(ErrorKind::BadSerialization, error.to_string())),
+        Err(error) if error.is_io() => Err(limits::too_long()),
+        Err(error) => Err(minijinja::Error::new(
+            ErrorKind::BadSerialization,
+            error.to_string(),
+        )),
+    }
 }
 
 /// Refuses to grow beyond its bound.

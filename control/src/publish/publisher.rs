@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use sluice_gateway::Gateway;
 use sluice_gateway::router::{Deployment as Routed, Release as Split};
 use tokio::sync::{Mutex, Notify};
+use trial::OnTrial;
 pub use trial::{Trial, TrialError};
 
 use super::file::{Kept, SnapshotFile};
@@ -21,6 +22,7 @@ use crate::id::ApiKeyId;
 use crate::quota;
 use crate::release::analysis::Share;
 use crate::release::controller::{Watches, split};
+use crate::sandbox::Hosts;
 use crate::store::{LiveRevision, Store};
 use crate::time::Timestamp;
 
@@ -29,6 +31,8 @@ use crate::time::Timestamp;
 pub struct Publisher {
     gateway: Arc<Gateway>,
     replicas: Arc<Replicas>,
+    /// Where models on trial are held.
+    hosts: Arc<dyn Hosts>,
     routes: Arc<Routes>,
     watches: Arc<Watches>,
     file: SnapshotFile,
@@ -49,7 +53,7 @@ struct State {
     /// Keys that were published last.
     in_force: Vec<ApiKeyId>,
     keys_are_stale: bool,
-    trials: HashMap<Arc<str>, Arc<Routed>>,
+    trials: HashMap<Arc<str>, OnTrial>,
     failures: HashMap<Arc<str>, Failure>,
     books_read: Option<Instant>,
     database_is_down: bool,
@@ -72,11 +76,17 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 
 impl Publisher {
     /// Knows the last snapshot's file, and no database yet. [`Publisher::restore`] serves what it says.
-    pub fn new(gateway: Arc<Gateway>, replicas: Arc<Replicas>, file: SnapshotFile) -> Arc<Self> {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        replicas: Arc<Replicas>,
+        hosts: Arc<dyn Hosts>,
+        file: SnapshotFile,
+    ) -> Arc<Self> {
         let routes = Routes::new(Arc::clone(&gateway), Arc::clone(&replicas));
         Arc::new(Self {
             gateway,
             replicas,
+            hosts,
             watches: Watches::new(&routes),
             routes,
             file,

@@ -11,6 +11,7 @@ use crate::deploy::tests::rig::*;
 use crate::deploy::{Caller, tests::Rig};
 use crate::domain::record::{Quota, Scope};
 use crate::quota::Quotas;
+use crate::sandbox::in_process::InProcess;
 use crate::store::Actor;
 use crate::store::rig::{Fresh, on_both};
 
@@ -64,7 +65,12 @@ async fn what_was_published_is_served_after_a_restart_without_a_database() {
         u64::MAX,
     );
     let file = SnapshotFile::in_folder(rig.data.path().join("control"));
-    let publisher = Publisher::new(Arc::clone(&next.gateway), replicas, file);
+    let publisher = Publisher::new(
+        Arc::clone(&next.gateway),
+        replicas,
+        Arc::new(InProcess(Arc::clone(&next.gateway))),
+        file,
+    );
     publisher.restore().await;
     publisher.tick().await;
     assert_eq!(

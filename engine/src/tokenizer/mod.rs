@@ -8,6 +8,7 @@
 mod decoding;
 pub mod detokenizer;
 mod files;
+mod growth;
 pub mod stop;
 pub mod template;
 pub mod tools;
@@ -71,7 +72,9 @@ impl TextTokenizer {
             path: path.clone(),
             reason,
         };
-        let inner = Tokenizer::from_file(&path).map_err(|e| folder(e.to_string()))?;
+        let json = std::fs::read(&path).map_err(|e| folder(e.to_string()))?;
+        growth::check(&json).map_err(folder)?;
+        let inner = Tokenizer::from_bytes(&json).map_err(|e| folder(e.to_string()))?;
         Self::new(inner, &files).map_err(folder)
     }
 

@@ -1,10 +1,12 @@
 //! `sluice.toml` → [`Config`]: read, checked, and with errors that name the
 //! file, the line, the field and what would be right.
 
+mod allow;
 pub mod deployment;
 mod gpu;
 pub mod human;
 mod replicas;
+mod sandbox;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -14,9 +16,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use allow::{AllowConfig, NotAllowed};
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options};
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
+pub use sandbox::SandboxConfig;
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
     ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
@@ -48,6 +52,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[release]`.
     pub release: ReleaseConfig,
+    /// `[sandbox]`.
+    pub sandbox: SandboxConfig,
     /// `[control]`.
     pub control: ControlConfig,
     /// `[[deployment]]`, one a model.
@@ -69,6 +75,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
             release: ReleaseConfig::default(),
+            sandbox: SandboxConfig::default(),
             control: ControlConfig::default(),
             deployments: Vec::new(),
         }
@@ -181,6 +188,8 @@ impl Config {
         self.validate_limits()?;
         self.replicas.validate()?;
         validate_releases(&self.control.releases)?;
+        self.control.allow.validate()?;
+        self.sandbox.validate()?;
         for (index, deployment) in self.deployments.iter().enumerate() {
             validate_deployment(deployment)
                 .map_err(|(field, message)| (format!("deployment.{index}.{field}"), message))?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::allow::AllowConfig;
 use super::human;
 
 /// `[server]`: the listener and its limits.
@@ -306,6 +307,8 @@ pub struct ControlConfig {
     pub memory: Option<usize>,
     pub tasks: TasksConfig,
     pub releases: ReleasesConfig,
+    /// What records may name of this machine and its network.
+    pub allow: AllowConfig,
     /// Where content lies and what is taken; its words are the control plane's own.
     pub artifacts: serde_json::Map<String, serde_json::Value>,
 }
@@ -412,6 +415,7 @@ impl Default for ControlConfig {
             memory: None,
             tasks: TasksConfig::default(),
             releases: ReleasesConfig::default(),
+            allow: AllowConfig::default(),
             artifacts: serde_json::Map::new(),
         }
     }

@@ -12,6 +12,7 @@ mod exposition;
 mod histogram;
 mod native;
 pub mod observer;
+mod processes;
 mod protobuf;
 mod recorder;
 mod release;
@@ -38,6 +39,8 @@ use crate::router::RouteTable;
 use exposition::Exposition;
 pub use exposition::Format;
 use histogram::Buckets;
+use processes::Processes;
+pub use processes::{ProcessEnd, RunningProcess};
 use recorder::Bounds;
 pub use release::{Objective, TakenBack, VERDICTS};
 use series::Scope;
@@ -107,6 +110,7 @@ pub struct Metrics {
     shed: [Counter; Shed::ALL.len()],
     shadows: [Counter; Shadowing::ALL.len()],
     taken_back: [Counter; TakenBack::ALL.len()],
+    processes: Processes,
     /// Who knows how releases stand.
     releases: OnceLock<Arc<dyn ReleaseSink>>,
     /// Whose memory is shown.
@@ -151,6 +155,7 @@ impl Metrics {
             )
         });
         Self {
+            processes: Processes::new(&ours),
             taken_back,
             releases: OnceLock::new(),
             devices: OnceLock::new(),
@@ -204,6 +209,17 @@ impl Metrics {
         self.taken_back[cause as usize].increment(1);
     }
 
+    /// Counts a child process that holds a model on trial, until what this returns is dropped.
+    #[must_use]
+    pub fn process(&self) -> RunningProcess {
+        self.processes.began()
+    }
+
+    /// Counts how one ended.
+    pub fn process_ended(&self, end: ProcessEnd) {
+        self.processes.ended(end);
+    }
+
     /// The memory of `devices` is shown from now on.
     pub(crate) fn show(&self, devices: Arc<Devices>) {
         _ = self.devices.set(devices);
@@ -254,6 +270,7 @@ impl Metrics {
     fn collect(&self, routes: &RouteTable) -> Exposition {
         let mut exposition = Exposition::default();
         self.recorder.collect(&mut exposition);
+        self.processes.collect(&mut exposition);
         engine::collect(&mut exposition, routes);
         replicas::collect(&mut exposition, routes, self.devices.get());
         if let Some(sink) = self.releases.get() {

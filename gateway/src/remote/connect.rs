@@ -24,12 +24,14 @@ use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder}
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::net::UnixStream;
 use tower::Service;
 
 use super::PoolError;
 use super::direct::{Answer, Direct, MAX_IDLE};
+use super::reach::Reach;
 use crate::BoxError;
 use crate::config::UpstreamConfig;
 use crate::server::certificates;
@@ -41,6 +43,8 @@ pub(super) enum Upstream {
     Direct(Direct),
     /// TLS or HTTP/2.
     Negotiated(Client<Timed<HttpsConnector<HttpConnector<Resolved>>>, Full<Bytes>>),
+    /// A process of this machine, behind a Unix socket.
+    Local(Client<Timed<Socket>, Full<Bytes>>),
 }
 
 impl Upstream {
@@ -53,6 +57,7 @@ impl Upstream {
         match self {
             Self::Direct(client) => client.request(request).await,
             Self::Negotiated(client) => Ok(client.request(request).await?.map(Answer::driven)),
+            Self::Local(client) => Ok(client.request(request).await?.map(Answer::driven)),
         }
     }
 }
@@ -63,9 +68,13 @@ pub(super) const TOO_LONG: &str = "connecting took too long";
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A client for `base`. Resolves its name once before it comes back; a name that
-/// cannot be resolved is logged and tried again, not an error.
-pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstream, PoolError> {
-    let resolved = Resolved::of(base, config.resolve_every).await;
+/// cannot be resolved is logged and tried again, not an error. Within `reach`, if it is given.
+pub(super) async fn client(
+    base: &Uri,
+    config: &UpstreamConfig,
+    reach: Option<&Reach>,
+) -> Result<Upstream, PoolError> {
+    let resolved = Resolved::of(base, config.resolve_every, reach).await;
     let mut tcp = HttpConnector::new_with_resolver(resolved);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -90,6 +99,39 @@ pub(super) async fn client(base: &Uri, config: &UpstreamConfig) -> Result<Upstre
             limit: config.connect_timeout,
         });
     Ok(Upstream::Negotiated(client))
+}
+
+/// A client of the process that listens on `socket`.
+pub(super) fn local(socket: &Path, config: &UpstreamConfig) -> Upstream {
+    let client = Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(config.keep_alive)
+        .pool_max_idle_per_host(MAX_IDLE)
+        .build(Timed {
+            connector: Socket(socket.into()),
+            limit: config.connect_timeout,
+        });
+    Upstream::Local(client)
+}
+
+/// Connects to a Unix socket, whatever the URL says.
+#[derive(Debug, Clone)]
+pub(super) struct Socket(Arc<Path>);
+
+impl Service<Uri> for Socket {
+    type Response = TokioIo<UnixStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let path = Arc::clone(&self.0);
+        Box::pin(async move { Ok(TokioIo::new(UnixStream::connect(&*path).await?)) })
+    }
 }
 
 /// TLS towards servers: trusts the authorities in `ca_file`, or else the built-in ones.
@@ -152,7 +194,7 @@ pub(super) struct Resolved {
 }
 
 impl Resolved {
-    async fn of(base: &Uri, every: Duration) -> Self {
+    async fn of(base: &Uri, every: Duration, reach: Option<&Reach>) -> Self {
         let addresses = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let host = base
             .host()
@@ -161,28 +203,54 @@ impl Resolved {
             .to_owned();
         // The connector reads addresses out of URLs by itself.
         if host.parse::<std::net::IpAddr>().is_err() {
-            resolve(&host, &addresses).await;
-            tokio::spawn(refresh(host, Arc::downgrade(&addresses), every));
+            let name = Named {
+                host,
+                base: base.clone(),
+                reach: reach.cloned(),
+            };
+            name.resolve(&addresses).await;
+            tokio::spawn(refresh(name, Arc::downgrade(&addresses), every));
         }
         Self { addresses }
     }
 }
 
-async fn resolve(host: &str, addresses: &ArcSwap<Vec<SocketAddr>>) {
-    match tokio::net::lookup_host((host, 0)).await {
-        Ok(found) => {
-            let found: Vec<_> = found.collect();
-            if !found.is_empty() {
-                addresses.store(Arc::new(found));
+/// A name to be resolved, and where it may lead.
+#[derive(Debug)]
+struct Named {
+    host: String,
+    base: Uri,
+    /// `None` is everywhere.
+    reach: Option<Reach>,
+}
+
+impl Named {
+    async fn resolve(&self, addresses: &ArcSwap<Vec<SocketAddr>>) {
+        let host = &self.host;
+        match tokio::net::lookup_host((&**host, 0)).await {
+            Ok(found) => {
+                let mut found: Vec<_> = found.collect();
+                if let Some(reach) = &self.reach {
+                    found.retain(|it| reach.admits(&self.base, it.ip()));
+                    if found.is_empty() {
+                        tracing::warn!(
+                            host,
+                            "an upstream's name leads out of control.allow.upstreams"
+                        );
+                    }
+                }
+                if !found.is_empty() {
+                    addresses.store(Arc::new(found));
+                }
             }
+            // What was known before stays: DNS that is down must not stop traffic.
+            Err(error) => tracing::warn!(host, %error, "cannot resolve an upstream's name"),
         }
-        // What was known before stays: DNS that is down must not stop traffic.
-        Err(error) => tracing::warn!(host, %error, "cannot resolve an upstream's name"),
     }
 }
 
 /// Ends when the pool is gone.
-async fn refresh(host: String, known: Weak<ArcSwap<Vec<SocketAddr>>>, every: Duration) {
+async fn refresh(name: Named, known: Weak<ArcSwap<Vec<SocketAddr>>>, every: Duration) {
     loop {
         let empty = known.upgrade().is_none_or(|known| known.load().is_empty());
         tokio::time::sleep(if empty {
@@ -194,7 +262,7 @@ async fn refresh(host: String, known: Weak<ArcSwap<Vec<SocketAddr>>>, every: Dur
         let Some(addresses) = known.upgrade() else {
             return;
         };
-        resolve(&host, &addresses).await;
+        name.resolve(&addresses).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Targets elsewhere: any OpenAI-compatible server, another sluice included.
 //!
 //! [`pool`] chooses a replica and retries, [`body`] passes the answer through;
-//! [`balance`], [`outlier`], `budget`, `headers`, [`envelope`] and `sniff` are the
+//! [`balance`], [`outlier`], [`reach`], `budget`, `headers`, [`envelope`] and `sniff` are the
 //! pure parts, [`replica`] and `connect` and `direct` the shell.
 
 pub mod balance;
@@ -13,6 +13,7 @@ pub mod envelope;
 mod headers;
 pub mod outlier;
 pub mod pool;
+pub mod reach;
 pub mod replica;
 mod sniff;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Choosing a replica, and trying another when it fails before it answers.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::budget::Budget;
 use super::direct::Answer;
 use super::envelope::Envelope;
 use super::outlier::{Admission, Event, Policy};
+use super::reach::Reach;
 use super::replica::{Replica, Ticket, authorization};
 use super::{ForwardError, PoolError, balance, headers, now};
 use crate::config::UpstreamConfig;
@@ -46,6 +48,24 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn new(replicas: Vec<Replica>, config: &UpstreamConfig) -> Self {
+        Self {
+            replicas,
+            policy: Policy {
+                after: config.eject_after,
+                base: config.eject_for,
+                max: config.eject_for_max.max(config.eject_for),
+            },
+            ejected: AtomicUsize::new(0),
+            idle_timeout: config.idle_timeout,
+            max_ejected: config.max_ejected,
+            first_byte_timeout: config.first_byte_timeout,
+            attempts: config.retries.saturating_add(1),
+            budget: Budget::new(config.retry_budget),
+            retries: AtomicU64::new(0),
+        }
+    }
+
     /// Whether one more replica may be ejected.
     pub(super) fn may_eject(&self) -> bool {
         let after = self.ejected.load(Relaxed) + 1;
@@ -74,32 +94,50 @@ impl RemotePool {
         key: Option<&str>,
         config: &UpstreamConfig,
     ) -> Result<Self, PoolError> {
+        Self::within(urls, model, key, config, None).await
+    }
+
+    /// The same for URLs that a record names: only addresses within `reach` are connected to,
+    /// whatever a name leads to by then. `None` is everywhere.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn within(
+        urls: &[String],
+        model: Option<&str>,
+        key: Option<&str>,
+        config: &UpstreamConfig,
+        reach: Option<&Reach>,
+    ) -> Result<Self, PoolError> {
         if urls.is_empty() || urls.len() > MAX_UPSTREAMS {
             return Err(PoolError::Count(urls.len()));
         }
         let mut replicas = Vec::with_capacity(urls.len());
         for url in urls {
-            replicas.push(Replica::new(url, config).await?);
+            replicas.push(Replica::new(url, config, reach).await?);
         }
         Ok(Self {
-            shared: Arc::new(Shared {
-                replicas,
-                policy: Policy {
-                    after: config.eject_after,
-                    base: config.eject_for,
-                    max: config.eject_for_max.max(config.eject_for),
-                },
-                ejected: AtomicUsize::new(0),
-                idle_timeout: config.idle_timeout,
-                max_ejected: config.max_ejected,
-                first_byte_timeout: config.first_byte_timeout,
-                attempts: config.retries.saturating_add(1),
-                budget: Budget::new(config.retry_budget),
-                retries: AtomicU64::new(0),
-            }),
+            shared: Arc::new(Shared::new(replicas, config)),
             model: model.map(|name| serde_json::Value::from(name).to_string()),
             authorization: key.map(authorization).transpose()?,
         })
+    }
+
+    /// The process of this machine that listens on `socket` and knows the model by the name
+    /// that clients give. What it does not answer is answered by nobody.
+    #[must_use]
+    pub fn local(socket: &Path, config: &UpstreamConfig) -> Self {
+        let config = UpstreamConfig {
+            retries: 0,
+            max_ejected: 0.0,
+            ..config.clone()
+        };
+        let replicas = vec![Replica::local(socket, &config)];
+        Self {
+            shared: Arc::new(Shared::new(replicas, &config)),
+            model: None,
+            authorization: None,
+        }
     }
 
     /// Sends a request to one of the upstreams and streams its answer through,

@@ -1,5 +1,6 @@
 //! One upstream: its address, its load, its standing.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::balance::{Load, fade, smooth};
 use super::connect::{self, Upstream};
 use super::outlier::{Admission, Event, Outlier};
 use super::pool::Shared;
+use super::reach::Reach;
 use crate::config::UpstreamConfig;
 
 /// What a failure counts for in the choice between upstreams, at least.
@@ -39,7 +41,11 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub(super) async fn new(url: &str, config: &UpstreamConfig) -> Result<Self, PoolError> {
+    pub(super) async fn new(
+        url: &str,
+        config: &UpstreamConfig,
+        reach: Option<&Reach>,
+    ) -> Result<Self, PoolError> {
         let invalid = |reason: String| PoolError::Url {
             url: url.to_owned(),
             reason,
@@ -48,7 +54,18 @@ impl Replica {
         if base.scheme().is_none() || base.host().is_none() {
             return Err(invalid("it must look like http://host:port/v1".to_owned()));
         }
-        Ok(Self {
+        let client = connect::client(&base, config, reach).await?;
+        Ok(Self::with(url, base, client))
+    }
+
+    /// The process behind a Unix socket.
+    pub(super) fn local(socket: &Path, config: &UpstreamConfig) -> Self {
+        let base = Uri::from_static("http://model-host/v1");
+        Self::with("model-host", base, connect::local(socket, config))
+    }
+
+    fn with(url: &str, base: Uri, client: Upstream) -> Self {
+        Self {
             // Credentials in a URL would end up in metrics.
             label: match base.authority() {
                 Some(authority) => {
@@ -60,7 +77,7 @@ impl Replica {
                 None => url.to_owned(),
             },
             prefix: base.path().trim_end_matches('/').to_owned(),
-            client: connect::client(&base, config).await?,
+            client,
             base,
             in_flight: AtomicU32::new(0),
             latency_ns: AtomicU64::new(0),
@@ -69,7 +86,7 @@ impl Replica {
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             outlier: Mutex::new(Outlier::default()),
-        })
+        }
     }
 
     /// `host:port`, for labels and messages.

@@ -14,7 +14,7 @@ use sluice_engine::folder::{ModelFolder, ModelKind};
 use self::recipe::Recipe;
 use super::{Deployment, Replicas, Standing, Target};
 use crate::Gateway;
-use crate::config::{DeploymentConfig, ProviderConfig};
+use crate::config::{DeploymentConfig, NotAllowed, ProviderConfig};
 use crate::remote::{PoolError, RemotePool};
 use crate::replicas::{Devices, Loader, RestartPolicy};
 
@@ -36,6 +36,14 @@ pub enum DeployError {
         name: String,
         /// Why.
         source: PoolError,
+    },
+    /// A record asks for what it may not name.
+    #[error("deployment `{name}`: engine_options.{field}: {problem}", field = source.field, problem = source.problem)]
+    NotAllowed {
+        /// Name of the deployment.
+        name: String,
+        /// What it may not name.
+        source: NotAllowed,
     },
     /// The variable that should hold the upstreams' key is not set.
     #[error("deployment `{name}`: the environment variable {variable} (api_key_env) is not set")]
@@ -67,6 +75,15 @@ pub async fn deployment_as(
     config: &DeploymentConfig,
     standing: Standing,
 ) -> Result<Arc<Deployment>, DeployError> {
+    if standing.is_recorded() {
+        let allow = &gateway.config().control.allow;
+        allow
+            .check(config)
+            .map_err(|source| DeployError::NotAllowed {
+                name: config.name.clone(),
+                source,
+            })?;
+    }
     match &config.path {
         None => remote(gateway, config, standing).await,
         Some(path) => local(gateway, config, path.clone(), standing).await,
@@ -259,11 +276,16 @@ async fn remote(
             variable: variable.clone(),
         })?),
     };
-    let pool = RemotePool::new(
+    // Names are looked at again whenever they are resolved.
+    let reach = standing
+        .is_recorded()
+        .then(|| gateway.config().control.allow.reach());
+    let pool = RemotePool::within(
         &config.upstream,
         config.model.as_deref(),
         key.as_deref(),
         &gateway.config().upstream,
+        reach.as_ref(),
     )
     .await
     .map_err(|source| DeployError::Pool {

@@ -112,6 +112,14 @@ pub struct Standing {
     pub hidden: bool,
 }
 
+impl Standing {
+    /// Whether records speak of it, and not the configuration.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        !self.version.is_empty()
+    }
+}
+
 /// Whose word a part of the route table is. A source replaces its own part only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {

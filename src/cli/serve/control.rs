@@ -50,6 +50,7 @@ impl Plane {
             max_body: config.control.max_body,
             idempotency_keep: config.control.idempotency_keep,
             pipelines: Some(config.control.tasks.pipelines.clone()),
+            allow: config.control.allow.clone(),
         });
         gateway.set_control(api::service(&control));
         let shared = config.data.join("control");

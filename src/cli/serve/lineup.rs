@@ -149,6 +149,7 @@ fn waiting_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[replicas]", old.replicas != new.replicas),
         ("[metrics]", old.metrics != new.metrics),
         ("[log]", old.log != new.log),
+        ("[sandbox]", old.sandbox != new.sandbox),
         ("[control]", old.control != new.control),
     ]
     .into_iter()

@@ -91,6 +91,7 @@ class Stage:
             # A stalled upstream is given up soon.
             "upstream": {"idle_timeout": "2s", "first_byte_timeout": "4s"},
             "control": {"database": self.database},
+            "control.allow": {"upstreams": ["127.0.0.0/8"]},
             "control.artifacts.import": {"folders": [str(self.outside)]},
             "log": {"format": "json", "file": str(folder / "access.log")},
         }

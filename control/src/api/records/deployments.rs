@@ -14,7 +14,7 @@ use crate::api::input::{check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, post};
 use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
-use crate::deploy::Deployments;
+use crate::deploy::{Deployments, Settings};
 use crate::domain::gate::Requirement;
 use crate::domain::record::{Department, Deployment, Model, Principal, WorkOrder};
 use crate::domain::roles::Verb;
@@ -263,6 +263,7 @@ impl Resource for Deployment {
             live_work_order: current.and_then(|it| it.live_work_order),
         };
         Deployments::check(&deployment)?;
+        Settings::of(&deployment).check_allowed(&desk.control.settings().allow)?;
         Ok(deployment)
     }
 

@@ -12,6 +12,7 @@ use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, Summaries, filter, of_models, serve};
+use crate::deploy::check_allowed;
 use crate::domain::record::{
     Access, Evaluation, EvaluationMethod, Model, Principal, PromptVersion,
 };
@@ -204,6 +205,10 @@ impl Resource for Evaluation {
         check_object("settings", &fields.settings)?;
         if fields.method == EvaluationMethod::Automatic {
             check_measures(&fields.metrics, &fields.thresholds, &fields.settings)?;
+        }
+        if let Some(options) = fields.settings["engine_options"].as_object() {
+            check_allowed(options, &desk.control.settings().allow)
+                .map_err(|error| Problem::from(error).within("settings"))?;
         }
         let model = desk.refer::<Model>("model", &fields.model).await?;
         let owner = desk

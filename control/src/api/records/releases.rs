@@ -174,6 +174,12 @@ async fn start(call: Call<NoQuery, Body<ReleaseFields>>) -> Result<Answer<Releas
             )
         })?,
     };
+    let reach = desk.control.settings().allow.reach();
+    for url in &fields.upstream {
+        reach
+            .check(url)
+            .map_err(|problem| Problem::field("upstream", problem))?;
+    }
     let new = NewRelease {
         deployment: deployment.id,
         candidate,

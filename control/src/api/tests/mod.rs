@@ -1,5 +1,6 @@
 //! The API as clients meet it: real HTTP through the gateway's whole stack, on both databases.
 
+mod allow;
 mod apply;
 mod content;
 mod conversions;

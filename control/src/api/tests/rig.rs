@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sluice_gateway::Gateway;
 use sluice_gateway::auth::keys;
-use sluice_gateway::config::Config;
+use sluice_gateway::config::{AllowConfig, Config};
 use sluice_gateway::server::{Server, StopHandle};
 
 use crate::artifacts::{ArtifactSettings, Artifacts};
@@ -67,10 +67,26 @@ impl Rig {
 
     /// `open`: without authentication.
     pub(super) async fn with(store: &Store, open: bool) -> Self {
+        Self::made(store, open, AllowConfig::default()).await
+    }
+
+    /// With what records may name.
+    pub(super) async fn allowing(store: &Store, upstreams: &[&str], env: &[&str]) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect();
+        let allow = AllowConfig {
+            upstreams: owned(upstreams),
+            env: owned(env),
+            ..AllowConfig::default()
+        };
+        Self::made(store, false, allow).await
+    }
+
+    async fn made(store: &Store, open: bool, allow: AllowConfig) -> Self {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             ..Config::default()
         };
+        config.control.allow = allow.clone();
         config.auth.required = !open;
         config.server.drain_grace = std::time::Duration::ZERO;
         let mut entries = keys::from_environment("root:sk-root,plain:sk-plain").unwrap();
@@ -80,6 +96,7 @@ impl Rig {
         let settings = ControlSettings {
             open,
             pipelines: Some(data.path().join("pipelines")),
+            allow,
             ..ControlSettings::default()
         };
         let mut artifacts = ArtifactSettings::default();

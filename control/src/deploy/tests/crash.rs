@@ -17,6 +17,7 @@ use crate::domain::Verdict;
 use crate::domain::record::{Department, Deployment, Evaluation, Principal, WorkOrder};
 use crate::domain::work_order::WorkOrderState;
 use crate::publish::{Publisher, SnapshotFile};
+use crate::sandbox::in_process::InProcess;
 use crate::store::rig::{
     Fresh, count, kills, on_both, process_is_ready, process_store, start_and_kill,
 };
@@ -68,11 +69,18 @@ async fn all<R: Record>(store: &Store) -> Vec<Stored<R>> {
 
 impl Process {
     async fn on(store: Store) -> Self {
-        let gateway = Gateway::new(Config::default()).unwrap();
+        let mut config = Config::default();
+        config.control.allow.upstreams = vec!["127.0.0.0/8".into()];
+        let gateway = Gateway::new(config).unwrap();
         let replicas = Replicas::new(Arc::clone(&gateway), Arc::new(Folders::default()), u64::MAX);
         let data = tempfile::tempdir().unwrap();
         let file = SnapshotFile::in_folder(data.path().join("control"));
-        let publisher = Publisher::new(gateway, Arc::clone(&replicas), file);
+        let publisher = Publisher::new(
+            Arc::clone(&gateway),
+            Arc::clone(&replicas),
+            Arc::new(InProcess(gateway)),
+            file,
+        );
         publisher.follow(store.clone());
         let settings = DriverSettings {
             // Soon free, since those who are killed do not come back.

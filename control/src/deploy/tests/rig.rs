@@ -31,6 +31,7 @@ use crate::domain::secrecy::Secrecy;
 use crate::id::{ArtifactId, DatasetVersionId, EvaluationId, ModelId, ModelVersionId};
 use crate::publish::{Publisher, SnapshotFile};
 use crate::release::controller::{Controller, Recorder, Releases};
+use crate::sandbox::in_process::InProcess;
 use crate::store::{Json, Store, Stored};
 
 /// Folders of this machine, by what their content digests to.
@@ -133,6 +134,7 @@ impl Rig {
         folders: Folders,
     ) -> Self {
         config.listen.set_port(0);
+        config.control.allow.upstreams = vec!["127.0.0.0/8".into()];
         config.data = std::env::var_os("SLUICE_DATA").map_or_else(
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../data"),
             PathBuf::from,
@@ -145,7 +147,8 @@ impl Rig {
         tokio::spawn(server.run(stop));
         let replicas = Replicas::new(Arc::clone(&gateway), Arc::new(folders), budget);
         let file = SnapshotFile::in_folder(data.path().join("control"));
-        let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), file);
+        let hosts = Arc::new(InProcess(Arc::clone(&gateway)));
+        let publisher = Publisher::new(Arc::clone(&gateway), Arc::clone(&replicas), hosts, file);
         publisher.follow(store.clone());
         let wake = Arc::new(Notify::new());
         let deployments = Deployments::new(store.clone(), Arc::clone(&wake));

@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 
 use super::plan::{Ask, AskKind};
 use super::rows::Row;
-use crate::evaluation::prompt::Prompt;
 use crate::evaluation::sample::{Input, Message, Output, Reference};
 
 /// A row as it is asked with one prompt version.
@@ -30,19 +29,14 @@ pub(super) struct Said {
     pub(super) finish_reason: Option<String>,
 }
 
-/// Makes the case of a row.
+/// Makes the case of a row; `messages` is what a prompt version made of it.
 ///
 /// # Errors
 /// Names the row and the column, and what would be right.
-pub(super) fn case(ask: &Ask, row: &Row, prompt: Option<&Prompt>) -> Result<Case, String> {
+pub(super) fn case(ask: &Ask, row: &Row, messages: Option<Vec<Message>>) -> Result<Case, String> {
     let fail = |problem: String| format!("row {}: {problem}", row.item);
-    let input = match prompt {
-        Some(prompt) => {
-            let messages = prompt
-                .render(&row.item, &row.columns)
-                .map_err(|error| error.to_string())?;
-            rendered(ask.kind, messages).map_err(fail)?
-        }
+    let input = match messages {
+        Some(messages) => rendered(ask.kind, messages).map_err(fail)?,
         None => given(ask, row).map_err(fail)?,
     };
     let documents = match ask.kind {

@@ -19,6 +19,7 @@ use super::rows::{BadTestSet, Row};
 use crate::evaluation::prompt::Prompt;
 use crate::evaluation::sample::{Output, Reference, Sample, Score, Timings, Tokens};
 use crate::id::EvaluationRunId;
+use crate::sandbox::render::{Rendered, Rows, SharedRenderer};
 use crate::store::{EvaluationSample, Json, Store};
 use crate::tasks::{TaskContext, TaskFailure};
 use crate::time::Timestamp;
@@ -26,6 +27,8 @@ use crate::time::Timestamp;
 /// Samples written at once, unless [`PAUSE`] is over before.
 const BATCH: usize = 50;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Rows that are rendered by one request to the process that does it.
+const TOGETHER: usize = 64;
 /// So many failures one after the other are the model's, not the rows'.
 const STREAK: usize = 20;
 
@@ -49,24 +52,56 @@ pub(super) struct Work {
     pub(super) rows: Vec<Row>,
     /// The documents of `retrieve`.
     pub(super) corpus: Vec<(String, String)>,
+    /// Renders the prompts; none where there are none.
+    pub(super) renderer: Option<SharedRenderer>,
 }
 
 impl Work {
     /// Each row is tried by each prompt, so that a mistake in row 700 does not cost the 699 before it.
     ///
     /// # Errors
-    /// [`BadTestSet`], naming row and column.
-    pub(super) fn check(&self) -> Result<(), BadTestSet> {
+    /// [`BadTestSet`], naming row and column; a template that ended the process that rendered it.
+    pub(super) async fn check(&self) -> Result<(), TaskFailure> {
         for asking in &self.prompts {
-            for row in &self.rows {
-                self.case(row, asking).map_err(BadTestSet)?;
+            for rows in self.rows.chunks(TOGETHER) {
+                for case in self.cases(rows, asking).await? {
+                    case.map_err(BadTestSet)?;
+                }
+                // Others have a turn.
+                tokio::task::yield_now().await;
             }
         }
         Ok(())
     }
 
-    fn case(&self, row: &Row, asking: &Asking) -> Result<Case, String> {
-        ask::case(&self.measures.ask, row, asking.prompt.as_ref())
+    async fn case(&self, row: &Row, asking: &Asking) -> Result<Result<Case, String>, TaskFailure> {
+        let mut cases = self.cases(std::slice::from_ref(row), asking).await?;
+        Ok(cases
+            .pop()
+            .unwrap_or_else(|| Err("it was not rendered".into())))
+    }
+
+    async fn cases(
+        &self,
+        rows: &[Row],
+        asking: &Asking,
+    ) -> Result<Vec<Result<Case, String>>, TaskFailure> {
+        let ask = &self.measures.ask;
+        let (Some(prompt), Some(renderer)) = (&asking.prompt, &self.renderer) else {
+            return Ok(rows.iter().map(|row| ask::case(ask, row, None)).collect());
+        };
+        let asked = Rows {
+            templates: prompt.templates(),
+            limits: prompt.limits(),
+            rows: rows.iter().map(|row| (&*row.item, &row.columns)).collect(),
+        };
+        let rendered: Rendered = renderer.render(&asked).await.map_err(|ended| {
+            TaskFailure::lasting("prompt_process", format!("{}: {ended}", asking.label))
+        })?;
+        let cases = rows.iter().zip(rendered);
+        Ok(cases
+            .map(|(row, messages)| ask::case(ask, row, Some(messages?)))
+            .collect())
     }
 
     /// Samples of one run.
@@ -153,7 +188,7 @@ impl Collector<'_> {
             match self.unless_stopped(asking.next()).await {
                 Ok(Some(answer)) => {
                     self.progress.step(self.context, self.what);
-                    keeper.take(answer).await?;
+                    keeper.take(answer?).await?;
                 }
                 Ok(None) => return keeper.flush().await,
                 Err(stopped) => {
@@ -185,13 +220,18 @@ impl Collector<'_> {
         }
     }
 
-    async fn ask(&self, row: usize, prompt: usize, corpus: Option<&Arc<Corpus>>) -> Answer {
+    async fn ask(
+        &self,
+        row: usize,
+        prompt: usize,
+        corpus: Option<&Arc<Corpus>>,
+    ) -> Result<Answer, TaskFailure> {
         let (row, asking) = (&self.work.rows[row], &self.work.prompts[prompt]);
         let kind = self.work.measures.ask.kind;
-        let case = match self.work.case(row, asking) {
+        let case = match self.work.case(row, asking).await? {
             Ok(case) => case,
             // Checked before; a template that reads the clock may still surprise.
-            Err(problem) => return self.unasked(row, asking, problem),
+            Err(problem) => return Ok(self.unasked(row, asking, problem)),
         };
         let Reply { said, answered } = self.asker.ask(kind, &case, &asking.sampling, corpus).await;
         let of_server = said.as_ref().is_err_and(|fault| fault.of_server);
@@ -221,10 +261,10 @@ impl Collector<'_> {
             },
         };
         let given = [judged.as_ref(), wins.as_ref()];
-        Answer {
+        Ok(Answer {
             sample: self.stored(row, asking, &sample, given, detail),
             of_server,
-        }
+        })
     }
 
     async fn judge(

@@ -149,15 +149,14 @@ impl Evaluate {
         let answers = live.as_ref().map(|(_, samples)| answers(samples));
         {
             let target = self.target(&session, &version).await?;
-            session
-                .collect(
-                    run.id,
-                    &version,
-                    &target,
-                    session.judge.as_ref(),
-                    answers.as_ref(),
-                )
-                .await?;
+            let collecting = session.collect(
+                run.id,
+                &version,
+                &target,
+                session.judge.as_ref(),
+                answers.as_ref(),
+            );
+            target.while_it_lives(collecting).await?;
         }
         context.progress(0.98, "computing the report");
         let samples = session.samples(run.id).await?;
@@ -211,18 +210,19 @@ impl Evaluate {
             }),
             None => None,
         };
+        let renderer = match prompts.iter().any(|asking| asking.prompt.is_some()) {
+            true => Some(self.models.renderer().await?),
+            false => None,
+        };
         let work = Arc::new(Work {
             measures,
             settings,
             prompts,
             rows,
             corpus,
+            renderer,
         });
-        // Rendering a hundred thousand rows takes a while.
-        let checked = Arc::clone(&work);
-        tokio::task::spawn_blocking(move || checked.check())
-            .await
-            .map_err(|panic| TaskFailure::lasting("bad_test_set", panic.to_string()))??;
+        work.check().await?;
         let runs = if run.baseline_version.is_some() { 2 } else { 1 };
         context.log(&format!(
             "rows: {}, by prompts: {}",
@@ -287,9 +287,9 @@ impl Evaluate {
             None => {
                 let own = self.own_baseline(session, run, plan, &version).await?;
                 let target = self.target(session, &version).await?;
-                session
-                    .collect(own.id, &version, &target, session.judge.as_ref(), None)
-                    .await?;
+                let judge = session.judge.as_ref();
+                let collecting = session.collect(own.id, &version, &target, judge, None);
+                target.while_it_lives(collecting).await?;
                 let samples = session.samples(own.id).await?;
                 let outcome = session
                     .conclude(samples, None, None, Purpose::Baseline)

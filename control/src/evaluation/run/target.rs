@@ -13,6 +13,8 @@ use crate::deploy::{Blueprint, Settings};
 use crate::domain::record::{Deployment, Model, ModelVersion};
 use crate::domain::secrecy::Secrecy;
 use crate::publish::{Publisher, Trial, TrialError};
+use crate::sandbox::render::SharedRenderer;
+use crate::sandbox::{End, Ended, Shared};
 use crate::store::{Listing, Store, StoreError, Stored};
 use crate::tasks::TaskFailure;
 
@@ -30,7 +32,34 @@ pub(super) struct Models {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) model: InHouse,
+    /// The process that holds it, where it is on trial here.
+    held: Option<Shared>,
     _trial: Option<OnTrial>,
+}
+
+impl Target {
+    /// Works for as long as the version answers: the end of its process is the end of the work, with the reason.
+    pub(super) async fn while_it_lives<T>(
+        &self,
+        work: impl Future<Output = Result<T, TaskFailure>>,
+    ) -> Result<T, TaskFailure> {
+        let Some(held) = &self.held else {
+            return work.await;
+        };
+        tokio::select! {
+            done = work => done,
+            ended = held.ended() => Err(failed(self.model.model(), &ended)),
+        }
+    }
+}
+
+/// The same content would end the next process as it ended this one.
+fn failed(name: impl AsRef<str>, ended: &Ended) -> TaskFailure {
+    let code = match ended.end {
+        End::NotLoaded => "not_loaded",
+        End::Stopped | End::Memory | End::Time | End::Crashed => "model_process",
+    };
+    TaskFailure::lasting(code, format!("{}: {ended}", name.as_ref()))
 }
 
 /// Ends a trial when it is dropped, however the run ends.
@@ -53,6 +82,12 @@ impl Drop for OnTrial {
 }
 
 impl Models {
+    /// What renders a run's prompts.
+    pub(super) async fn renderer(&self) -> Result<SharedRenderer, TaskFailure> {
+        let begun = self.publisher.renderer().await;
+        begun.map_err(|ended| TaskFailure::passing("prompt_process", ended.to_string()))
+    }
+
     /// A deployment of this process, by its endpoint.
     pub(super) fn deployment(&self, endpoint: &str) -> Option<InHouse> {
         let routes = self.gateway.routes();
@@ -79,6 +114,7 @@ impl Models {
         if let Some(model) = self.served(&version.id.to_string(), &name) {
             return Ok(Target {
                 model,
+                held: self.publisher.on_trial(&name).await,
                 _trial: None,
             });
         }
@@ -89,6 +125,10 @@ impl Models {
             )
         })?;
         let settings = trial_settings(store, model, settings, &name).await?;
+        let allow = &self.gateway.config().control.allow;
+        settings
+            .check_allowed(allow)
+            .map_err(|error| TaskFailure::lasting("not_allowed", error.to_string()))?;
         let blueprint = Blueprint {
             key: name.as_str().into(),
             revision: format!("v{}-trial", version.number),
@@ -112,6 +152,7 @@ impl Models {
                 TrialError::Taken(_) => TaskFailure::passing("busy", error.to_string()),
                 // Memory may be free again by the next attempt.
                 TrialError::Load { .. } => TaskFailure::passing("not_loaded", error.to_string()),
+                TrialError::Ended { name, ended } => failed(name, &ended),
             })?;
         let on_trial = OnTrial {
             publisher: Arc::clone(&self.publisher),
@@ -125,6 +166,7 @@ impl Models {
         })?;
         Ok(Target {
             model,
+            held: self.publisher.on_trial(&name).await,
             _trial: Some(on_trial),
         })
     }

@@ -135,7 +135,17 @@ async fn a_brake_outlives_the_process_and_the_lack_of_a_database() {
     // A process that has no database yet, started from what the last one published.
     let next = |with: &Rig| {
         let file = crate::publish::SnapshotFile::in_folder(with.data.path().join("control"));
-        crate::publish::Publisher::new(Arc::clone(&with.gateway), Arc::clone(&with.replicas), file)
+        {
+            let hosts = Arc::new(crate::sandbox::in_process::InProcess(Arc::clone(
+                &with.gateway,
+            )));
+            crate::publish::Publisher::new(
+                Arc::clone(&with.gateway),
+                Arc::clone(&with.replicas),
+                hosts,
+                file,
+            )
+        }
     };
     let alone_again = next(rig);
     let recorder = Recorder::new(Arc::clone(&alone_again), rig.data.path());

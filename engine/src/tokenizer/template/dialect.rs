@@ -14,10 +14,9 @@ use std::io;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State};
 
+use super::json::{MAX_DEPTH, too_deep};
+use super::limits::{self, MAX_TEXT, too_long};
 use super::{json, strftime};
-
-/// Instructions of one rendering; a conversation of 10 000 messages takes fewer.
-const FUEL: u64 = 5_000_000;
 
 /// What `raise_exception` was called with.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +28,6 @@ pub(super) fn environment() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_trim_blocks(true);
     env.set_lstrip_blocks(true);
-    env.set_fuel(Some(FUEL));
     env.set_recursion_limit(64);
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_formatter(format_python);
@@ -38,6 +36,7 @@ pub(super) fn environment() -> Environment<'static> {
     env.add_function("strftime_now", strftime::now);
     env.add_filter("tojson", json::tojson);
     env.add_filter("string", |value: Value| python_str(&value));
+    limits::guard(&mut env);
     // To Jinja2 strings are iterable, and strings and mappings are sequences.
     env.add_test("iterable", |v: &Value| v.try_iter().is_ok() || is_text(v));
     env.add_test("sequence", |v: &Value| {
@@ -85,26 +84,32 @@ pub(super) fn without_generation_tags(source: &str) -> String {
 fn format_python(out: &mut Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
     let written = match value.as_str() {
         Some(text) => out.write_str(text),
-        None => out.write_str(&python_str(value)),
+        None => out.write_str(&python_str(value)?),
     };
     written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the prompt is too long"))
 }
 
 /// Python's `str(value)`.
-fn python_str(value: &Value) -> String {
+fn python_str(value: &Value) -> Result<String, Error> {
     match value.as_str() {
-        Some(text) => text.to_owned(),
-        None if value.is_undefined() => String::new(),
+        Some(text) => Ok(text.to_owned()),
+        None if value.is_undefined() => Ok(String::new()),
         None => {
             let mut text = String::new();
-            python_repr(value, &mut text);
-            text
+            python_repr(value, 0, &mut text)?;
+            Ok(text)
         }
     }
 }
 
 /// Python's `repr(value)`.
-fn python_repr(value: &Value, out: &mut String) {
+fn python_repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(too_deep());
+    }
+    if out.len() > MAX_TEXT {
+        return Err(too_long());
+    }
     match value.kind() {
         ValueKind::None | ValueKind::Undefined => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
@@ -115,34 +120,38 @@ fn python_repr(value: &Value, out: &mut String) {
         },
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter().into_iter().flatten();
-            list(out, ['[', ']'], items, |item, out| python_repr(&item, out));
+            list(out, ['[', ']'], items, |item, out| {
+                python_repr(&item, depth + 1, out)
+            })?;
         }
         ValueKind::Map => {
             let keys = value.try_iter().into_iter().flatten();
             list(out, ['{', '}'], keys, |key, out| {
-                python_repr(&key, out);
+                python_repr(&key, depth + 1, out)?;
                 out.push_str(": ");
-                python_repr(&value.get_item(&key).unwrap_or_default(), out);
-            });
+                python_repr(&value.get_item(&key).unwrap_or_default(), depth + 1, out)
+            })?;
         }
         _ => _ = write!(out, "{value}"),
     }
+    Ok(())
 }
 
 fn list(
     out: &mut String,
     [open, close]: [char; 2],
     items: impl Iterator<Item = Value>,
-    mut each: impl FnMut(Value, &mut String),
-) {
+    mut each: impl FnMut(Value, &mut String) -> Result<(), Error>,
+) -> Result<(), Error> {
     out.push(open);
     for (n, item) in items.enumerate() {
         if n > 0 {
             out.push_str(", ");
         }
-        each(item, out);
+        each(item, out)?;
     }
     out.push(close);
+    Ok(())
 }
 
 /// Python prefers single quotes, unless the text has some and no double ones.
@@ -174,6 +183,10 @@ fn python_method(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    let all: Vec<Value> = std::iter::once(value.clone())
+        .chain(args.iter().cloned())
+        .collect();
+    limits::check(method, &all)?;
     if let Some(text) = value.as_str() {
         match method {
             // Python's `is…` are false for an empty string.

@@ -5,6 +5,16 @@ use std::fmt::Write as _;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind};
 
+use super::limits::{MAX_TEXT, too_long};
+
+/// Levels of a value that are written out.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// The refusal of what has more.
+pub(super) fn too_deep() -> Error {
+    Error::new(ErrorKind::InvalidOperation, "nested too deeply")
+}
+
 /// Layout of the output.
 struct Layout {
     indent: Option<usize>,
@@ -57,8 +67,11 @@ fn write_value(
     depth: usize,
     out: &mut String,
 ) -> Result<(), Error> {
-    if depth > 128 {
-        return Err(Error::new(ErrorKind::InvalidOperation, "nested too deeply"));
+    if depth > MAX_DEPTH {
+        return Err(too_deep());
+    }
+    if out.len() > MAX_TEXT {
+        return Err(too_long());
     }
     match value.kind() {
         ValueKind::None => out.push_str("null"),

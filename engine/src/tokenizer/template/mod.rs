@@ -7,6 +7,7 @@
 
 mod dialect;
 mod json;
+pub mod limits;
 mod messages;
 mod strftime;
 
@@ -26,7 +27,7 @@ use dialect::{Bounded, RaisedException};
 pub use messages::ContentForm;
 
 /// Bytes of a rendered prompt at most.
-const MAX_PROMPT_BYTES: usize = 16 * 1024 * 1024;
+const MAX_PROMPT_BYTES: usize = limits::MAX_TEXT;
 /// Variables of a rendering that the caller's extra arguments cannot replace.
 const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
 
@@ -47,7 +48,8 @@ pub enum TemplateError {
 
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    /// By the steps that a rendering gets; the same templates in each.
+    environments: [Environment<'static>; 2],
     source: String,
     special: SpecialTokens,
     content: ContentForm,
@@ -101,7 +103,11 @@ impl ChatTemplate {
             add(TOOL_USE, source)?;
         }
         let mut template = Self {
-            environment,
+            environments: limits::steps().map(|steps| {
+                let mut environment = environment.clone();
+                environment.set_fuel(Some(steps));
+                environment
+            }),
             source: sources.default + sources.tool_use.as_deref().unwrap_or_default(),
             special,
             content: ContentForm::Text,
@@ -159,18 +165,21 @@ impl ChatTemplate {
             "add_generation_prompt".to_owned(),
             Value::Bool(add_generation_prompt),
         );
-        let named = tools.and_then(|_| self.environment.get_template(TOOL_USE).ok());
+        let kind = limits::kind_of(context.values().map(weight).sum());
+        let environment = &self.environments[kind];
+        let named = tools.and_then(|_| environment.get_template(TOOL_USE).ok());
         let template = match named {
             Some(template) => template,
-            None => self
-                .environment
+            None => environment
                 .get_template(DEFAULT)
                 .map_err(|e| TemplateError::Failed(describe(&e)))?,
         };
         let mut prompt = Bounded::new(MAX_PROMPT_BYTES);
-        template
-            .render_captured_to(&context, &mut prompt)
-            .map_err(|e| sort_error(&e))?;
+        // What the rendering leaves behind is dropped there as well.
+        limits::on_deep_stack(limits::steps()[kind], || {
+            let rendered = template.render_captured_to(&context, &mut prompt);
+            rendered.map(drop).map_err(|e| sort_error(&e))
+        })?;
         Ok(prompt.into_string())
     }
 
@@ -195,6 +204,19 @@ impl ChatTemplate {
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
+
+/// About the bytes of a value.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|item| 8 + weight(item)).sum(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| name.len() + weight(value))
+            .sum(),
+    }
+}
 
 /// The templates of a model: Hugging Face allows a second one for requests with tools.
 struct Sources {

@@ -20,7 +20,7 @@ impl Peer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let uri: Uri = format!("http://{address}/v1").parse().unwrap();
-        let client = connect::client(&uri, config).await.unwrap();
+        let client = connect::client(&uri, config, None).await.unwrap();
         Self {
             listener,
             client,

@@ -45,12 +45,9 @@ fn each_kind_asks_its_endpoint() {
 
     let completion = ask(json!({"kind": "completion"}));
     let prompt = compile("Say {{ word }}").unwrap();
-    let of = case(
-        &completion,
-        &row(json!({"word": "x", "reference": {"b": 1, "a": [2]}})),
-        Some(&prompt),
-    )
-    .unwrap();
+    let asked = row(json!({"word": "x", "reference": {"b": 1, "a": [2]}}));
+    let messages = prompt.render(&asked.item, &asked.columns).unwrap();
+    let of = case(&completion, &asked, Some(messages)).unwrap();
     let (path, body) = sent(&completion, &of);
     assert_eq!(
         (path, &body["prompt"], &body["temperature"]),
@@ -116,10 +113,11 @@ fn rows_that_cannot_be_asked_name_the_column() {
     }
     let two = compile(r#"[{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]"#)
         .unwrap();
+    let messages = two.render("r", &Map::new()).unwrap();
     let fault = case(
         &ask(json!({"kind": "completion"})),
         &row(json!({})),
-        Some(&two),
+        Some(messages),
     )
     .unwrap_err();
     assert!(

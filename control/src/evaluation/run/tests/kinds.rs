@@ -333,3 +333,30 @@ async fn a_classifier_on_other_servers_is_measured_by_its_labels() {
     assert!((accuracy - 2.0 / 3.0).abs() < 1e-9);
     worker.drain().await;
 }
+
+/// A record from before the list, or one that was written past the API.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_records_may_not_name_is_not_asked_when_a_run_begins() {
+    let fresh = Fresh::sqlite().await;
+    let bench = Bench::new(&fresh.store).await;
+    let worker = bench.worker();
+    let silent = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let test_set = bench.test_set(&[("test.jsonl", tickets(2))]).await;
+    for options in [
+        json!({"upstream": format!("http://{address}/v1")}),
+        json!({"upstream": "http://127.0.0.1:9/v1", "api_key_env": "PATH"}),
+    ] {
+        let settings = json!({"engine_options": options});
+        let evaluation = bench
+            .evaluation(test_set, by_fields(), at_least(0.5), settings)
+            .await;
+        let version = bench.helpdesk("v1").await;
+        let run = bench.order(evaluation, &version, &[]).await;
+        let error = bench.ended(run.id).await.error.unwrap();
+        assert!(error.contains("control.allow."), "{error}");
+    }
+    let asked = tokio::time::timeout(std::time::Duration::from_millis(50), silent.accept()).await;
+    assert!(asked.is_err(), "somebody connected");
+    worker.drain().await;
+}
