@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
 
 use crate::auth::Account;
+use crate::endpoint::{Endpoint, Resolved};
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
 use crate::limits::quota::Purse;
@@ -65,6 +66,8 @@ impl Principal {
 pub struct RequestContext {
     /// The `x-request-id` of the response: the client's own, or a new one.
     pub id: Arc<str>,
+    /// What its path means.
+    pub path: Resolved,
     /// `None` when authentication is off.
     pub principal: Option<Arc<Principal>>,
     /// Past this instant the answer is worthless (`x-request-timeout-ms`).
@@ -81,12 +84,13 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// A context that begins now, without principal or deadline.
+    /// A context that begins now, without principal or deadline, of a request for `path`.
     #[must_use]
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
+    pub fn new(id: impl Into<Arc<str>>, path: &str) -> Self {
         let received = Instant::now();
         Self {
             id: id.into(),
+            path: Resolved::of(path),
             principal: None,
             deadline: None,
             priority: Priority::Normal,
@@ -94,6 +98,12 @@ impl RequestContext {
             outcome: Arc::new(Outcome::new(received)),
             pinned: None,
         }
+    }
+
+    /// Which endpoint is asked.
+    #[must_use]
+    pub fn endpoint(&self) -> &'static Endpoint {
+        self.path.endpoint
     }
 
     /// Who shares the device fairly with whom: the key's id, or `anonymous`.

@@ -4,12 +4,14 @@
 //! Reading order follows a request: [`server`] (accept, TLS, drain), [`stack`]
 //! (the one list of layers), [`router`] (model name → deployment → target), and
 //! for a target elsewhere [`remote`]. What the layers share about one request is
-//! [`context`]; what all requests share is [`gateway`].
+//! [`context`]; what all requests share is [`gateway`]. What a path
+//! means stands in one table, [`endpoint`].
 
 pub mod api;
 pub mod auth;
 pub mod config;
 pub mod context;
+pub mod endpoint;
 pub mod error;
 pub mod gateway;
 pub mod in_house;

@@ -21,7 +21,6 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 use sluice_gateway::release::{ShadowAnswer, ShadowPair, refuses};
-use sluice_gateway::stack::Route;
 use unicode_normalization::{UnicodeNormalization as _, is_nfc_quick};
 
 use crate::evaluation::metrics::json_fields::same;
@@ -86,7 +85,7 @@ pub fn compare(pair: &ShadowPair) -> Option<Agreement> {
         (true, false) | (false, true) => return Some(Agreement::new(false, 0.0, "failed")),
     }
     let known = Known::of(&pair.live, &pair.candidate);
-    if matches!(pair.route, Route::Chat | Route::Completions) {
+    if pair.kind.is_generation() {
         return (!known.is_unread()).then(|| texts(pair, &known));
     }
     match numbers::compare(known.live, known.candidate, known.cut) {

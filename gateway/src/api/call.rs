@@ -7,9 +7,9 @@ use http::Response;
 use http::request::Parts;
 
 use super::fields::{self, Fields};
-use super::paths::Endpoint;
 use super::{chat, classify, completions, embeddings, release, rerank, tokenize};
 use crate::context::RequestContext;
+use crate::endpoint::Protocol;
 use crate::error::ApiError;
 use crate::remote::Envelope;
 use crate::replicas::Tried;
@@ -29,7 +29,7 @@ pub(crate) struct Call {
 /// A request for a model, read as far as routing needs.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) protocol: Protocol,
     pub(crate) parts: Parts,
     pub(crate) body: Bytes,
     pub(crate) envelope: Envelope,
@@ -37,10 +37,10 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Reads the envelope.
-    pub(super) fn read(endpoint: Endpoint, parts: Parts, body: Bytes) -> Result<Self, ApiError> {
+    pub(super) fn read(protocol: Protocol, parts: Parts, body: Bytes) -> Result<Self, ApiError> {
         let envelope = Envelope::parse(&body).map_err(|_| explain(&body))?;
         Ok(Self {
-            endpoint,
+            protocol,
             parts,
             body,
             envelope,
@@ -93,7 +93,7 @@ impl Asked {
                 Ok(answer.await?)
             }
             // Texts and tokens need no executor.
-            Target::Local(replicas) if self.endpoint.is_of_texts() => {
+            Target::Local(replicas) if self.protocol.is_of_texts() => {
                 self.call(context, deployment, replicas.model()).await
             }
             Target::Local(replicas) => self.ask_local(context, deployment, replicas).await,
@@ -136,17 +136,14 @@ impl Asked {
             model,
             body: self.body.clone(),
         };
-        match &self.endpoint {
-            Endpoint::Chat => chat::create(&call).await,
-            Endpoint::Completions => completions::create(&call).await,
-            Endpoint::Embeddings => embeddings::create(&call).await,
-            Endpoint::Rerank => rerank::create(&call).await,
-            Endpoint::Classify => classify::create(&call).await,
-            Endpoint::Tokenize => tokenize::tokenize(&call).await,
-            Endpoint::Detokenize => tokenize::detokenize(&call).await,
-            Endpoint::Health(_) | Endpoint::Version | Endpoint::Models | Endpoint::Model(_) => {
-                Err(ApiError::internal("the endpoint was answered before"))
-            }
+        match self.protocol {
+            Protocol::Chat => chat::create(&call).await,
+            Protocol::Completions => completions::create(&call).await,
+            Protocol::Embeddings => embeddings::create(&call).await,
+            Protocol::Rerank => rerank::create(&call).await,
+            Protocol::Classify => classify::create(&call).await,
+            Protocol::Tokenize => tokenize::tokenize(&call).await,
+            Protocol::Detokenize => tokenize::detokenize(&call).await,
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::call::Asked;
 use crate::context::RequestContext;
+use crate::endpoint::Kind;
 use crate::error::ApiError;
 use crate::metrics::Shadowing;
 use crate::release::shadow::{self, ShadowRequest};
@@ -111,7 +112,7 @@ pub(super) fn may_fall_back(placement: &Placement) -> bool {
 /// Whether a copy of a request will be asked for.
 fn is_copied(gateway: &Gateway, asked: &Asked) -> bool {
     let watch = gateway.releases();
-    if !asked.endpoint.is_comparable() || watch.config().shadow_concurrency == 0 {
+    if !Kind::Model(asked.protocol).is_comparable() || watch.config().shadow_concurrency == 0 {
         return false;
     }
     let obstacle = if asked.body.len() > watch.config().shadow_max_body {

@@ -26,7 +26,7 @@ use crate::stack::access_log;
 pub struct Record {
     /// Id, principal and outcome.
     pub context: RequestContext,
-    /// Route, status, time and fault.
+    /// Endpoint, status, time and fault.
     pub completed: Completed,
     /// As sent.
     pub method: http::Method,

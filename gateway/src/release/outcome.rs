@@ -9,10 +9,10 @@ use sluice_engine::request::FinishReason;
 use super::body::Kept;
 use super::{Placement, answer};
 use crate::context::Fault;
+use crate::endpoint::Kind;
 use crate::metrics::Completed;
 use crate::metrics::observer::Record;
 use crate::router::split::{Assignment, Side, Weight};
-use crate::stack::Route;
 
 /// How a request ended, for the revision that it was put to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,8 +57,8 @@ pub struct ReleaseOutcome {
     pub retried: bool,
     /// When it was retried: whether stable's answer was what had been asked for.
     pub stable_answered: bool,
-    /// Which endpoint.
-    pub route: Route,
+    /// What was asked.
+    pub kind: Kind,
     /// From the request's head to the first token.
     pub ttft: Option<Duration>,
     /// Mean time of an output token, the first excluded.
@@ -99,7 +99,7 @@ impl ReleaseOutcome {
             status: completed.status,
             retried: false,
             stable_answered: false,
-            route: completed.route,
+            kind: completed.endpoint.kind,
             ttft: None,
             tpot: None,
             total: completed.total,
@@ -120,7 +120,7 @@ impl ReleaseOutcome {
             };
         }
         let (usage, ttft, finish) = (outcome.usage(), outcome.ttft(), outcome.finish());
-        let generated = matches!(completed.route, Route::Chat | Route::Completions);
+        let generated = completed.endpoint.kind.is_generation();
         let answered = base.class == Class::Answered && generated;
         let facts = kept
             .filter(|_| answered)

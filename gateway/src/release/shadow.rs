@@ -21,11 +21,11 @@ use super::body::{Kept, is_events};
 use super::{Placement, ReleaseSink, Watch};
 use crate::api::Asked;
 use crate::context::{Fault, Principal};
+use crate::endpoint::Kind;
 use crate::metrics::Shadowing;
 use crate::metrics::observer::Record;
 use crate::router::split::Weight;
 use crate::router::{Deployment, Entry, Release};
-use crate::stack::Route;
 use crate::{Gateway, RequestContext};
 
 /// Marks a copy for an upstream.
@@ -52,8 +52,8 @@ pub struct ShadowPair {
     pub request_id: Arc<str>,
     /// Hash of its unit.
     pub unit: u64,
-    /// Which endpoint.
-    pub route: Route,
+    /// What was asked.
+    pub kind: Kind,
     /// When the live request ended.
     pub ended: SystemTime,
     /// The request's body. It holds a prompt: not for logs.
@@ -95,7 +95,7 @@ pub(super) struct Live {
     release: Arc<Release>,
     request_id: Arc<str>,
     unit: u64,
-    route: Route,
+    kind: Kind,
     ended: SystemTime,
     answer: Answer,
 }
@@ -117,7 +117,7 @@ impl Live {
             release: Arc::clone(placement.release()),
             request_id: Arc::clone(&record.context.id),
             unit: placement.pick().unit,
-            route: completed.route,
+            kind: completed.endpoint.kind,
             ended: record.ended,
             answer: Answer {
                 revision: Arc::clone(&placement.deployment().revision),
@@ -196,7 +196,11 @@ impl ShadowRequest {
 
     async fn ask(&self, live: &Live, config: &crate::config::ReleaseConfig) -> Answer {
         let candidate = live.release.candidate();
-        let context = context(&live.request_id, config.shadow_timeout);
+        let context = context(
+            &live.request_id,
+            self.asked.parts.uri.path(),
+            config.shadow_timeout,
+        );
         let mut answer = Answer {
             revision: Arc::clone(&candidate.revision),
             status: StatusCode::GATEWAY_TIMEOUT,
@@ -263,8 +267,8 @@ impl Answer {
 }
 
 /// All copies are of one tenant, of the lowest class, whatever their bodies ask for.
-fn context(live: &str, timeout: Duration) -> RequestContext {
-    let mut context = RequestContext::new(format!("{live}-shadow"));
+fn context(live: &str, path: &str, timeout: Duration) -> RequestContext {
+    let mut context = RequestContext::new(format!("{live}-shadow"), path);
     context.deadline = Some(context.received + timeout);
     context.priority = Priority::Low;
     context.principal = Some(Arc::new(Principal {
@@ -290,7 +294,7 @@ fn pair(request: Bytes, live: Live, candidate: Answer) -> ShadowPair {
         deployment: Arc::clone(&live.release.stable().name),
         request_id: live.request_id,
         unit: live.unit,
-        route: live.route,
+        kind: live.kind,
         ended: live.ended,
         request,
         greedy,

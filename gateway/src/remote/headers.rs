@@ -121,7 +121,7 @@ mod tests {
             ("x-request-id", "theirs"),
         ]);
         let key = HeaderValue::from_static("Bearer upstreams");
-        let sent = request(&client, &RequestContext::new("ours"), Some(&key));
+        let sent = request(&client, &RequestContext::new("ours", "/"), Some(&key));
         let expected = map(&[
             ("content-type", "application/json"),
             ("traceparent", "00-1-2-01"),

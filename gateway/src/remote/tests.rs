@@ -135,7 +135,7 @@ async fn pool(upstreams: &[&Upstream], config: &UpstreamConfig) -> RemotePool {
 const BODY: &str = r#"{"messages": [], "model" : "our-name", "x":1}"#;
 
 async fn ask(pool: &RemotePool) -> (RequestContext, Result<Response<Body>, ForwardError>) {
-    let context = RequestContext::new("id-1");
+    let context = RequestContext::new("id-1", "/v1/chat/completions");
     let request = Request::post("http://gateway/v1/chat/completions?a=b")
         .header("authorization", "Bearer the-clients")
         .header("traceparent", "00-1-2-01")

@@ -13,10 +13,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
 
-use super::Route;
 use super::around::{Inner, Middleware};
 use super::rescue;
 use crate::context::Fault;
+use crate::endpoint::Access;
 use crate::metrics::Completed;
 use crate::metrics::observer::{Record, Style};
 use crate::server::InFlight;
@@ -37,7 +37,6 @@ impl Middleware for AccessLog {
         let mut account = Account {
             gateway,
             context,
-            route: Route::of(request.uri().path()),
             method: request.method().clone(),
             status: None,
             bytes: 0,
@@ -57,7 +56,6 @@ impl Middleware for AccessLog {
 struct Account {
     gateway: Arc<Gateway>,
     context: RequestContext,
-    route: Route,
     method: Method,
     /// `None` until there is a response.
     status: Option<u16>,
@@ -74,7 +72,7 @@ impl Drop for Account {
         let total = self.context.received.elapsed();
         outcome.settle(self.gateway.anonymous(), Instant::now());
         let completed = Completed {
-            route: self.route,
+            endpoint: self.context.endpoint(),
             status: self.status.unwrap_or(499),
             total,
             fault: outcome
@@ -86,7 +84,7 @@ impl Drop for Account {
             .deployment()
             .map_or(metrics.unrouted(), |deployment| &deployment.series);
         series.record(&completed, outcome);
-        if self.route.access() != super::Access::Open {
+        if self.context.endpoint().access != Access::Open {
             self.gateway.observer().push(Record {
                 context: self.context.clone(),
                 completed,
@@ -201,7 +199,7 @@ pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
         principal: principal.map(|principal| &*principal.name),
         key: principal.map(|principal| &*principal.key_id),
         method: record.method.as_str(),
-        route: record.completed.route.as_str(),
+        route: record.completed.endpoint.label.as_str(),
         deployment: outcome.deployment().map(|deployment| &*deployment.name),
         revision: outcome.deployment().map(|deployment| &*deployment.revision),
         retried_from: outcome.placement().and_then(|placement| {

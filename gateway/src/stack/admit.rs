@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Request, Response, header};
 
 use super::around::{Inner, Middleware};
-use super::{Access, Route};
+use crate::endpoint::Access;
 use crate::error::ApiError;
 use crate::metrics::Shed;
 use crate::{Body, Gateway, RequestBody, RequestContext};
@@ -23,15 +23,15 @@ impl Middleware for Admit {
         request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
-        if Route::of(request.uri().path()).access() != Access::Full {
+        let Some(context) = request.extensions().get::<RequestContext>() else {
+            return rest.run(request).await;
+        };
+        if context.endpoint().access != Access::Full {
             return rest.run(request).await;
         }
         if let Some(refused) = too_large(&gateway, &request) {
             return refused.into_response();
         }
-        let Some(context) = request.extensions().get::<RequestContext>() else {
-            return rest.run(request).await;
-        };
         // The permit is given back when the response's last byte has left.
         if !context.outcome.admit(gateway.admission()) {
             gateway.metrics().shed(Shed::Concurrency);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response};
 
 use super::around::{Inner, Middleware};
-use super::{Access, Route};
+use crate::endpoint::Access;
 use crate::error::ApiError;
 use crate::metrics::Shed;
 use crate::{Body, Gateway, RequestBody, RequestContext};
@@ -22,7 +22,8 @@ impl Middleware for Deadline {
         mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
-        if Route::of(request.uri().path()).access() != Access::Full {
+        let context = request.extensions().get::<RequestContext>();
+        if context.is_none_or(|context| context.endpoint().access != Access::Full) {
             return rest.run(request).await;
         }
         let limits = &gateway.config().limits;

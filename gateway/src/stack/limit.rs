@@ -6,7 +6,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 
 use super::around::{Inner, Middleware};
-use super::{Access, Route};
+use crate::endpoint::Access;
 use crate::error::{ApiError, RateLimit};
 use crate::limits::quota::{Purse, Refusal};
 use crate::limits::{Level, format_reset};
@@ -22,13 +22,13 @@ impl Middleware for Limit {
         request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
-        let access = Route::of(request.uri().path()).access();
-        if !matches!(access, Access::Full | Access::Control) {
-            return rest.run(request).await;
-        }
         let Some(context) = request.extensions().get::<RequestContext>() else {
             return rest.run(request).await;
         };
+        let access = context.endpoint().access;
+        if !matches!(access, Access::Full | Access::Control) {
+            return rest.run(request).await;
+        }
         let outcome = Arc::clone(&context.outcome);
         let purse = outcome.purse(gateway.anonymous());
         if purse.is_unlimited() {

@@ -1,4 +1,4 @@
-//! Layer 1: the request's id and context.
+//! Layer 1: the request's id and context, and what its path means.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Middleware for RequestId {
         rest: S,
     ) -> Response<Body> {
         let (id, header) = accepted(request.headers()).unwrap_or_else(generated);
-        let context = RequestContext::new(id);
+        let context = RequestContext::new(id, request.uri().path());
         let outcome = Arc::clone(&context.outcome);
         request.extensions_mut().insert(context);
         let mut response = rest.run(request).await;

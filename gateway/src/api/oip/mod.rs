@@ -1,7 +1,7 @@
 //! The Open Inference Protocol v2 over REST (KServe's and Triton's), for plain
 //! tensor models: `/v2/…`. Errors are `{"error": "…"}`, as its clients expect.
 //!
-//! Reading order: [`path`] (what is asked), this file (the endpoints),
+//! Reading order: the rows of [`crate::endpoint`] (what is asked), this file (the endpoints),
 //! [`request`] and [`response`] (an inference's body), [`elements`] and
 //! [`binary`] (tensors in JSON and in bytes), [`describe`] (metadata, statistics).
 
@@ -20,23 +20,22 @@ use sluice_engine::tensor::{InferError, Inference, TensorModel};
 use crate::api::health::healthy;
 use crate::api::release;
 use crate::context::RequestContext;
+use crate::endpoint::Tensor;
 use crate::error::ApiError;
 use crate::metrics::Shed;
 use crate::replicas::Tried;
 use crate::router::split::Subject;
-use crate::router::{Deployment, LocalModel, Target};
+use crate::router::{Deployment, LocalModel, RouteError, Target};
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;
 mod describe;
 mod elements;
-mod path;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use path::{Oip, OipAction};
 use request::InferRequest;
 use response::InferResponse;
 
@@ -53,6 +52,7 @@ type Answer = Result<Response<Body>, ApiError>;
 pub(crate) async fn answer<B>(
     gateway: &Gateway,
     context: &RequestContext,
+    asked: Tensor,
     parts: &Parts,
     body: B,
 ) -> Response<Body>
@@ -61,67 +61,76 @@ where
     B::Error: Into<BoxError>,
 {
     let path = parts.uri.path();
-    let Some(endpoint) = Oip::find(path) else {
-        return refuse(ApiError::unknown_url(&parts.method, path));
-    };
-    if !endpoint.takes(&parts.method) {
-        return refuse(ApiError::method_not_allowed(
-            &parts.method,
-            path,
-            endpoint.methods(),
-        ));
+    if let Err(error) = context.endpoint().check(&parts.method, path) {
+        return refuse(error);
     }
-    let answer = match endpoint {
-        Oip::Server => Ok(ok(&describe::server())),
-        Oip::Live => Ok(ok(&json!({"live": true}))),
-        Oip::Ready => Ok(ready(
+    let answer = match asked {
+        Tensor::Server => Ok(ok(&describe::server())),
+        Tensor::Live => Ok(ok(&json!({"live": true}))),
+        Tensor::Ready => Ok(ready(
             &json!({"ready": gateway.is_ready()}),
             gateway.is_ready(),
         )),
-        Oip::Index => index(gateway, context, parts, body).await,
-        Oip::Repository => Err(ApiError::bad_request(
+        Tensor::Index => index(gateway, context, parts, body).await,
+        Tensor::Repository => Err(ApiError::bad_request(
             "unsupported_value",
             "models are loaded and unloaded through the server's configuration, not by this request",
         )),
-        Oip::AllStatistics => Ok(all_statistics(gateway, context)),
-        Oip::Model {
-            name,
-            version,
-            action,
-        } => match find(gateway, context, parts, &name, version.as_deref(), action) {
-            Ok(deployment) => match action {
-                OipAction::Metadata => Ok(ok(&describe::metadata(&deployment))),
-                OipAction::Config => Ok(ok(&describe::config(&deployment))),
-                OipAction::Ready => Ok(model_ready(gateway, &deployment)),
-                OipAction::Statistics => statistics(&deployment),
-                OipAction::Infer => infer(gateway, context, parts, body, &deployment).await,
-            },
+        Tensor::AllStatistics => Ok(all_statistics(gateway, context)),
+        Tensor::Unknown => Err(ApiError::unknown_url(&parts.method, path)),
+        Tensor::Metadata => about(gateway, context).map(|of| ok(&describe::metadata(&of))),
+        Tensor::Config => about(gateway, context).map(|of| ok(&describe::config(&of))),
+        Tensor::ModelReady => about(gateway, context).map(|of| model_ready(gateway, &of)),
+        Tensor::Statistics => about(gateway, context).and_then(|of| statistics(&of)),
+        Tensor::Infer => match routed(gateway, context, parts) {
+            Ok(deployment) => infer(gateway, context, parts, body, &deployment).await,
             Err(error) => Err(error),
         },
     };
     answer.unwrap_or_else(refuse)
 }
 
-/// The deployment of that name and, when one is asked for, that revision. Without, only
-/// inferences are divided between the revisions of a release.
-fn find(
+/// The deployment that a question is about: the revision that the path names, or else the
+/// stable one.
+fn about(gateway: &Gateway, context: &RequestContext) -> Result<Arc<Deployment>, ApiError> {
+    let (name, version) = named(context);
+    found(gateway.deployment(context, name, version), name, version)
+}
+
+/// The deployment that runs an inference: the revision that the path names, or else one of
+/// the two of a release.
+fn routed(
     gateway: &Gateway,
     context: &RequestContext,
     parts: &Parts,
-    name: &str,
-    version: Option<&str>,
-    action: OipAction,
 ) -> Result<Arc<Deployment>, ApiError> {
+    let (name, version) = named(context);
     let subject = Subject {
         headers: &parts.headers,
         user: None,
         principal: context.principal.as_deref(),
     };
-    let found = match (version, action) {
-        (Some(version), OipAction::Infer) => gateway.route_to(context, name, version, &subject),
-        (None, OipAction::Infer) => gateway.route(context, name, &subject).map(Some),
-        (version, _) => gateway.deployment(context, name, version),
+    let routed = match version {
+        Some(version) => gateway.route_to(context, name, version, &subject),
+        None => gateway.route(context, name, &subject).map(Some),
     };
+    found(routed, name, version)
+}
+
+/// The names in the path. A row of the table that needs one fits no path without.
+fn named(context: &RequestContext) -> (&str, Option<&str>) {
+    let path = &context.path;
+    (
+        path.model.as_deref().unwrap_or_default(),
+        path.version.as_deref(),
+    )
+}
+
+fn found(
+    found: Result<Option<Arc<Deployment>>, RouteError>,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<Deployment>, ApiError> {
     let found = found.map_err(|error| ApiError::from_route(&error, name))?;
     found.ok_or_else(|| {
         let version = version.unwrap_or_default();

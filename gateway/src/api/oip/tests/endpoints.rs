@@ -309,7 +309,7 @@ async fn a_deadline_that_has_passed_is_not_worth_a_run() {
         "/v2/models/affine/infer",
         affine().to_string(),
     );
-    let mut context = RequestContext::new("late");
+    let mut context = RequestContext::new("late", "/v2/models/affine/infer");
     context.deadline = Some(context.received);
     late.extensions_mut().insert(context);
     assert_eq!(send(&gateway, late).await.status, 504);
@@ -444,7 +444,7 @@ async fn statistics_count_what_was_done() {
 async fn a_key_sees_its_models_only() {
     let gateway = gateway(&["affine", "strings"]);
     let with_key = |method, path: &str, body: String| {
-        let mut context = RequestContext::new("k");
+        let mut context = RequestContext::new("k", path);
         context.principal = Some(Arc::new(Principal {
             key_id: "0".into(),
             name: "n".into(),
