@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
 
 use crate::auth::Account;
@@ -11,8 +12,9 @@ use crate::endpoint::{Endpoint, Resolved};
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
 use crate::limits::quota::Purse;
-use crate::release::Placement;
+use crate::release::{Class, Placement};
 use crate::router::Deployment;
+use crate::validate::Defect;
 
 /// Who asks: the holder of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,13 @@ impl RequestContext {
         self.path.endpoint
     }
 
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_past_deadline(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// Who shares the device fairly with whom: the key's id, or `anonymous`.
     #[must_use]
     pub fn tenant(&self) -> Arc<str> {
@@ -140,7 +149,7 @@ impl Fault {
     }
 }
 
-/// What became of one request. Written with atomics by whoever knows, in any
+/// What became of one request. Written by whoever knows, in any
 /// order; read once, when the response's body has ended or was dropped.
 #[derive(Debug)]
 pub struct Outcome {
@@ -161,12 +170,23 @@ pub struct Outcome {
     last_token_ns: AtomicU64,
     finish: AtomicU8,
     fault: AtomicU8,
+    /// How the attempt ended, and what was wrong with its answer, where that is known.
+    ended: Mutex<Ended>,
+    /// The client's own deadline, nanoseconds after `received`; 0 is none.
+    own_deadline_ns: AtomicU64,
     /// Whose limits apply; none when authentication is off.
     account: OnceLock<Arc<Account>>,
     /// Tokens reserved at the door plus one; 0 is no reservation.
     reserved: AtomicU64,
     /// A place of the global admission is held.
     admitted: AtomicBool,
+}
+
+/// What whoever asked a model knows of the end.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    class: Option<Class>,
+    defect: Option<Defect>,
 }
 
 impl Outcome {
@@ -188,6 +208,8 @@ impl Outcome {
             last_token_ns: AtomicU64::new(0),
             finish: AtomicU8::new(0),
             fault: AtomicU8::new(0),
+            ended: Mutex::default(),
+            own_deadline_ns: AtomicU64::new(0),
             account: OnceLock::new(),
             reserved: AtomicU64::new(0),
             admitted: AtomicBool::new(false),
@@ -291,6 +313,49 @@ impl Outcome {
         }
         self.finish.store(0, Relaxed);
         self.fault.store(0, Relaxed);
+        *self.ended.lock() = Ended::default();
+    }
+
+    /// Notes how the request ended for the revision that was asked. The last call counts.
+    pub(crate) fn set_class(&self, class: Class) {
+        self.ended.lock().class = Some(class);
+    }
+
+    /// How the request ended, where status and fault do not tell.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        self.ended.lock().class
+    }
+
+    /// Notes what was wrong with an upstream's answer.
+    pub(crate) fn set_defect(&self, defect: Defect) {
+        self.ended.lock().defect = Some(defect);
+    }
+
+    /// What was wrong with an upstream's answer.
+    #[must_use]
+    pub fn defect(&self) -> Option<Defect> {
+        self.ended.lock().defect
+    }
+
+    /// Notes how long the client itself said that it would wait.
+    pub(crate) fn set_own_deadline(&self, after: Duration) {
+        self.own_deadline_ns.store(nanos(after).max(1), Relaxed);
+    }
+
+    /// Whether the client itself said how long it would wait.
+    #[must_use]
+    pub fn has_own_deadline(&self) -> bool {
+        self.own_deadline_ns.load(Relaxed) > 0
+    }
+
+    /// Whether the client's own deadline lies within `total` of its request.
+    #[must_use]
+    pub fn is_past_own_deadline(&self, total: Duration) -> bool {
+        match self.own_deadline_ns.load(Relaxed) {
+            0 => false,
+            limit => nanos(total) >= limit,
+        }
     }
 
     /// Adds tokens; `n > 1` or several prompts add up.

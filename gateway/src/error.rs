@@ -321,12 +321,6 @@ impl ApiError {
         error
     }
 
-    /// Whether nothing was begun, because the model's executor is lost or ends.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        self.code == Some(UNAVAILABLE)
-    }
-
     /// 504: the deadline passed before the answer began.
     #[must_use]
     pub fn deadline() -> Self {
@@ -456,7 +450,8 @@ impl From<ForwardError> for ApiError {
         match error {
             ForwardError::NoUpstream => Self::unavailable(error.to_string()),
             ForwardError::Unreachable(_) => Self::bad_gateway(error.to_string()),
-            ForwardError::Timeout => Self::deadline(),
+            ForwardError::Timeout | ForwardError::Deadline => Self::deadline(),
+            ForwardError::Broken(defect) => Self::bad_gateway(defect.message()),
             ForwardError::Invalid(message) => Self::new(StatusCode::BAD_REQUEST, INVALID, message),
         }
     }

@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
-use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
-use crate::context::RequestContext;
+use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat, RevisionHeader};
+use crate::context::{Principal, RequestContext};
 use crate::limits::admission::Admission;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
@@ -323,6 +323,16 @@ impl Gateway {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Whether whoever asks is told which revision has answered.
+    #[must_use]
+    pub fn shows_revision(&self, principal: Option<&Principal>) -> bool {
+        match self.config.server.revision_header {
+            RevisionHeader::All => true,
+            RevisionHeader::Operators => principal.is_some_and(Principal::may_try),
+            RevisionHeader::None => false,
+        }
     }
 
     /// Requests in flight and their ceiling.

@@ -24,6 +24,7 @@ mod request_body;
 pub mod router;
 pub mod server;
 pub mod stack;
+pub mod validate;
 
 pub use context::{Outcome, Principal, RequestContext};
 pub use error::ApiError;

@@ -6,6 +6,7 @@
 //! [`fields`] (reading JSON with errors that name the field), [`sampling`],
 //! [`constraint`], [`choices`] (the engine's events) and [`sse`].
 
+mod ask;
 mod body;
 mod call;
 mod chat;
@@ -43,6 +44,7 @@ use crate::context::RequestContext;
 use crate::endpoint::Kind;
 use crate::error::ApiError;
 use crate::{Body, BoxError, Gateway};
+pub(crate) use ask::ask;
 pub(crate) use call::Asked;
 
 /// Answers one request. The stack has put a [`RequestContext`] into its
@@ -58,9 +60,9 @@ where
         Some(context) => context.clone(),
         None => RequestContext::new(ids::random("req_"), request.uri().path()),
     };
-    let answer = dispatch(gateway, &context, request).await;
+    let answer = dispatch(Arc::clone(&gateway), &context, request).await;
     let mut response = answer.unwrap_or_else(ApiError::into_response);
-    stamp(&mut response, &context);
+    stamp(&gateway, &mut response, &context);
     response
 }
 
@@ -103,7 +105,7 @@ where
 }
 
 /// The headers that every answer carries.
-fn stamp(response: &mut Response<Body>, context: &RequestContext) {
+fn stamp(gateway: &Gateway, response: &mut Response<Body>, context: &RequestContext) {
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: &str| {
         let name = HeaderName::from_static(name);
@@ -114,7 +116,9 @@ fn stamp(response: &mut Response<Body>, context: &RequestContext) {
         }
     };
     set("x-request-id", &context.id);
-    if let Some(deployment) = context.outcome.deployment() {
+    if gateway.shows_revision(context.principal.as_deref())
+        && let Some(deployment) = context.outcome.deployment()
+    {
         set("x-sluice-revision", &deployment.revision);
     }
     let elapsed = context.received.elapsed().as_millis();

@@ -19,7 +19,7 @@ pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options}
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
-    ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
+    ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
 };
 
 /// The whole configuration.

@@ -8,6 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::human;
 
+/// Who is told by `x-sluice-revision` which revision has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevisionHeader {
+    /// Everyone.
+    All,
+    /// Keys of people and programs who operate deployments.
+    Operators,
+    /// Nobody.
+    None,
+}
+
 /// `[server]`: the listener and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +33,8 @@ pub struct ServerConfig {
     /// Web pages that may read the answers: origins such as `https://app.example.com`,
     /// or `*` for any. None by default.
     pub cors_origins: Vec<String>,
+    /// Who is told by `x-sluice-revision` which revision has answered.
+    pub revision_header: RevisionHeader,
     /// Largest request body; more is answered 413.
     #[serde(with = "human::size")]
     pub max_body: usize,
@@ -59,6 +73,7 @@ impl Default for ServerConfig {
             tls_cert: None,
             tls_key: None,
             cors_origins: Vec::new(),
+            revision_header: RevisionHeader::All,
             max_body: 8 << 20,
             max_head: 64 << 10,
             max_connections: 10_000,
@@ -138,6 +153,11 @@ pub struct UpstreamConfig {
     /// Time between two pieces of an answer.
     #[serde(with = "human::duration")]
     pub idle_timeout: Duration,
+    /// Bytes of one answer that are held at most until it is known to be one: all of an
+    /// answer in one piece, of a stream what comes before its first output. A larger answer
+    /// is judged by its beginning and its end.
+    #[serde(with = "human::size")]
+    pub max_held: usize,
     /// Unused connections are closed after this. Keep it below the upstream's own limit.
     #[serde(with = "human::duration")]
     pub keep_alive: Duration,
@@ -149,11 +169,11 @@ pub struct UpstreamConfig {
     #[serde(with = "human::duration")]
     pub resolve_every: Duration,
     /// Further attempts for one request, each on another replica, before the
-    /// first byte of the answer only.
+    /// first output only.
     pub retries: u32,
     /// Retries may add this share to the requests sent; 0.2 is one in five.
     pub retry_budget: f64,
-    /// Failures in a row (5xx, no connection, time-out) that eject a replica; 0 is never.
+    /// Failures in a row (5xx, no connection, time-out, no answer) that eject a replica; 0 is never.
     pub eject_after: u32,
     /// First ejection; each further one doubles it.
     #[serde(with = "human::duration")]
@@ -171,6 +191,7 @@ impl Default for UpstreamConfig {
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(120),
+            max_held: 4 << 20,
             keep_alive: Duration::from_secs(30),
             http2: false,
             ca_file: None,
@@ -264,8 +285,7 @@ pub struct ReleaseConfig {
     /// Time that a candidate has for a copy.
     #[serde(with = "human::duration")]
     pub shadow_timeout: Duration,
-    /// Bytes of an answer that are read to compare or check it, and that are held back at
-    /// most until a candidate's answer has begun.
+    /// Bytes of an answer that are read to compare or check it.
     #[serde(with = "human::size")]
     pub max_answer: usize,
 }

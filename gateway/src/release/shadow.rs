@@ -18,8 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Said;
 use super::body::{Kept, is_events};
-use super::{Placement, ReleaseSink, Watch};
-use crate::api::Asked;
+use super::{Class, Placement, ReleaseSink, Watch};
+use crate::api::{Asked, ask};
 use crate::context::{Fault, Principal};
 use crate::endpoint::Kind;
 use crate::metrics::Shadowing;
@@ -73,8 +73,9 @@ pub struct ShadowAnswer {
     pub revision: Arc<str>,
     /// Status; 504 when it took longer than `release.shadow_timeout`.
     pub status: u16,
-    /// A 5xx, no answer in time, or one that broke.
-    pub failed: bool,
+    /// How it ended, as a live request is judged: a refusal of the candidate's, which the
+    /// live revision has answered, is [`Class::Rejected`].
+    pub class: Class,
     /// Text and calls of the first choice; of an answer without choices (embeddings,
     /// scores) its JSON.
     pub text: String,
@@ -104,7 +105,7 @@ pub(super) struct Live {
 struct Answer {
     revision: Arc<str>,
     status: StatusCode,
-    failed: bool,
+    class: Class,
     kept: Kept,
     total: Duration,
     context: RequestContext,
@@ -122,7 +123,10 @@ impl Live {
             answer: Answer {
                 revision: Arc::clone(&placement.deployment().revision),
                 status: StatusCode::from_u16(completed.status).unwrap_or_default(),
-                failed: completed.fault == Some(Fault::Server),
+                class: match completed.fault {
+                    Some(Fault::Server) => Class::Failed,
+                    Some(Fault::Client | Fault::Cancelled) | None => Class::Answered,
+                },
                 kept,
                 total: completed.total,
                 context: record.context.clone(),
@@ -204,7 +208,7 @@ impl ShadowRequest {
         let mut answer = Answer {
             revision: Arc::clone(&candidate.revision),
             status: StatusCode::GATEWAY_TIMEOUT,
-            failed: true,
+            class: Class::Timeout,
             kept: Kept::default(),
             total: Duration::ZERO,
             context,
@@ -219,11 +223,15 @@ impl ShadowRequest {
 
 impl Answer {
     async fn collect(&mut self, asked: &Asked, candidate: &Arc<Deployment>, limit: usize) {
-        let response = match asked.ask(&self.context, candidate).await {
+        let response = match ask(asked, &self.context, candidate).await {
             Ok(response) => response,
-            Err(error) => {
-                self.status = error.status();
-                self.failed = error.status().is_server_error();
+            Err(unanswered) => {
+                self.status = unanswered.status();
+                self.class = match unanswered.class() {
+                    // The deadline of a copy is this server's.
+                    Class::OwnDeadline => Class::Failed,
+                    class => class,
+                };
                 return;
             }
         };
@@ -243,7 +251,10 @@ impl Answer {
         }
         self.status = status;
         broken |= self.context.outcome.fault() == Some(Fault::Server);
-        self.failed = broken || status.is_server_error();
+        self.class = match broken {
+            true => self.context.outcome.class().unwrap_or(Class::Failed),
+            false => Class::Answered,
+        };
     }
 
     fn read(self) -> ShadowAnswer {
@@ -252,7 +263,7 @@ impl Answer {
         ShadowAnswer {
             revision: self.revision,
             status: self.status.as_u16(),
-            failed: self.failed,
+            class: self.class,
             text: match said.choice {
                 true => said.into_text(),
                 false => String::from_utf8_lossy(&self.kept.bytes).into_owned(),

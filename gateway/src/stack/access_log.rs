@@ -20,6 +20,7 @@ use crate::endpoint::Access;
 use crate::metrics::Completed;
 use crate::metrics::observer::{Record, Style};
 use crate::server::InFlight;
+use crate::validate::Defect;
 use crate::{Body, BoxError, Gateway, RequestBody, RequestContext};
 
 #[derive(Clone, Copy)]
@@ -176,6 +177,9 @@ struct Line<'a> {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
+    /// What was wrong with the upstream's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    defect: Option<&'a str>,
     prompt_tokens: usize,
     completion_tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +212,7 @@ pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
         }),
         status: record.completed.status,
         fault: record.completed.fault.map(Fault::as_str),
+        defect: outcome.defect().map(Defect::as_str),
         prompt_tokens: usage.prompt,
         completion_tokens: usage.completion,
         queue_ms: (!queue.is_zero()).then(|| milliseconds(queue)),

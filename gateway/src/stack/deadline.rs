@@ -27,15 +27,22 @@ impl Middleware for Deadline {
             return rest.run(request).await;
         }
         let limits = &gateway.config().limits;
+        let chosen;
         let allowed = match requested(request.headers()) {
-            Ok(asked) => asked
-                .unwrap_or(limits.default_deadline)
-                .min(limits.max_deadline),
+            Ok(asked) => {
+                chosen = asked.is_some_and(|asked| asked <= limits.max_deadline);
+                asked
+                    .unwrap_or(limits.default_deadline)
+                    .min(limits.max_deadline)
+            }
             Err(error) => return error.into_response(),
         };
         let Some(context) = request.extensions_mut().get_mut::<RequestContext>() else {
             return rest.run(request).await;
         };
+        if chosen {
+            context.outcome.set_own_deadline(allowed);
+        }
         let deadline = context.received + allowed;
         context.deadline = Some(deadline);
         match tokio::time::timeout_at(deadline.into(), rest.run(request)).await {

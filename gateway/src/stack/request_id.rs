@@ -10,7 +10,8 @@ use crate::{Body, Gateway, RequestBody, RequestContext};
 
 /// Name of the id, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Which revision answered; `none` where no deployment was asked.
+/// Which revision answered; `none` where no deployment was asked. Left out where
+/// `server.revision_header` hides it.
 pub const REVISION: HeaderName = HeaderName::from_static("x-sluice-revision");
 
 #[derive(Clone, Copy)]
@@ -18,7 +19,7 @@ pub(super) struct RequestId;
 
 impl Middleware for RequestId {
     async fn handle<S: Inner>(
-        _gateway: Arc<Gateway>,
+        gateway: Arc<Gateway>,
         mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
@@ -27,13 +28,16 @@ impl Middleware for RequestId {
         let outcome = Arc::clone(&context.outcome);
         request.extensions_mut().insert(context);
         let mut response = rest.run(request).await;
-        let revision = outcome
-            .deployment()
-            .map_or(HeaderValue::from_static("none"), |deployment| {
-                deployment.series.revision_header.clone()
-            });
-        response.headers_mut().insert(REQUEST_ID, header);
-        response.headers_mut().insert(REVISION, revision);
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, header);
+        if gateway.shows_revision(outcome.principal().map(|principal| &**principal)) {
+            let revision = outcome
+                .deployment()
+                .map_or(HeaderValue::from_static("none"), |deployment| {
+                    deployment.series.revision_header.clone()
+                });
+            headers.insert(REVISION, revision);
+        }
         response
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn answer(text: &str) -> ShadowAnswer {
     ShadowAnswer {
         revision: Arc::from("v1-abcdef"),
         status: 200,
-        failed: false,
+        class: Class::Answered,
         text: text.to_owned(),
         whole: true,
         output_tokens: 0,
@@ -167,11 +167,12 @@ fn a_refusal_agrees_only_with_a_refusal() {
 #[test]
 fn who_fails_alone_disagrees_and_two_failures_are_no_pair() {
     let failed = || ShadowAnswer {
-        failed: true,
+        class: Class::Failed,
         status: 502,
         ..answer("")
     };
     let refused = ShadowAnswer {
+        class: Class::Rejected,
         status: 400,
         ..answer("{\"error\":{}}")
     };

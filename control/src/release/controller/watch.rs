@@ -397,12 +397,7 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
         },
         unit: Unit::Sticky(outcome.unit),
         facts: Facts {
-            class: match outcome.class {
-                Ended::Answered => Class::Ok,
-                Ended::ClientFault => Class::ClientFault,
-                Ended::Cancelled => Class::Cancelled,
-                Ended::Timeout | Ended::Failed => Class::Fault,
-            },
+            class: class(outcome),
             stable_answered: outcome.retried.then_some(outcome.stable_answered),
             ttft: outcome.ttft,
             token_time: outcome.tpot,
@@ -415,13 +410,26 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
     }
 }
 
+fn class(outcome: &ReleaseOutcome) -> Class {
+    match outcome.class {
+        Ended::Answered => Class::Ok,
+        // What stable has answered could have been answered.
+        Ended::Rejected if outcome.retried && outcome.stable_answered => Class::Fault,
+        Ended::ClientFault | Ended::Rejected => Class::ClientFault,
+        Ended::Cancelled | Ended::Abandoned | Ended::OwnDeadline => Class::Cancelled,
+        Ended::Broken | Ended::Timeout | Ended::Failed => Class::Fault,
+    }
+}
+
 /// What it is told of the candidate's answer to a copy.
 fn copy(pair: &ShadowPair, at: Timestamp) -> Outcome {
     let answer = &pair.candidate;
-    let class = match answer.failed {
-        true => Class::Fault,
-        false if answer.status >= 400 => Class::ClientFault,
-        false => Class::Ok,
+    let class = match answer.class {
+        Ended::Answered => Class::Ok,
+        // The live revision has answered the same request.
+        Ended::Rejected | Ended::Broken | Ended::Timeout | Ended::Failed => Class::Fault,
+        Ended::ClientFault => Class::ClientFault,
+        Ended::Cancelled | Ended::Abandoned | Ended::OwnDeadline => Class::Cancelled,
     };
     Outcome {
         at,

@@ -17,8 +17,9 @@ use sluice_engine::language::LanguageModel;
 use sluice_engine::tokenizer::template::TemplateError;
 use sluice_engine::tokenizer::tools::{ToolChoice, ToolSpec};
 
+use super::ask::Unanswered;
 use super::call::Call;
-use super::choices::Choices;
+use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
 use super::{ids, prompt, sampling};
 use crate::Body;
@@ -30,9 +31,9 @@ use stream::ChatChunks;
 use turn::Turn;
 
 /// Answers a chat request, whole or as a stream.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Language(model) = &*call.model else {
-        return Err(call.wrong_kind("a chat model"));
+        return Err(call.wrong_kind("a chat model").into());
     };
     let request = ChatRequest::parse(&call.body)?;
     let answer = begin(call, model, &request).await?;
@@ -67,7 +68,7 @@ async fn begin(
     call: &Call,
     model: &Arc<LanguageModel>,
     request: &ChatRequest,
-) -> Result<Answer, ApiError> {
+) -> Result<Answer, Unanswered> {
     prompt::check_sequences(model, 1, request.sampling.n)?;
     let tokens = tokens_of(call, model, request).await?;
     let max_tokens = prompt::budget(
@@ -88,7 +89,7 @@ async fn begin(
         let generation = model
             .generator
             .submit(sequence)
-            .map_err(|error| ApiError::from_submit(error, "messages"))?;
+            .map_err(|error| not_submitted(error, "messages"))?;
         let text = prompt::text_of(model, sampling, generation, false);
         streams.push((text, tokens.len()));
     }

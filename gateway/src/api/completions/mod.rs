@@ -11,8 +11,9 @@ use std::sync::Arc;
 use http::Response;
 use sluice_engine::language::LanguageModel;
 
+use super::ask::Unanswered;
 use super::call::Call;
-use super::choices::Choices;
+use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
 use super::{ids, prompt, sampling};
 use crate::error::ApiError;
@@ -27,9 +28,9 @@ use writer::Progress;
 const DEFAULT_MAX_TOKENS: usize = 16;
 
 /// Answers a completion request, whole or as a stream.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Language(model) = &*call.model else {
-        return Err(call.wrong_kind("a language model"));
+        return Err(call.wrong_kind("a language model").into());
     };
     let request = CompletionRequest::parse(&call.body)?;
     let answer = begin(call, model, &request).await?;
@@ -59,7 +60,7 @@ async fn begin(
     call: &Call,
     model: &Arc<LanguageModel>,
     request: &CompletionRequest,
-) -> Result<Answer, ApiError> {
+) -> Result<Answer, Unanswered> {
     prompt::check_sequences(model, request.prompts.len(), request.sampling.n)?;
     let prompts = tokens_of(call, model, request).await?;
     let grammar = match &request.constraint {
@@ -81,7 +82,7 @@ async fn begin(
             let generation = model
                 .generator
                 .submit(sequence)
-                .map_err(|error| ApiError::from_submit(error, "prompt"))?;
+                .map_err(|error| not_submitted(error, "prompt"))?;
             let text = prompt::text_of(model, sampling, generation, true);
             streams.push((text, tokens.len()));
             progress.push(Progress {

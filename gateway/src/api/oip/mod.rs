@@ -17,15 +17,15 @@ use serde_json::{Value, json};
 use sluice_engine::request::Timings;
 use sluice_engine::tensor::{InferError, Inference, TensorModel};
 
+use crate::api::ask::{Question, Told, Unanswered, ask_released};
 use crate::api::health::healthy;
-use crate::api::release;
 use crate::context::RequestContext;
 use crate::endpoint::Tensor;
 use crate::error::ApiError;
 use crate::metrics::Shed;
-use crate::replicas::Tried;
+use crate::remote::RemotePool;
 use crate::router::split::Subject;
-use crate::router::{Deployment, LocalModel, RouteError, Target};
+use crate::router::{Deployment, LocalModel, RouteError};
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;
@@ -208,51 +208,54 @@ async fn infer<B>(
     context: &RequestContext,
     parts: &Parts,
     body: B,
-    deployment: &Deployment,
+    deployment: &Arc<Deployment>,
 ) -> Answer
 where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let json_length = json_length(&parts.headers)?;
-    let body = read_body(gateway, &parts.headers, body).await?;
-    let answer = infer_once(gateway, context, json_length, body.clone(), deployment).await;
-    match (answer, context.outcome.placement()) {
-        (Err(error), Some(placement))
-            if release::may_fall_back(placement) && release::is_failure(error.status(), false) =>
-        {
-            release::fall_back(context, placement, error.status());
-            let stable = placement.deployment();
-            infer_once(gateway, context, json_length, body, stable).await
-        }
-        (answer, _) => answer,
-    }
+    let inference = RawInference {
+        gateway,
+        json_length: json_length(&parts.headers)?,
+        body: read_body(gateway, &parts.headers, body).await?,
+    };
+    let placement = context.outcome.placement();
+    let answer = ask_released(&inference, context, placement, deployment).await;
+    answer.or_else(Told::into_result)
 }
 
-/// Asks a replica, and another if that is lost before it has begun.
-async fn infer_once(
-    gateway: &Gateway,
-    context: &RequestContext,
+/// An inference as it came.
+struct RawInference<'a> {
+    gateway: &'a Gateway,
     json_length: Option<usize>,
     body: Bytes,
-    deployment: &Deployment,
-) -> Answer {
-    let Target::Local(replicas) = &deployment.target else {
-        return Err(no_tensor_model(deployment));
-    };
-    let mut tried = Tried::default();
-    loop {
-        let lease = replicas
-            .lease(tried)
-            .map_err(|none| ApiError::no_replica(&deployment.name, none))?;
-        let LocalModel::Tensor(model) = &**lease.model() else {
-            return Err(no_tensor_model(deployment));
+}
+
+impl Question for RawInference<'_> {
+    fn needs_executor(&self) -> bool {
+        true
+    }
+
+    async fn ask_model(
+        &self,
+        context: &RequestContext,
+        deployment: &Arc<Deployment>,
+        model: Arc<LocalModel>,
+    ) -> Result<Response<Body>, Unanswered> {
+        let LocalModel::Tensor(model) = &*model else {
+            return Err(no_tensor_model(deployment).into());
         };
-        let body = body.clone();
-        match infer_on(gateway, context, json_length, body, deployment, model).await {
-            Err(error) if error.is_unavailable() && lease.is_lost() => tried.add(&lease),
-            answer => return answer,
-        }
+        let (json_length, body) = (self.json_length, self.body.clone());
+        infer_on(self.gateway, context, json_length, body, deployment, model).await
+    }
+
+    async fn ask_upstream(
+        &self,
+        _context: &RequestContext,
+        deployment: &Arc<Deployment>,
+        _pool: &RemotePool,
+    ) -> Result<Response<Body>, Unanswered> {
+        Err(no_tensor_model(deployment).into())
     }
 }
 
@@ -263,7 +266,7 @@ async fn infer_on(
     body: Bytes,
     deployment: &Deployment,
     model: &TensorModel,
-) -> Answer {
+) -> Result<Response<Body>, Unanswered> {
     let size = body.len();
     let request = off_path(size, move || InferRequest::parse(&body, json_length)).await??;
     let timeout = request
@@ -294,13 +297,14 @@ async fn infer_on(
     })
     .await?
     .map(infer_response)
-    .map_err(|error| ApiError::internal(error.to_string()))
+    .map_err(|error| ApiError::internal(error.to_string()).into())
 }
 
 /// The one mapping from the engine's refusals.
-fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
+fn failed(gateway: &Gateway, error: &InferError) -> Unanswered {
     let text = error.to_string();
-    match error {
+    let error = match error {
+        InferError::Unavailable(_) => return Unanswered::NotBegun(ApiError::unavailable(text)),
         InferError::Invalid { .. } | InferError::Refused(_) => {
             ApiError::bad_request("invalid_value", text)
         }
@@ -310,8 +314,8 @@ fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
         }
         InferError::Deadline => ApiError::deadline(),
         InferError::Failed(_) => ApiError::internal(text),
-        InferError::Unavailable(_) => ApiError::unavailable(text),
-    }
+    };
+    error.into()
 }
 
 fn infer_response(answer: InferResponse) -> Response<Body> {

@@ -1,6 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod answers;
 mod fallback;
 mod load;
+mod raw;
 mod rig;
 mod shadow;

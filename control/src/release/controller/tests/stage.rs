@@ -166,6 +166,7 @@ pub(super) fn tell(rig: &Rig, release: WorkOrderId, count: u64, candidate_fails:
                 assignment: Assignment::Random,
                 weight: Weight::percent(50.0).unwrap(),
                 unit,
+                key: 0,
                 ended: SystemTime::now(),
                 class: if fails {
                     Class::Failed

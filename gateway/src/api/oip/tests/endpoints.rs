@@ -343,7 +343,12 @@ fn a_full_queue_is_503_with_retry_after() {
         waiting: 3,
         retry_after: Duration::from_secs(7),
     };
-    let response = refuse(failed(&gateway, &full));
+    let response = refuse(
+        failed(&gateway, &full)
+            .into_told()
+            .into_result()
+            .unwrap_err(),
+    );
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "7");
 }
