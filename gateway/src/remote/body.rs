@@ -25,7 +25,7 @@ use crate::context::{Fault, Outcome};
 use crate::endpoint::Protocol;
 use crate::error::ApiError;
 use crate::release::Class;
-use crate::validate::events::{End, Events, Next};
+use crate::validate::events::{DONE, End, Events, Next};
 use crate::validate::{Defect, whole};
 use crate::{BoxError, RequestContext};
 
@@ -110,6 +110,9 @@ pub(super) struct ForwardBody {
     held: VecDeque<Bytes>,
     /// The last byte that passed, beside blanks.
     last: u8,
+    /// The stream has said that it is done: what is left is the end of the exchange, after
+    /// which the connection serves another request.
+    done: bool,
     waiting_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
     state: State,
@@ -154,6 +157,7 @@ impl ForwardBody {
             sniffer: reads.then(Sniffer::default),
             held: VecDeque::new(),
             last: 0,
+            done: false,
             waiting_since: None,
             alarm: None,
             state: State::Passing,
@@ -292,12 +296,17 @@ impl ForwardBody {
                 self.outcome.add_target_time(now() - since);
             }
             let frame = match polled {
+                Poll::Ready(Some(Ok(_))) if self.done => continue,
                 Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(None | Some(Err(_))) if self.done => return Poll::Ready(Step::End),
                 Poll::Ready(None) => return Poll::Ready(self.end()),
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Step::Flaw(Flaw::Lost)),
                 Poll::Pending => {
                     let flaw = std::task::ready!(self.poll_alarm(cx));
-                    return Poll::Ready(Step::Flaw(flaw));
+                    return Poll::Ready(match self.done {
+                        true => Step::End,
+                        false => Step::Flaw(flaw),
+                    });
                 }
             };
             // Trailers are the upstream's own.
@@ -320,8 +329,12 @@ impl ForwardBody {
             match passed.next {
                 Next::More if passed.events.is_empty() => continue,
                 Next::More => {}
-                Next::Nothing => self.finished(),
-                Next::Told => self.failed(Flaw::Defect(Defect::Error)),
+                Next::Nothing => self.done = true,
+                Next::Told => {
+                    self.failed(Flaw::Defect(Defect::Error));
+                    let told = [&*passed.events, DONE].concat();
+                    return Poll::Ready(Step::Piece(told.into()));
+                }
                 Next::Broken(defect) if passed.events.is_empty() => {
                     return Poll::Ready(Step::Flaw(Flaw::Defect(defect)));
                 }

@@ -186,7 +186,14 @@ impl RemotePool {
             };
             match result {
                 Err(failure) if failure.is_retryable() && !last && self.may_retry(tried) => {}
-                result => return result.map_err(ForwardError::from),
+                result => {
+                    return result.map_err(|failure| {
+                        if let Failure::NoAnswer(Flaw::Defect(defect)) = failure {
+                            context.outcome.set_defect(defect);
+                        }
+                        failure.into()
+                    });
+                }
             }
         }
     }
