@@ -3,6 +3,7 @@
 mod answers;
 mod fallback;
 mod load;
+mod policy;
 mod raw;
 mod rig;
 mod shadow;
