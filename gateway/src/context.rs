@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
+use sluice_engine::request::{CacheSalt, FinishReason, Priority, Timings, Usage};
 
 use crate::auth::Account;
+use crate::config::PrefixSharing;
 use crate::endpoint::{Endpoint, Resolved};
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
 use crate::limits::quota::Purse;
+use crate::limits::share::{Share, Shares};
 use crate::release::Placement;
 use crate::router::Deployment;
 
@@ -81,6 +83,8 @@ pub struct RequestContext {
     /// Whom the request is for, whatever the route table says by now: see
     /// [`InHouse`](crate::in_house::InHouse).
     pub pinned: Option<Arc<Deployment>>,
+    /// What keys share; without, nothing is limited by key (requests of the house).
+    pub(crate) shares: Option<Arc<Shares>>,
 }
 
 impl RequestContext {
@@ -97,6 +101,7 @@ impl RequestContext {
             received,
             outcome: Arc::new(Outcome::new(received)),
             pinned: None,
+            shares: None,
         }
     }
 
@@ -112,6 +117,39 @@ impl RequestContext {
         match &self.principal {
             Some(principal) => Arc::clone(&principal.key_id),
             None => Arc::from("anonymous"),
+        }
+    }
+
+    /// The share of its key, where there are shares.
+    pub(crate) fn share(&self) -> Option<Arc<Share>> {
+        self.shares.as_ref().map(|all| all.of(&self.tenant()))
+    }
+
+    /// Under which salt the request's K/V are reused: that of its department, of its key where it
+    /// has no department, or of everybody, as the configuration says, and within that the
+    /// client's own.
+    #[must_use]
+    pub fn cache_salt(&self, own: Option<&str>) -> CacheSalt {
+        let sharing = self
+            .shares
+            .as_ref()
+            .map_or(PrefixSharing::Department, |shares| shares.prefixes);
+        let department = || {
+            let owner = self.principal.as_ref()?.owner.as_ref()?;
+            (!owner.department.is_empty()).then_some(&*owner.department)
+        };
+        let key = || self.principal.as_ref().map_or("", |it| &*it.key_id);
+        let (kind, whose) = match sharing {
+            PrefixSharing::All => ("all", ""),
+            PrefixSharing::Key => ("key", key()),
+            PrefixSharing::Department => match department() {
+                Some(department) => ("department", department),
+                None => ("key", key()),
+            },
+        };
+        match own {
+            Some(own) => CacheSalt::of(&[kind, whose, own]),
+            None => CacheSalt::of(&[kind, whose]),
         }
     }
 }

@@ -165,6 +165,12 @@ impl ApiError {
         .code("invalid_api_key")
     }
 
+    /// 403: the request may come from a web page that has no business here.
+    #[must_use]
+    pub fn foreign(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID, message).code(code)
+    }
+
     /// 404: no such deployment, or not for this key.
     #[must_use]
     pub fn model_not_found(model: &str) -> Self {

@@ -11,6 +11,7 @@ use crate::auth::{KeyEntry, Keys, KeysError, keys};
 use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
 use crate::context::RequestContext;
 use crate::limits::admission::Admission;
+use crate::limits::share::Shares;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
 use crate::metrics::observer::{Observer, Sink, Style};
@@ -35,6 +36,9 @@ pub struct Gateway {
     /// Limits of requests without a key (authentication off).
     anonymous: RateLimiter,
     admission: Admission,
+    /// Places of requests to the control plane.
+    control_admission: Admission,
+    shares: Arc<Shares>,
     ready: AtomicBool,
     control: OnceLock<ControlService>,
 }
@@ -121,6 +125,8 @@ impl Gateway {
             }),
             anonymous: RateLimiter::new(limits, Instant::now()),
             admission: Admission::new(config.limits.max_in_flight),
+            control_admission: Admission::new(config.limits.max_control_in_flight),
+            shares: Arc::new(Shares::new(&config, cpus())),
             config,
             ready: AtomicBool::new(false),
             control: OnceLock::new(),
@@ -331,6 +337,16 @@ impl Gateway {
         &self.admission
     }
 
+    /// Requests to the control plane in flight and their ceiling.
+    pub(crate) fn control_admission(&self) -> &Admission {
+        &self.control_admission
+    }
+
+    /// What one key may have of what all share.
+    pub(crate) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
     /// Hands paths under `/api` to the control plane. Only the first call counts.
     pub fn set_control(&self, control: ControlService) {
         _ = self.control.set(control);
@@ -377,6 +393,10 @@ fn allowed<'a>(
         }
     }
     Ok(entry)
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn rate_limits(limits: &LimitsConfig) -> RateLimits {

@@ -28,7 +28,7 @@ pub mod stack;
 pub use context::{Outcome, Principal, RequestContext};
 pub use error::ApiError;
 pub use gateway::Gateway;
-pub use request_body::RequestBody;
+pub use request_body::{BodyError, RequestBody};
 
 /// The error of a body: whatever the target or the network reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

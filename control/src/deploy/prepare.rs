@@ -157,7 +157,9 @@ async fn generate(model: &LanguageModel) -> Result<String, String> {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(token) => ids.push(token.id),
-            GenerationEvent::Failed(why) | GenerationEvent::NotBegun(why) => return Err(why),
+            GenerationEvent::Failed(why)
+            | GenerationEvent::NotBegun(why)
+            | GenerationEvent::Refused(why) => return Err(why),
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}
         }
     }

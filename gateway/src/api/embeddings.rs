@@ -147,7 +147,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("an embedding model"));
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = EmbeddingRequest::parse(&call.body)?;
+    drop(parsing);
     let truncate = check_truncate(request.truncate, encoder.max_tokens())?;
     let options = EmbedOptions {
         encode: encode_options(&call.context, truncate),

@@ -116,7 +116,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("an embedding or rerank model"));
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = RerankRequest::parse(&call.body)?;
+    drop(parsing);
     let (scores, tokens) = if encoder.scores_pairs() {
         score_pairs(call, encoder, &request).await?
     } else {

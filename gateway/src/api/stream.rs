@@ -7,7 +7,7 @@ use http::Response;
 use sluice_engine::request::SampledToken;
 use sluice_engine::text::{PromptToken, TextEvent};
 
-use super::choices::{Choices, UsageObject, finish_word, lost, not_begun};
+use super::choices::{Choices, UsageObject, finish_word, lost, not_begun, refused};
 use super::sse;
 use crate::error::ApiError;
 use crate::{Body, Outcome};
@@ -35,6 +35,7 @@ pub(crate) async fn respond<F: ChunkForm>(
     match &first {
         Some((_, TextEvent::Failed(reason))) => return Err(lost(reason)),
         Some((_, TextEvent::NotBegun(reason))) => return Err(not_begun(reason)),
+        Some((_, TextEvent::Refused(reason))) => return Err(refused(reason)),
         Some((_, TextEvent::Finished(finished))) => {
             finish_word(finished.reason, &outcome)?;
         }
@@ -90,6 +91,7 @@ impl<F: ChunkForm> Streamed<F> {
             TextEvent::Delta { text, tokens } => self.form.delta(out, index, text, &tokens),
             TextEvent::Failed(reason) => self.fail(&lost(&reason), out),
             TextEvent::NotBegun(reason) => self.fail(&not_begun(&reason), out),
+            TextEvent::Refused(reason) => self.fail(&refused(&reason), out),
             TextEvent::Finished(finished) => match finish_word(finished.reason, &self.outcome) {
                 Err(error) => self.fail(&error, out),
                 Ok(word) => {

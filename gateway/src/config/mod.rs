@@ -18,7 +18,8 @@ pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options};
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sections::{
-    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
+    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, PrefixSharing,
+    ReleaseConfig,
     ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
 };
 
@@ -210,6 +211,12 @@ impl Config {
             ("control.connections", self.control.connections as usize),
             ("control.max_body", self.control.max_body),
             ("limits.max_in_flight", self.limits.max_in_flight),
+            (
+                "limits.max_control_in_flight",
+                self.limits.max_control_in_flight,
+            ),
+            ("limits.max_bodies_per_key", self.limits.max_bodies_per_key),
+            ("limits.max_tokenize", self.limits.max_tokenize),
         ];
         if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(((*field).to_owned(), "must be at least 1".to_owned()));
@@ -244,6 +251,14 @@ impl Config {
                 return Err((
                     format!("server.cors_origins.{index}"),
                     format!("`{origin}` must look like https://app.example.com, or be `*`"),
+                ));
+            }
+        }
+        for (index, host) in server.allowed_hosts.iter().enumerate() {
+            if !is_host(host) {
+                return Err((
+                    format!("server.allowed_hosts.{index}"),
+                    format!("`{host}` must look like sluice.example.com or sluice.example.com:8080"),
                 ));
             }
         }
@@ -361,6 +376,12 @@ fn is_origin(text: &str) -> bool {
         Some(format!("{}://{host}", uri.scheme_str()?))
     });
     text == "*" || parts.is_some_and(|origin| origin == text)
+}
+
+/// A name or an address, and maybe a port.
+fn is_host(text: &str) -> bool {
+    let authority = text.parse::<http::uri::Authority>().ok();
+    authority.is_some_and(|it| !it.host().is_empty() && !text.contains('@'))
 }
 
 fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {

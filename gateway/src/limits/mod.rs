@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod gcra;
 pub mod quota;
+pub(crate) mod share;
 #[cfg(test)]
 mod tests;
 

@@ -18,12 +18,13 @@ pub(super) struct RequestId;
 
 impl Middleware for RequestId {
     async fn handle<S: Inner>(
-        _gateway: Arc<Gateway>,
+        gateway: Arc<Gateway>,
         mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
         let (id, header) = accepted(request.headers()).unwrap_or_else(generated);
-        let context = RequestContext::new(id, request.uri().path());
+        let mut context = RequestContext::new(id, request.uri().path());
+        context.shares = Some(Arc::clone(gateway.shares()));
         let outcome = Arc::clone(&context.outcome);
         request.extensions_mut().insert(context);
         let mut response = rest.run(request).await;

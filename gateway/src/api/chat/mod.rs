@@ -34,7 +34,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let LocalModel::Language(model) = &*call.model else {
         return Err(call.wrong_kind("a chat model"));
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = ChatRequest::parse(&call.body)?;
+    drop(parsing);
     let answer = begin(call, model, &request).await?;
     match request.sampling.stream {
         Some(options) => {
@@ -76,7 +78,7 @@ async fn begin(
         prompt::context_of(model),
         "messages",
     )?;
-    let (grammar, enforced) = grammar_of(model, request).await?;
+    let (grammar, enforced) = grammar_of(&call.context, model, request).await?;
     let sampling = &request.sampling;
     let mut streams = Vec::with_capacity(sampling.n);
     for index in 0..sampling.n {
@@ -141,7 +143,7 @@ async fn tokens_of(
         let limit = prompt::context_of(&model);
         prompt::encode(&model.tokenizer, &text, false, limit, "messages").map(Arc::from)
     };
-    prompt::compute(call.body.len(), work).await?
+    prompt::compute(&call.context, call.body.len(), work).await?
 }
 
 /// A template's refusal is about the messages.
@@ -159,6 +161,7 @@ pub(crate) fn template_error(error: TemplateError) -> ApiError {
 /// What the output must match: the request's own constraint, or that of its tools
 /// (then `true`: calls are valid by construction).
 async fn grammar_of(
+    context: &RequestContext,
     model: &Arc<LanguageModel>,
     request: &ChatRequest,
 ) -> Result<(Option<Grammar>, bool), ApiError> {
@@ -177,7 +180,7 @@ async fn grammar_of(
         }
         (None, None) => return Ok((None, false)),
     };
-    let grammar = prompt::compile(&model.grammar, spec, field).await?;
+    let grammar = prompt::compile(context, &model.grammar, spec, field).await?;
     Ok((Some(grammar), enforced))
 }
 

@@ -8,7 +8,7 @@ use super::Answer;
 use super::logprobs::{self, Entry};
 use super::turn::Piece;
 use crate::Body;
-use crate::api::choices::{UsageObject, finish_word, lost, not_begun};
+use crate::api::choices::{UsageObject, finish_word, lost, not_begun, refused};
 use crate::api::chunk::Identity;
 use crate::api::json;
 use crate::error::ApiError;
@@ -128,6 +128,7 @@ pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiErr
             }
             TextEvent::Failed(reason) => return Err(lost(&reason)),
             TextEvent::NotBegun(reason) => return Err(not_begun(&reason)),
+            TextEvent::Refused(reason) => return Err(refused(&reason)),
         }
     }
     let choices = drafts

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use sluice_engine::request::Timings;
 use sluice_engine::tensor::{InferError, Inference, TensorModel};
 
+use crate::api::body::unreadable;
 use crate::api::health::healthy;
 use crate::api::release;
 use crate::context::RequestContext;
@@ -308,6 +309,10 @@ fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
             gateway.metrics().shed(Shed::Queue);
             ApiError::overloaded(text, *retry_after)
         }
+        InferError::DeadlineUnmeetable { expected_wait } => {
+            gateway.metrics().shed(Shed::Deadline);
+            ApiError::overloaded(text, *expected_wait)
+        }
         InferError::Deadline => ApiError::deadline(),
         InferError::Failed(_) => ApiError::internal(text),
         InferError::Unavailable(_) => ApiError::unavailable(text),
@@ -370,13 +375,7 @@ where
     let whole = Limited::new(body, server.max_body).collect();
     match tokio::time::timeout(server.body_timeout, whole).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(server.max_body))
-        }
-        Ok(Err(error)) => Err(ApiError::bad_request(
-            "incomplete_body",
-            format!("the request body could not be read: {error}"),
-        )),
+        Ok(Err(error)) => Err(unreadable(&error, server.max_body)),
         Err(_) => Err(ApiError::body_timeout()),
     }
 }
