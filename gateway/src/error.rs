@@ -13,6 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use sluice_engine::SubmitError;
 
+use crate::absent::Absence;
 use crate::remote::ForwardError;
 use crate::replicas::NoReplica;
 use crate::router::RouteError;
@@ -50,6 +51,10 @@ const UNAVAILABLE: &str = "unavailable";
 /// The least that `Retry-After` says: it counts whole seconds, and 0 invites a
 /// tight loop.
 const MIN_RETRY: Duration = Duration::from_secs(1);
+
+/// When to ask again for a model that is being loaded, and for one that could not be.
+const LOADING_RETRY: Duration = Duration::from_secs(2);
+const FAILED_RETRY: Duration = Duration::from_secs(30);
 
 /// When to ask for a model again that only an operator brings back.
 const GIVEN_UP_RETRY: Duration = Duration::from_secs(60);
@@ -327,6 +332,26 @@ impl ApiError {
         error
     }
 
+    /// 503: the model is meant to be served here and is not. Why it cannot be loaded is for the
+    /// log and for `/health/ready`, not for clients.
+    #[must_use]
+    pub fn absent(model: &str, why: &Absence) -> Self {
+        let model = shorten(model);
+        let (message, wait) = match why {
+            Absence::Loading => (
+                format!("The model `{model}` is being loaded, please try again later."),
+                LOADING_RETRY,
+            ),
+            Absence::Failed(_) => (
+                format!("The model `{model}` cannot be loaded at the moment."),
+                FAILED_RETRY,
+            ),
+        };
+        let mut error = Self::overloaded(message, wait).with_param("model");
+        error.code = Some("model_not_ready");
+        error
+    }
+
     /// Whether nothing was begun, because the model's executor is lost or ends.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
@@ -474,6 +499,7 @@ impl ApiError {
     pub fn from_route(error: &RouteError, model: &str) -> Self {
         match error {
             RouteError::NotFound | RouteError::Forbidden => Self::model_not_found(model),
+            RouteError::Absent(why) => Self::absent(model, why),
             RouteError::Duplicate(_)
             | RouteError::OtherName { .. }
             | RouteError::SameRevision { .. } => Self::internal(error.to_string()),

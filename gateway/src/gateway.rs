@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::absent::{Absence, Absent, Absentees};
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
 use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
 use crate::context::RequestContext;
@@ -40,6 +41,8 @@ pub struct Gateway {
     control_admission: Admission,
     shares: Arc<Shares>,
     ready: AtomicBool,
+    draining: AtomicBool,
+    absent: Arc<Absentees>,
     control: OnceLock<ControlService>,
 }
 
@@ -108,6 +111,8 @@ impl Gateway {
         let devices = Devices::new(Box::new(Driver), config.devices.clone());
         let metrics = Arc::new(Metrics::new(&config.metrics));
         metrics.show(Arc::clone(&devices));
+        let absent = Arc::<Absentees>::default();
+        metrics.miss(Arc::clone(&absent));
         let observer = Observer::start(Arc::clone(&metrics), config.log.buffer, log)
             .map_err(StartError::Log)?;
         let releases = Arc::new(Watch::new(config.release.clone(), Arc::clone(&metrics)));
@@ -129,6 +134,8 @@ impl Gateway {
             shares: Arc::new(Shares::new(&config, cpus())),
             config,
             ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            absent,
             control: OnceLock::new(),
         }))
     }
@@ -204,6 +211,42 @@ impl Gateway {
         Ok(())
     }
 
+    /// Says what a source means to serve and does not, now: all of it, each time.
+    pub fn expect(&self, source: Source, absent: Vec<Absent>) {
+        self.absent.replace(source, absent);
+    }
+
+    /// Says whether it is known yet what there is to serve. Until it is, no name is unknown.
+    pub fn set_unread(&self, unread: bool) {
+        self.absent.set_unread(unread);
+    }
+
+    /// What is meant to be served and is not.
+    #[must_use]
+    pub fn absent(&self) -> Vec<Absent> {
+        self.absent.beside(&self.routes.load())
+    }
+
+    /// Why a model that the table does not have is not served; `None` where it is unknown.
+    pub(crate) fn absence(&self, model: &str) -> Option<Absence> {
+        self.absent.why(model)
+    }
+
+    /// What a name leads to, for those who may go there.
+    fn allowed<'a>(
+        &self,
+        routes: &'a RouteTable,
+        context: &RequestContext,
+        model: &str,
+    ) -> Result<&'a Entry, RouteError> {
+        allowed(routes, context, model).map_err(|error| match (error, self.absence(model)) {
+            (RouteError::NotFound, Some(why)) if may_await(context, model) => {
+                RouteError::Absent(why)
+            }
+            (error, _) => error,
+        })
+    }
+
     /// Finds where a request goes, checks that its key may go there and notes it in the
     /// request's outcome; under release also the side. Every request for an answer starts
     /// here.
@@ -220,7 +263,7 @@ impl Gateway {
             return Ok(pinned);
         }
         let routes = self.routes.load();
-        match allowed(&routes, context, model)? {
+        match self.allowed(&routes, context, model)? {
             Entry::Settled(deployment) => {
                 context.outcome.set_deployment(deployment);
                 Ok(Arc::clone(deployment))
@@ -249,7 +292,7 @@ impl Gateway {
             return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let entry = allowed(&routes, context, model)?;
+        let entry = self.allowed(&routes, context, model)?;
         let Some(deployment) = entry.revisions().find(|it| *it.revision == *revision) else {
             return Ok(None);
         };
@@ -284,7 +327,7 @@ impl Gateway {
             return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let entry = allowed(&routes, context, model)?;
+        let entry = self.allowed(&routes, context, model)?;
         let found = match revision {
             None => Some(entry.stable()),
             Some(revision) => entry.revisions().find(|it| *it.revision == *revision),
@@ -366,6 +409,18 @@ impl Gateway {
         self.ready.load(Relaxed)
     }
 
+    /// Whether the process is on its way to its end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// From now on the process finishes what it has and takes nothing more.
+    pub fn drain(&self) {
+        self.set_ready(false);
+        self.draining.store(true, Relaxed);
+    }
+
     /// Set true once models are loaded, false when draining begins.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Relaxed);
@@ -379,7 +434,13 @@ fn pinned(context: &RequestContext) -> Option<Arc<Deployment>> {
     Some(Arc::clone(pinned))
 }
 
-/// What a name leads to, for those who may go there.
+/// Whether the caller may know that a model is meant to be served.
+fn may_await(context: &RequestContext, model: &str) -> bool {
+    let principal = context.principal.as_ref();
+    principal.is_none_or(|principal| principal.may_use(model))
+}
+
+/// What the table has for a name, for those who may go there.
 fn allowed<'a>(
     routes: &'a RouteTable,
     context: &RequestContext,

@@ -2,7 +2,7 @@
 //!
 //! While a body that has begun does not come, it holds memory and a place among the requests in
 //! flight. So it must come at a least rate, counted while the server waits for it, and one key has
-//! only so many bodies under way at once ([`Share`]). A body that is there when it is looked for
+//! only so many bodies under way at once ([`Shares`]). A body that is there when it is looked for
 //! costs neither a timer nor a place.
 //!
 //! HTTP/1 knows where the next request begins only once this one's body has been read. A server
@@ -25,8 +25,12 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::limits::share::{Reading, Share};
+use crate::context::Principal;
+use crate::limits::share::{Reading, Shares};
 use crate::server::Unread;
+
+/// Whose a body is: the shares of all, and the key.
+pub(crate) type Whose = (Option<Arc<Shares>>, Option<Arc<Principal>>);
 
 /// What handlers get as the body of a request.
 #[derive(Debug)]
@@ -39,8 +43,8 @@ pub struct RequestBody {
     waited: Duration,
     /// The client is being waited for, since then, and until when at most.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// What its key has of all that is shared.
-    share: Option<Arc<Share>>,
+    /// Among whose bodies it counts.
+    whose: Whose,
     reading: Option<Reading>,
     /// The client waits to be told to send it (`Expect: 100-continue`): whether it was.
     wanted: Option<Arc<AtomicBool>>,
@@ -112,7 +116,7 @@ impl RequestBody {
             received: 0,
             waited: Duration::ZERO,
             waiting: None,
-            share: None,
+            whose: (None, None),
             reading: None,
             wanted,
             unread,
@@ -120,9 +124,9 @@ impl RequestBody {
         (request, expectation)
     }
 
-    /// From now on it counts among the bodies of a key.
-    pub(crate) fn count_in(&mut self, share: Arc<Share>) {
-        self.share = Some(share);
+    /// From now on it counts among the bodies of a key, or of all requests without one.
+    pub(crate) fn count_among(&mut self, whose: Whose) {
+        self.whose = whose;
     }
 
     fn is_awaited(&self) -> bool {
@@ -141,8 +145,11 @@ impl RequestBody {
 
     /// Nothing is there: waits within the limits.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        if let (None, Some(share)) = (&self.reading, &self.share) {
-            match share.read_body() {
+        if let (None, (Some(shares), principal)) = (&self.reading, &self.whose) {
+            let tenant = principal
+                .as_ref()
+                .map_or_else(|| Arc::from("anonymous"), |it| Arc::clone(&it.key_id));
+            match shares.of(&tenant).read_body() {
                 Ok(reading) => self.reading = Some(reading),
                 Err(most) => return Poll::Ready(BodyError::TooMany(most)),
             }

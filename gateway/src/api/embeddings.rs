@@ -16,7 +16,7 @@ use sluice_engine::request::{Timings, Usage};
 use super::call::Call;
 use super::completions::{Prompt, take_prompts};
 use super::fields::{self, Fields};
-use super::json;
+use super::{json, prompt};
 use crate::Body;
 use crate::context::RequestContext;
 use crate::error::ApiError;

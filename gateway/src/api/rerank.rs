@@ -15,7 +15,7 @@ use sluice_engine::encoder::{EmbedOptions, Embedding, Encoder, EncoderInput};
 use super::call::Call;
 use super::embeddings::{EncoderUsage, embed_all, encode_options, from_encode, note};
 use super::fields::{self, Fields};
-use super::{ids, json};
+use super::{ids, json, prompt};
 use crate::Body;
 use crate::error::ApiError;
 use crate::router::LocalModel;

@@ -150,7 +150,7 @@ impl Server {
             () = acceptor.accept_all(&self.listener) => {}
             () = stop.requested(Stopping::Drain) => {}
         }
-        self.gateway.set_ready(false);
+        self.gateway.drain();
         _ = phase.send(Phase::Leaving);
         tokio::select! {
             () = acceptor.accept_all(&self.listener) => {}

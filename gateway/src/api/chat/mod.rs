@@ -22,6 +22,7 @@ use super::choices::Choices;
 use super::chunk::{ChunkWriter, Identity};
 use super::{ids, prompt, sampling};
 use crate::Body;
+use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::router::LocalModel;
 pub(crate) use message::take_messages;
