@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 use sluice_engine::backend::onnx::OnnxOptions;
 use sluice_engine::language::{LanguageModel, LanguageOptions};
-use sluice_engine::request::{CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

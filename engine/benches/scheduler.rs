@@ -10,7 +10,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_engine::backend::fake::{FakeBackend, FakeControl, FakeOptions, FakeTokens};
 use sluice_engine::cache::SlotCache;
 use sluice_engine::generator::{GeneratorHandle, GeneratorOptions};
-use sluice_engine::request::{CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 use sluice_engine::scheduler::{Drawn, Sampled, Scheduler, SchedulerOptions, Sequence, SequenceId};
 
 const PROMPT: usize = 64;

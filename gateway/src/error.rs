@@ -305,6 +305,17 @@ impl ApiError {
         error.code("overloaded")
     }
 
+    /// 503: the deadline is not to be met, so that nothing was begun; less may be in the way after
+    /// `expected`.
+    #[must_use]
+    pub fn too_late(expected: Duration) -> Self {
+        let message = format!(
+            "The request was not started: an answer is expected in {:.1} s, after its deadline.",
+            expected.as_secs_f64()
+        );
+        Self::overloaded(message, expected)
+    }
+
     /// 503: the model or server is draining, loading or broken.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {

@@ -448,10 +448,12 @@ async fn read_body(
     let bytes = tokio::time::timeout(control.settings().body_timeout, whole)
         .await
         .map_err(|_| too_slow())?
-        .map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-            true => too_large(),
-            false => unreadable(&*error),
-        })?
+        .map_err(
+            |error| match error.is::<http_body_util::LengthLimitError>() {
+                true => too_large(),
+                false => unreadable(&*error),
+            },
+        )?
         .to_bytes();
     let is_json = headers
         .get(header::CONTENT_TYPE)

@@ -52,8 +52,7 @@ impl PrefixKey {
 
     /// Cuts the key to the first `tokens` tokens; returns what was cut off.
     pub(super) fn truncate(&mut self, tokens: usize) -> Vec<u64> {
-        self.hashes
-            .split_off(self.hashes.len().min(tokens / BLOCK))
+        self.hashes.split_off(self.hashes.len().min(tokens / BLOCK))
     }
 
     /// Tokens in complete blocks that both have in common.

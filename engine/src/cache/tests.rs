@@ -111,7 +111,10 @@ fn the_same_conversation_goes_on_in_place() {
     let key = arena.cache.key(CacheSalt::default(), &tokens(0..60));
     let found = arena.cache.match_prefix(&key, &tokens(0..60), 59);
     let mut copies = Vec::new();
-    let lease = arena.cache.lease(CacheSalt::default(), found, &mut copies).unwrap();
+    let lease = arena
+        .cache
+        .lease(CacheSalt::default(), found, &mut copies)
+        .unwrap();
     assert_eq!((lease.slot(), copies), (0, vec![]));
     assert_eq!(arena.cells, before);
     arena.leases.push(lease);
@@ -237,7 +240,9 @@ fn nothing_is_reused_when_reuse_is_off() {
     let mut cache = SlotCache::new(2, 64, false);
     let prompt = tokens(0..40);
     let key = cache.key(CacheSalt::default(), &prompt);
-    let lease = cache.lease(CacheSalt::default(), None, &mut Vec::new()).unwrap();
+    let lease = cache
+        .lease(CacheSalt::default(), None, &mut Vec::new())
+        .unwrap();
     cache.grow(&lease, &prompt);
     assert_eq!(cache.match_prefix(&key, &prompt, 39), None);
     cache.release(lease);

@@ -167,10 +167,7 @@ impl Stream {
     }
 
     /// Takes the token that was drawn. `Err`: as in [`Self::prepare`].
-    pub(super) fn take(
-        &mut self,
-        drawn: Result<SampledToken, SampleError>,
-    ) -> Result<Drawn, Lost> {
+    pub(super) fn take(&mut self, drawn: Result<SampledToken, SampleError>) -> Result<Drawn, Lost> {
         let sampled = drawn.map_err(|error| Lost::Failed(error.to_string()))?;
         let id = sampled.id;
         self.sampling.observe(id);

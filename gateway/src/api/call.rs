@@ -1,6 +1,7 @@
 //! One request for a model: routed, and forwarded when the model is elsewhere.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
@@ -89,8 +90,15 @@ impl Asked {
         match &deployment.target {
             Target::Remote(pool) => {
                 let body = self.body.clone();
+                let asking = pool.forecast().ask(Instant::now(), context.deadline);
+                let asking = asking.map_err(ApiError::too_late)?;
                 let answer = pool.forward(context, &self.parts, body, &self.envelope);
-                Ok(answer.await?)
+                let answer = answer.await?;
+                // A refusal, however fast, says nothing of how long answers take.
+                if answer.status().is_success() {
+                    asking.answered();
+                }
+                Ok(answer)
             }
             // Texts and tokens need no executor.
             Target::Local(replicas) if self.protocol.is_of_texts() => {

@@ -97,9 +97,9 @@ fn bounded(
         let error = ApiError::bad_request("string_above_max_length", message);
         return Err(error.with_param(field));
     }
-    let tokens = tokenizer.encode(text, add_special).map_err(|error| {
-        ApiError::invalid_value(field, format!("Invalid '{field}': {error}."))
-    })?;
+    let tokens = tokenizer
+        .encode(text, add_special)
+        .map_err(|error| ApiError::invalid_value(field, format!("Invalid '{field}': {error}.")))?;
     match tokens.len() > limit {
         true => Err(fields::long_array(field.into(), limit, tokens.len())),
         false => Ok(tokens),

@@ -19,8 +19,7 @@ pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options}
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, PrefixSharing,
-    ReleaseConfig,
-    ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
+    ReleaseConfig, ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
 };
 
 /// The whole configuration.
@@ -258,7 +257,9 @@ impl Config {
             if !is_host(host) {
                 return Err((
                     format!("server.allowed_hosts.{index}"),
-                    format!("`{host}` must look like sluice.example.com or sluice.example.com:8080"),
+                    format!(
+                        "`{host}` must look like sluice.example.com or sluice.example.com:8080"
+                    ),
                 ));
             }
         }

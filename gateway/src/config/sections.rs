@@ -44,7 +44,7 @@ pub struct ServerConfig {
     /// Time to send a request's body.
     #[serde(with = "human::duration")]
     pub body_timeout: Duration,
-    /// Bytes a second at which a body must come on average, after five seconds of waiting for
+    /// Bytes a second at which a body must come on average, after `head_timeout` of waiting for
     /// it; slower ones are answered 408. 0 is any rate.
     #[serde(with = "human::size")]
     pub min_body_rate: usize,

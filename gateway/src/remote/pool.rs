@@ -17,6 +17,7 @@ use super::outlier::{Admission, Event, Policy};
 use super::replica::{Replica, Ticket, authorization};
 use super::{ForwardError, PoolError, balance, headers, now};
 use crate::config::UpstreamConfig;
+use crate::limits::forecast::Forecast;
 use crate::{Body, RequestContext};
 
 /// Upstreams of one deployment at most: they are chosen from a 64-bit mask.
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     first_byte_timeout: Duration,
     attempts: u32,
     budget: Budget,
+    forecast: Arc<Forecast>,
     retries: AtomicU64,
 }
 
@@ -95,6 +97,7 @@ impl RemotePool {
                 first_byte_timeout: config.first_byte_timeout,
                 attempts: config.retries.saturating_add(1),
                 budget: Budget::new(config.retry_budget),
+                forecast: Arc::default(),
                 retries: AtomicU64::new(0),
             }),
             model: model.map(|name| serde_json::Value::from(name).to_string()),
@@ -164,6 +167,11 @@ impl RemotePool {
                 }
             }
         }
+    }
+
+    /// When the upstreams would answer.
+    pub(crate) fn forecast(&self) -> &Arc<Forecast> {
+        &self.shared.forecast
     }
 
     /// The upstreams, in the order of the configuration.

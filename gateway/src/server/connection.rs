@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
@@ -68,7 +68,8 @@ impl<S: Inner> Connections<S> {
                 patience: Patience::of(server),
                 pace: Pace {
                     least: server.min_body_rate as u64,
-                    grace: BODY_GRACE,
+                    // Connections have their hiccups.
+                    grace: server.head_timeout,
                     linger: server.linger_timeout,
                 },
                 tls,
@@ -106,9 +107,6 @@ impl<S: Inner> Connections<S> {
         });
     }
 }
-
-/// Time of waiting for a body that its rate does not count: connections have their hiccups.
-const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Connections are scarce when fewer than one in so many is left.
 const SCARCE: usize = 8;

@@ -86,10 +86,7 @@ impl Patience {
 
     /// How often to look: each limit is noticed at most this much late.
     pub(super) fn rhythm(self) -> Duration {
-        self.head
-            .min(self.idle)
-            .min(self.write)
-            .min(HURRY)
+        self.head.min(self.idle).min(self.write).min(HURRY)
     }
 }
 

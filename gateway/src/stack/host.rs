@@ -162,7 +162,10 @@ mod tests {
         assert_eq!(of(Version::HTTP_11, "/", &[""]), Ok(None));
         assert_eq!(of(Version::HTTP_10, "/", &[]), Ok(None));
         assert_eq!(of(Version::HTTP_11, "http://b/", &["a"]), one("b"));
-        assert_eq!(of(Version::HTTP_11, "http://b/", &[]), Err(WrongHost::Missing));
+        assert_eq!(
+            of(Version::HTTP_11, "http://b/", &[]),
+            Err(WrongHost::Missing)
+        );
         assert_eq!(of(Version::HTTP_2, "http://b/", &[]), one("b"));
         assert_eq!(
             of(Version::HTTP_2, "http://b/", &["a"]),

@@ -65,7 +65,15 @@ async fn begin(
     prompt::check_sequences(model, request.prompts.len(), request.sampling.n)?;
     let prompts = tokens_of(call, model, request).await?;
     let grammar = match &request.constraint {
-        Some(spec) => Some(prompt::compile(&call.context, &model.grammar, spec.clone(), "response_format").await?),
+        Some(spec) => Some(
+            prompt::compile(
+                &call.context,
+                &model.grammar,
+                spec.clone(),
+                "response_format",
+            )
+            .await?,
+        ),
         None => None,
     };
     let sampling = &request.sampling;

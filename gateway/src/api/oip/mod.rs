@@ -278,7 +278,10 @@ async fn infer_on(
     model: &TensorModel,
 ) -> Answer {
     let size = body.len();
-    let request = off_path(context, size, move || InferRequest::parse(&body, json_length)).await??;
+    let request = off_path(context, size, move || {
+        InferRequest::parse(&body, json_length)
+    })
+    .await??;
     let timeout = request
         .timeout
         .and_then(|timeout| context.received.checked_add(timeout));

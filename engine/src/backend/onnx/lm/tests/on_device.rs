@@ -14,7 +14,9 @@ use crate::cuda::Device;
 use crate::cuda::standin::Standin;
 use crate::error::{LoadError, SubmitError};
 use crate::generator::{Generation, GeneratorHandle, GeneratorOptions};
-use crate::request::{CacheSalt, GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams};
+use crate::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams,
+};
 use crate::sampler::Sampler;
 
 const SLOTS: u32 = 4;
