@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::Gateway;
 use crate::router::{RouteTable, Source};
 
 /// Why a deployment is not served.
@@ -94,6 +95,29 @@ impl Absentees {
         let all = self.by_name.load();
         let absent = all.values().filter(|it| routes.find(&it.name).is_none());
         absent.cloned().collect()
+    }
+}
+
+impl Gateway {
+    /// Says what a source means to serve and does not, now: all of it, each time.
+    pub fn expect(&self, source: Source, absent: Vec<Absent>) {
+        self.absent.replace(source, absent);
+    }
+
+    /// Says whether it is known yet what there is to serve. Until it is, no name is unknown.
+    pub fn set_unread(&self, unread: bool) {
+        self.absent.set_unread(unread);
+    }
+
+    /// What is meant to be served and is not.
+    #[must_use]
+    pub fn absent(&self) -> Vec<Absent> {
+        self.absent.beside(&self.routes())
+    }
+
+    /// Why a model that the table does not have is not served; `None` where it is unknown.
+    pub(crate) fn absence(&self, model: &str) -> Option<Absence> {
+        self.absent.why(model)
     }
 }
 

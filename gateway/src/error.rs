@@ -13,12 +13,11 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use sluice_engine::SubmitError;
 
-use crate::absent::Absence;
 use crate::remote::ForwardError;
-use crate::replicas::NoReplica;
 use crate::router::RouteError;
 use crate::{Body, full};
 
+mod later;
 #[cfg(test)]
 mod tests;
 
@@ -51,13 +50,6 @@ const UNAVAILABLE: &str = "unavailable";
 /// The least that `Retry-After` says: it counts whole seconds, and 0 invites a
 /// tight loop.
 const MIN_RETRY: Duration = Duration::from_secs(1);
-
-/// When to ask again for a model that is being loaded, and for one that could not be.
-const LOADING_RETRY: Duration = Duration::from_secs(2);
-const FAILED_RETRY: Duration = Duration::from_secs(30);
-
-/// When to ask for a model again that only an operator brings back.
-const GIVEN_UP_RETRY: Duration = Duration::from_secs(60);
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -305,62 +297,12 @@ impl ApiError {
         error.code("overloaded")
     }
 
-    /// 503: the deadline is not to be met, so that nothing was begun; less may be in the way after
-    /// `expected`.
-    #[must_use]
-    pub fn too_late(expected: Duration) -> Self {
-        let message = format!(
-            "The request was not started: an answer is expected in {:.1} s, after its deadline.",
-            expected.as_secs_f64()
-        );
-        Self::overloaded(message, expected)
-    }
-
     /// 503: the model or server is draining, loading or broken.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message);
         error.retry_after = Some(MIN_RETRY);
         error.code(UNAVAILABLE)
-    }
-
-    /// 503: no replica of the model serves just now.
-    #[must_use]
-    pub fn no_replica(model: &str, none: NoReplica) -> Self {
-        let model = shorten(model);
-        let (message, wait) = match none.expected {
-            Some(wait) => (
-                format!("The model `{model}` is being restarted, please try again later."),
-                wait,
-            ),
-            None => (
-                format!("The model `{model}` has failed and is not being restarted."),
-                GIVEN_UP_RETRY,
-            ),
-        };
-        let mut error = Self::unavailable(message);
-        error.retry_after = Some(wait);
-        error
-    }
-
-    /// 503: the model is meant to be served here and is not. Why it cannot be loaded is for the
-    /// log and for `/health/ready`, not for clients.
-    #[must_use]
-    pub fn absent(model: &str, why: &Absence) -> Self {
-        let model = shorten(model);
-        let (message, wait) = match why {
-            Absence::Loading => (
-                format!("The model `{model}` is being loaded, please try again later."),
-                LOADING_RETRY,
-            ),
-            Absence::Failed(_) => (
-                format!("The model `{model}` cannot be loaded at the moment."),
-                FAILED_RETRY,
-            ),
-        };
-        let mut error = Self::overloaded(message, wait).with_param("model");
-        error.code = Some("model_not_ready");
-        error
     }
 
     /// Whether nothing was begun, because the model's executor is lost or ends.

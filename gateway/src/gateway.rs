@@ -7,7 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::absent::{Absence, Absent, Absentees};
+use crate::absent::Absentees;
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
 use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
 use crate::context::RequestContext;
@@ -42,7 +42,7 @@ pub struct Gateway {
     shares: Arc<Shares>,
     ready: AtomicBool,
     draining: AtomicBool,
-    absent: Arc<Absentees>,
+    pub(crate) absent: Arc<Absentees>,
     control: OnceLock<ControlService>,
 }
 
@@ -209,27 +209,6 @@ impl Gateway {
         self.metrics.retire(&routes);
         self.routes.store(Arc::new(routes));
         Ok(())
-    }
-
-    /// Says what a source means to serve and does not, now: all of it, each time.
-    pub fn expect(&self, source: Source, absent: Vec<Absent>) {
-        self.absent.replace(source, absent);
-    }
-
-    /// Says whether it is known yet what there is to serve. Until it is, no name is unknown.
-    pub fn set_unread(&self, unread: bool) {
-        self.absent.set_unread(unread);
-    }
-
-    /// What is meant to be served and is not.
-    #[must_use]
-    pub fn absent(&self) -> Vec<Absent> {
-        self.absent.beside(&self.routes.load())
-    }
-
-    /// Why a model that the table does not have is not served; `None` where it is unknown.
-    pub(crate) fn absence(&self, model: &str) -> Option<Absence> {
-        self.absent.why(model)
     }
 
     /// What a name leads to, for those who may go there.

@@ -9,14 +9,26 @@ use sluice_gateway::router::Source;
 use super::{Failure, Publisher};
 use crate::deploy::Blueprint;
 use crate::publish::Snapshot;
+use crate::publish::keys::entries;
+use crate::time::Timestamp;
 
 impl Publisher {
-    /// Says what will be served before anything is loaded, as far as this machine knows: clients that
-    /// ask for it are told to come again.
+    /// Says what will be served before anything is loaded, as far as this machine knows, and lets those in who
+    /// may ask for it: they are told to come again, and not that key or model were unknown.
     pub fn expect_kept(&self) {
-        match self.file.read() {
-            Some(kept) => self.tell_absent(&kept.snapshot, &HashMap::new()),
-            None => self.gateway.set_unread(true),
+        let Some(kept) = self.file.read() else {
+            self.gateway.set_unread(true);
+            return;
+        };
+        self.tell_absent(&kept.snapshot, &HashMap::new());
+        // Nobody holds it yet. If somebody does, the snapshot is being served.
+        let Ok(mut state) = self.state.try_lock() else {
+            return;
+        };
+        state.counters.follow(&kept.snapshot.quotas);
+        let keys = entries(&kept.snapshot, &state.counters, Timestamp::now());
+        if let Err(error) = self.gateway.publish_keys(keys) {
+            tracing::error!(%error, "the keys of the last snapshot are not known before its models are loaded");
         }
     }
 
