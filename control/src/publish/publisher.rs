@@ -365,10 +365,12 @@ impl Publisher {
                     ),
                 }
                 if count + 1 >= TRIES {
-                    self.given_up.lock().insert(Arc::clone(&blueprint.key), why);
+                    self.given_up
+                        .lock()
+                        .insert(Arc::clone(&blueprint.key), why.clone());
                 }
                 let failure = Failure {
-                    why: why.clone(),
+                    why,
                     count: (count + 1).min(8),
                     again: Instant::now() + pause,
                 };

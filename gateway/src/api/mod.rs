@@ -18,7 +18,7 @@ mod embeddings;
 mod fields;
 #[cfg(test)]
 mod fuzz;
-mod health;
+pub(crate) mod health;
 mod ids;
 mod json;
 mod logprob;
