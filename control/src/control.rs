@@ -26,6 +26,8 @@ pub struct ControlSettings {
     pub max_body: usize,
     /// How long the answer to a write with an `Idempotency-Key` is kept.
     pub idempotency_keep: Duration,
+    /// Time to send a JSON body.
+    pub body_timeout: Duration,
     /// Where conversion pipelines lie, for telling callers of them before a worker runs one.
     pub pipelines: Option<PathBuf>,
 }
@@ -36,6 +38,7 @@ impl Default for ControlSettings {
             open: false,
             max_body: 1 << 20,
             idempotency_keep: Duration::from_secs(24 * 3600),
+            body_timeout: Duration::from_secs(60),
             pipelines: None,
         }
     }

@@ -47,7 +47,9 @@ async fn tokens(mut generation: Generation) -> Vec<u32> {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(token) => tokens.push(token.id),
-            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+            GenerationEvent::Failed(reason)
+            | GenerationEvent::NotBegun(reason)
+            | GenerationEvent::Refused(reason) => {
                 panic!("{reason}")
             }
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}

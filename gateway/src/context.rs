@@ -12,6 +12,7 @@ use crate::endpoint::{Endpoint, Resolved};
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
 use crate::limits::quota::Purse;
+use crate::limits::share::Shares;
 use crate::release::{Class, Placement};
 use crate::router::Deployment;
 use crate::validate::Defect;
@@ -83,6 +84,8 @@ pub struct RequestContext {
     /// Whom the request is for, whatever the route table says by now: see
     /// [`InHouse`](crate::in_house::InHouse).
     pub pinned: Option<Arc<Deployment>>,
+    /// What keys share; without, nothing is limited by key (requests of the house).
+    pub(crate) shares: Option<Arc<Shares>>,
 }
 
 impl RequestContext {
@@ -99,6 +102,7 @@ impl RequestContext {
             received,
             outcome: Arc::new(Outcome::new(received)),
             pinned: None,
+            shares: None,
         }
     }
 

@@ -7,6 +7,7 @@
 //! [`context`]; what all requests share is [`gateway`]. What a path
 //! means stands in one table, [`endpoint`].
 
+pub mod absent;
 pub mod api;
 pub mod auth;
 pub mod config;
@@ -29,7 +30,7 @@ pub mod validate;
 pub use context::{Outcome, Principal, RequestContext};
 pub use error::ApiError;
 pub use gateway::Gateway;
-pub use request_body::RequestBody;
+pub use request_body::{BodyError, RequestBody};
 
 /// The error of a body: whatever the target or the network reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

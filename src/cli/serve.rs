@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use sluice_gateway::Gateway;
+use sluice_gateway::absent::Absent;
 use sluice_gateway::config::{Config, DeploymentConfig};
+use sluice_gateway::router::Source;
 use sluice_gateway::server::{Server, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,6 +50,9 @@ impl Serve {
         let config = self.configuration()?;
         let stop = Stop::on_signals().context("signal handlers")?;
         let gateway = Gateway::from_environment(config)?;
+        let names = gateway.config().deployments.iter();
+        let loading = names.map(|it| Absent::loading(&it.name)).collect();
+        gateway.expect(Source::File, loading);
         // Bound before anything is loaded: a taken port should not cost a minute.
         let server = Server::bind(Arc::clone(&gateway)).await?;
         let mut plane = Plane::start(&gateway, &stop)?;
@@ -58,6 +63,7 @@ impl Serve {
         let mut lineup = Lineup::new(Arc::clone(&gateway));
         let loading = async {
             lineup.change(gateway.config()).await?;
+            gateway.expect(Source::File, Vec::new());
             if let Some(plane) = &plane {
                 plane.restore().await;
             }

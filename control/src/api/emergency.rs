@@ -18,7 +18,7 @@ use sluice_gateway::RequestContext;
 
 use super::problem::Problem;
 use super::records::releases::Because;
-use super::registry::BASE;
+use super::registry::{BASE, too_slow, unreadable};
 use crate::control::Control;
 use crate::deploy::{Caller, Settings};
 use crate::domain::roles::Role;
@@ -35,10 +35,15 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         return next.run(request).await;
     };
     let (parts, body) = request.into_parts();
-    let limited = Limited::new(body, control.settings().max_body);
-    let body = match limited.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return Problem::bad_request(error.to_string()).into_response(),
+    // Whom this process alone would not obey goes the way of all requests, before his body is read.
+    if caller(&control, &parts).is_err() {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let whole = Limited::new(body, control.settings().max_body).collect();
+    let body = match tokio::time::timeout(control.settings().body_timeout, whole).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => return unreadable(&*error).into_response(),
+        Err(_) => return too_slow().into_response(),
     };
     let again = Request::from_parts(parts.clone(), Body::from(body.clone()));
     let answered = tokio::time::timeout(PATIENCE, next.run(again)).await;

@@ -12,13 +12,13 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sluice_gateway::RequestContext;
+use sluice_gateway::{BodyError, RequestContext};
 
 use super::body::{Sent, discard};
 use super::call::{Answer, Call, Desk, NoBody, NoQuery, Payload};
@@ -94,8 +94,10 @@ impl Registry {
             async move {
                 let answered = async {
                     let store = store(&control)?;
-                    let (arrived, _) = Arrived::of(&control, route, request).await?;
+                    let (arrived, body) = Arrived::head(request).await?;
+                    // Before anything is read of the body.
                     let caller = arrived.caller(&control, &store, route).await?;
+                    arrived.document(&control, route, body).await?;
                     let headers = arrived.parts.headers.clone();
                     let call = arrived.call(&control, store, caller, route, &query, NoBody)?;
                     handler(call, headers).await
@@ -121,7 +123,7 @@ impl Registry {
             async move {
                 let answered = async {
                     let store = store(&control)?;
-                    let (arrived, body) = Arrived::head(route, request).await?;
+                    let (arrived, body) = Arrived::head(request).await?;
                     // From here on: however it ends, the rest of the body is dealt with.
                     let sent = Sent::new(body);
                     // Who may not is told before anything is read.
@@ -217,22 +219,21 @@ struct Arrived {
 }
 
 impl Arrived {
-    async fn of(
+    /// The body. Who asks, and whether he may, is known before: what is not allowed is not read.
+    async fn document(
+        &self,
         control: &Control,
         route: Route,
-        request: Request,
-    ) -> Result<(Self, Value), Problem> {
-        let (arrived, body) = Self::head(route, request).await?;
-        let document = if route.writes() {
-            read_body(control, &arrived.parts.headers, body).await?
-        } else {
-            Value::Object(serde_json::Map::new())
-        };
-        Ok((arrived, document))
+        body: AxumBody,
+    ) -> Result<Value, Problem> {
+        match route.writes() {
+            true => read_body(control, &self.parts.headers, body).await,
+            false => Ok(Value::Object(serde_json::Map::new())),
+        }
     }
 
     /// All but the body, which is not read yet.
-    async fn head(route: Route, mut request: Request) -> Result<(Self, AxumBody), Problem> {
+    async fn head(mut request: Request) -> Result<(Self, AxumBody), Problem> {
         let path = request
             .extract_parts::<RawPathParams>()
             .await
@@ -246,7 +247,6 @@ impl Arrived {
             ));
         }
         let (parts, body) = request.into_parts();
-        refuse_foreign_pages(route, &parts.headers)?;
         let expected = if_match(&parts.headers)?;
         let arrived = Self {
             parts,
@@ -318,8 +318,9 @@ where
     F: Future<Output = Result<Answer<T>, Problem>>,
 {
     let store = store(control)?;
-    let (arrived, document) = Arrived::of(control, route, request).await?;
+    let (arrived, body) = Arrived::head(request).await?;
     let caller = arrived.caller(control, &store, route).await?;
+    let document = arrived.document(control, route, body).await?;
     let key = match route.writes() {
         true => Key::of(&arrived.parts, caller.principal, &document)?,
         false => None,
@@ -383,18 +384,6 @@ fn reply<T: Serialize + 'static>(
     Ok((shown.into_response(), kept))
 }
 
-/// A page of another site may make a browser send requests to a server on this machine, but not
-/// without saying so.
-fn refuse_foreign_pages(route: Route, headers: &HeaderMap) -> Result<(), Problem> {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    match site {
-        Some(b"cross-site") if route.writes() => Err(Problem::forbidden(
-            "a page of another site may not change anything here",
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
@@ -410,6 +399,28 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
         .map_err(|_| {
             Problem::bad_request("If-Match: should be the version that was read, such as \"3\"")
         })
+}
+
+/// Why a body did not come to its end.
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    match causes.find_map(|cause| cause.downcast_ref::<BodyError>()) {
+        Some(BodyError::TooSlow(_)) => too_slow(),
+        Some(many @ BodyError::TooMany(_)) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_bodies",
+            many.to_string(),
+        ),
+        Some(BodyError::Broken(_)) | None => Problem::bad_request("the body broke off"),
+    }
+}
+
+pub(super) fn too_slow() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request_timeout",
+        "the body did not arrive in time",
+    )
 }
 
 async fn read_body(
@@ -433,16 +444,16 @@ async fn read_body(
         tokio::spawn(discard(body));
         return Err(too_large());
     }
-    let bytes = Limited::new(body, limit)
-        .collect()
+    let whole = Limited::new(body, limit).collect();
+    let bytes = tokio::time::timeout(control.settings().body_timeout, whole)
         .await
-        .map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                too_large()
-            } else {
-                Problem::bad_request("the body broke off")
-            }
-        })?
+        .map_err(|_| too_slow())?
+        .map_err(
+            |error| match error.is::<http_body_util::LengthLimitError>() {
+                true => too_large(),
+                false => unreadable(&*error),
+            },
+        )?
         .to_bytes();
     let is_json = headers
         .get(header::CONTENT_TYPE)

@@ -1,5 +1,6 @@
 //! The round that makes the gateway do what the records say.
 
+mod absent;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -58,6 +59,7 @@ struct State {
 /// A revision that could not be loaded, and when it is tried again.
 #[derive(Debug)]
 struct Failure {
+    why: String,
     count: u32,
     again: Instant,
 }
@@ -95,6 +97,7 @@ impl Publisher {
             return;
         };
         state.copies = kept.copies;
+        self.gateway.set_unread(false);
         self.apply(&mut state, kept.snapshot).await;
     }
 
@@ -155,6 +158,9 @@ impl Publisher {
                 if std::mem::take(&mut state.database_is_down) {
                     tracing::info!("the database answers again; what is published follows it");
                 }
+                // Before it is loaded: what is to come is known from now on.
+                self.tell_absent(&snapshot, &state.failures);
+                self.gateway.set_unread(false);
                 snapshot
             }
             Ok(None) => state.snapshot.clone(),
@@ -247,6 +253,7 @@ impl Publisher {
         if came {
             self.routes.renew();
         }
+        self.tell_absent(&state.snapshot, &state.failures);
         let warm = self.keep_warm(state).await;
         let in_use: HashSet<Arc<str>> = self
             .routes
@@ -358,9 +365,12 @@ impl Publisher {
                     ),
                 }
                 if count + 1 >= TRIES {
-                    self.given_up.lock().insert(Arc::clone(&blueprint.key), why);
+                    self.given_up
+                        .lock()
+                        .insert(Arc::clone(&blueprint.key), why.clone());
                 }
                 let failure = Failure {
+                    why,
                     count: (count + 1).min(8),
                     again: Instant::now() + pause,
                 };

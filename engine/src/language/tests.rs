@@ -66,7 +66,9 @@ async fn collect(model: &LanguageModel, request: GenerateRequest, options: TextO
                 ids.extend(tokens.iter().map(|t| t.id));
             }
             TextEvent::Finished(last) => finished = Some(last),
-            TextEvent::Failed(reason) | TextEvent::NotBegun(reason) => panic!("{reason}"),
+            TextEvent::Failed(reason)
+            | TextEvent::NotBegun(reason)
+            | TextEvent::Refused(reason) => panic!("{reason}"),
         }
     }
     let finished = finished.unwrap();

@@ -1,6 +1,7 @@
 //! One request for a model: routed, and forwarded when the model is elsewhere.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
@@ -12,6 +13,7 @@ use super::{chat, classify, completions, embeddings, release, rerank, tokenize};
 use crate::context::RequestContext;
 use crate::endpoint::Protocol;
 use crate::error::ApiError;
+use crate::release::Class;
 use crate::remote::envelope::EnvelopeError;
 use crate::remote::{Envelope, RemotePool};
 use crate::router::split::Subject;
@@ -119,8 +121,18 @@ impl Question for Asked {
         pool: &RemotePool,
     ) -> Result<Response<Body>, Unanswered> {
         let body = self.body.clone();
+        let asking = pool.forecast().ask(Instant::now(), context.deadline);
+        let asking = asking.map_err(|expected| {
+            let told = Told::Error(ApiError::too_late(expected));
+            Unanswered::Failed(Class::OwnDeadline, told)
+        })?;
         let answer = pool.forward(context, &self.parts, body, &self.envelope, self.protocol);
-        sorted(answer.await?)
+        let answer = sorted(answer.await?)?;
+        // A refusal, however fast, says nothing of how long answers take.
+        if answer.status().is_success() {
+            asking.answered();
+        }
+        Ok(answer)
     }
 }
 

@@ -80,6 +80,10 @@ impl Choices {
                     self.ledger.close(*index);
                     self.outcome.set_fault(Fault::Server);
                 }
+                TextEvent::Refused(_) => {
+                    self.ledger.close(*index);
+                    self.outcome.set_fault(Fault::Client);
+                }
                 TextEvent::Delta { .. } | TextEvent::Prompt(_) => {}
             }
         }
@@ -208,6 +212,18 @@ pub(crate) fn whole_word(
 pub(crate) fn lost(reason: &str) -> ApiError {
     tracing::error!(reason, "generation failed");
     ApiError::internal("The model failed while it was answering.")
+}
+
+/// The request's grammar was more than the matcher's limits allow. Its words hold nothing of the
+/// output.
+pub(crate) fn refused(reason: &str) -> ApiError {
+    ApiError::bad_request(
+        "grammar_too_complex",
+        format!(
+            "The output cannot be held to what the request asks for: {reason}. Use a simpler \
+             schema, pattern or grammar."
+        ),
+    )
 }
 
 /// The executor ended before the sequence had begun; another one may take it.

@@ -14,7 +14,7 @@ use super::embeddings::{
     EncoderUsage, IN_FLIGHT, MAX_INPUTS, encode_options, from_encode, input_of, note,
 };
 use super::fields::Fields;
-use super::{ids, json};
+use super::{ids, json, prompt};
 use crate::Body;
 use crate::router::LocalModel;
 
@@ -42,8 +42,10 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("a classifier").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let mut request = Fields::parse(&call.body)?;
     let inputs = take_prompts(&mut request, "input", MAX_INPUTS)?;
+    drop(parsing);
     let truncate = request.boolean("truncate")?.unwrap_or(false);
     let context = &call.context;
     let options = encode_options(context, truncate);

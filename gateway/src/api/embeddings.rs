@@ -18,7 +18,7 @@ use super::call::Call;
 use super::choices::{not_begun, not_submitted};
 use super::completions::{Prompt, take_prompts};
 use super::fields::{self, Fields};
-use super::json;
+use super::{json, prompt};
 use crate::Body;
 use crate::context::RequestContext;
 use crate::error::ApiError;
@@ -149,7 +149,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("an embedding model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = EmbeddingRequest::parse(&call.body)?;
+    drop(parsing);
     let truncate = check_truncate(request.truncate, encoder.max_tokens())?;
     let options = EmbedOptions {
         encode: encode_options(&call.context, truncate),

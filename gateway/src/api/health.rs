@@ -5,6 +5,7 @@ use serde_json::json;
 use sluice_engine::backend::builds::builds;
 
 use super::json;
+use crate::absent::Absence;
 use crate::error::ApiError;
 use crate::router::{Deployment, Target};
 use crate::{Body, Gateway};
@@ -16,9 +17,14 @@ pub(crate) fn live() -> Result<Response<Body>, ApiError> {
 }
 
 /// Requests would be served: models are loaded and healthy, and no drain has
-/// begun. Otherwise 503 with the reasons.
-pub(crate) fn ready(gateway: &Gateway) -> Result<Response<Body>, ApiError> {
-    let reasons = reasons(gateway);
+/// begun. Otherwise 503 with the reasons. `?model=NAME`, also more than once, asks for these
+/// models only, so that one department's loss takes no other's traffic from the node.
+pub(crate) fn ready(gateway: &Gateway, query: Option<&str>) -> Result<Response<Body>, ApiError> {
+    let named = models_of(query.unwrap_or_default())?;
+    let reasons = match &*named {
+        [] => reasons(gateway),
+        named => reasons_of(gateway, named)?,
+    };
     let mut response = if reasons.is_empty() {
         json::ok(&json!({"status": "ready"}))?
     } else {
@@ -45,7 +51,45 @@ pub(crate) fn reasons(gateway: &Gateway) -> Vec<String> {
         Some(format!("the model `{}` {trouble}", each.name))
     });
     reasons.extend(broken);
+    let absent = gateway.absent().into_iter();
+    reasons.extend(absent.filter_map(|each| match each.why {
+        // Loaded beside what is served, it takes nothing from anybody.
+        Absence::Loading => None,
+        Absence::Failed(why) => Some(format!("the model `{}` cannot be loaded: {why}", each.name)),
+    }));
     reasons
+}
+
+/// The same of some models only.
+fn reasons_of(gateway: &Gateway, names: &[String]) -> Result<Vec<String>, ApiError> {
+    let mut reasons = Vec::new();
+    if gateway.is_draining() {
+        reasons.push("the server is draining".to_owned());
+    }
+    let routes = gateway.routes();
+    for name in names {
+        let why = match (routes.find(name), gateway.absence(name)) {
+            (Some(deployment), _) => trouble(deployment).map(str::to_owned),
+            (None, Some(Absence::Loading)) => Some("is being loaded".to_owned()),
+            (None, Some(Absence::Failed(why))) => Some(format!("cannot be loaded: {why}")),
+            (None, None) => return Err(ApiError::model_not_found(name)),
+        };
+        reasons.extend(why.map(|why| format!("the model `{name}` {why}")));
+    }
+    Ok(reasons)
+}
+
+/// The models that a query names.
+fn models_of(query: &str) -> Result<Vec<String>, ApiError> {
+    form_urlencoded::parse(query.as_bytes())
+        .map(|(key, value)| match &*key {
+            "model" => Ok(value.into_owned()),
+            _ => Err(ApiError::unsupported(
+                key.into_owned(),
+                "Only 'model' is taken here: /health/ready?model=NAME.",
+            )),
+        })
+        .collect()
 }
 
 /// Whether a deployment would answer. Upstreams look after themselves: one that

@@ -19,7 +19,7 @@ mod embeddings;
 mod fields;
 #[cfg(test)]
 mod fuzz;
-mod health;
+pub(crate) mod health;
 mod ids;
 mod json;
 mod logprob;
@@ -84,7 +84,7 @@ where
     let protocol = match endpoint.kind {
         Kind::Model(protocol) => protocol,
         Kind::Live => return health::live(),
-        Kind::Ready => return health::ready(&gateway),
+        Kind::Ready => return health::ready(&gateway, parts.uri.query()),
         Kind::Version => return health::version(),
         Kind::Models => return models::list(&gateway, context),
         Kind::OneModel => {
@@ -97,9 +97,9 @@ where
         }
     };
     body::check_encoding(&parts.headers)?;
+    body::check_json(&parts.headers)?;
     let limits = body::Limits::of(gateway.config());
     let body = body::read(&parts.headers, body, limits).await?;
-    body::check_json(&parts.headers)?;
     let asked = Asked::read(protocol, parts, body)?;
     asked.answer(&gateway, context).await
 }

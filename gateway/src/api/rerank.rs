@@ -16,7 +16,7 @@ use super::ask::Unanswered;
 use super::call::Call;
 use super::embeddings::{EncoderUsage, embed_all, encode_options, from_encode, note};
 use super::fields::{self, Fields};
-use super::{ids, json};
+use super::{ids, json, prompt};
 use crate::Body;
 use crate::error::ApiError;
 use crate::router::LocalModel;
@@ -117,7 +117,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Encoder(encoder) = &*call.model else {
         return Err(call.wrong_kind("an embedding or rerank model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = RerankRequest::parse(&call.body)?;
+    drop(parsing);
     let (scores, tokens) = if encoder.scores_pairs() {
         score_pairs(call, encoder, &request).await?
     } else {

@@ -8,7 +8,7 @@ use sluice_engine::request::SampledToken;
 use sluice_engine::text::{PromptToken, TextEvent};
 
 use super::ask::Unanswered;
-use super::choices::{Choices, UsageObject, finish_word, lost, not_begun, whole_word};
+use super::choices::{Choices, UsageObject, finish_word, lost, not_begun, refused, whole_word};
 use super::sse;
 use crate::error::ApiError;
 use crate::{Body, Outcome};
@@ -38,6 +38,7 @@ pub(crate) async fn respond<F: ChunkForm>(
         Some((_, TextEvent::NotBegun(reason))) => {
             return Err(Unanswered::NotBegun(not_begun(reason)));
         }
+        Some((_, TextEvent::Refused(reason))) => return Err(refused(reason).into()),
         Some((_, TextEvent::Finished(finished))) => {
             whole_word(finished.reason, &outcome)?;
         }
@@ -93,6 +94,7 @@ impl<F: ChunkForm> Streamed<F> {
             TextEvent::Delta { text, tokens } => self.form.delta(out, index, text, &tokens),
             TextEvent::Failed(reason) => self.fail(&lost(&reason), out),
             TextEvent::NotBegun(reason) => self.fail(&not_begun(&reason), out),
+            TextEvent::Refused(reason) => self.fail(&refused(&reason), out),
             TextEvent::Finished(finished) => match finish_word(finished.reason, &self.outcome) {
                 Err(error) => self.fail(&error, out),
                 Ok(word) => {

@@ -35,6 +35,10 @@ pub struct ServerConfig {
     pub cors_origins: Vec<String>,
     /// Who is told by `x-sluice-revision` which revision has answered.
     pub revision_header: RevisionHeader,
+    /// Names beside those of loopback under which the server may be asked while authentication
+    /// is off: `host`, or `host:port`. Others are answered 403, since a web page could have
+    /// pointed its own name here (DNS rebinding).
+    pub allowed_hosts: Vec<String>,
     /// Largest request body; more is answered 413.
     #[serde(with = "human::size")]
     pub max_body: usize,
@@ -43,6 +47,9 @@ pub struct ServerConfig {
     pub max_head: usize,
     /// Connections open at once; further ones wait in the system's backlog.
     pub max_connections: usize,
+    /// Connections open at once from one address; further ones are closed at once. 0 is any
+    /// number, which a server behind a proxy needs.
+    pub max_connections_per_peer: usize,
     /// Requests open at once on one HTTP/2 connection.
     pub max_streams: u32,
     /// Time to send a request's head, from its first byte (or from connecting).
@@ -51,6 +58,13 @@ pub struct ServerConfig {
     /// Time to send a request's body.
     #[serde(with = "human::duration")]
     pub body_timeout: Duration,
+    /// Bytes a second at which a body must come on average, after `head_timeout` of waiting for
+    /// it; slower ones are answered 408. 0 is any rate.
+    #[serde(with = "human::size")]
+    pub min_body_rate: usize,
+    /// How long a body that nobody wants is still read behind its answer.
+    #[serde(with = "human::duration")]
+    pub linger_timeout: Duration,
     /// A connection without a request is closed after this.
     #[serde(with = "human::duration")]
     pub idle_timeout: Duration,
@@ -74,18 +88,35 @@ impl Default for ServerConfig {
             tls_key: None,
             cors_origins: Vec::new(),
             revision_header: RevisionHeader::All,
+            allowed_hosts: Vec::new(),
             max_body: 8 << 20,
             max_head: 64 << 10,
             max_connections: 10_000,
+            max_connections_per_peer: 0,
             max_streams: 256,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            min_body_rate: 1 << 10,
+            linger_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(60),
             drain_grace: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(60),
         }
     }
+}
+
+/// Who may reuse the K/V of whose prompts. Reuse shows in `cached_tokens` and in the time to the
+/// first token, and so tells who may reuse whether somebody sent a text before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrefixSharing {
+    /// Keys of one department; a key without a department its own only.
+    Department,
+    /// Each key its own only.
+    Key,
+    /// Everybody everybody's.
+    All,
 }
 
 /// `[auth]`: who may ask.
@@ -98,6 +129,8 @@ pub struct AuthConfig {
     pub keys_file: Option<PathBuf>,
     /// Serve `/metrics` and `/api/v1/stats` without a key. `/health/*` never needs one.
     pub open_metrics: bool,
+    /// Who may reuse the K/V of whose prompts: `department`, `key` or `all`.
+    pub prefix_sharing: PrefixSharing,
 }
 
 impl Default for AuthConfig {
@@ -106,6 +139,7 @@ impl Default for AuthConfig {
             required: false,
             keys_file: None,
             open_metrics: true,
+            prefix_sharing: PrefixSharing::Department,
         }
     }
 }
@@ -120,6 +154,15 @@ pub struct LimitsConfig {
     pub tokens_per_minute: u32,
     /// Requests in flight, over all keys; more is answered 503 at once.
     pub max_in_flight: usize,
+    /// Requests to the control plane in flight, over all keys, until their answers begin; more
+    /// is answered 503 at once, except what takes a revision back.
+    pub max_control_in_flight: usize,
+    /// Bodies of one key that are under way at once; more is answered 429. Bodies that come with
+    /// their heads do not count.
+    pub max_bodies_per_key: usize,
+    /// Tokens that `/tokenize` and `/detokenize` take at once, at least: a longer context counts
+    /// if the model has one.
+    pub max_tokenize: usize,
     /// Deadline of a request that brings no `x-request-timeout-ms`.
     #[serde(with = "human::duration")]
     pub default_deadline: Duration,
@@ -134,6 +177,9 @@ impl Default for LimitsConfig {
             requests_per_minute: 0,
             tokens_per_minute: 0,
             max_in_flight: 1024,
+            max_control_in_flight: 256,
+            max_bodies_per_key: 256,
+            max_tokenize: 128 << 10,
             default_deadline: Duration::from_secs(600),
             max_deadline: Duration::from_secs(3600),
         }

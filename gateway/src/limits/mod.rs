@@ -4,8 +4,10 @@
 //! difference is settled when its outcome is known. One atomic a bucket, no lock.
 
 pub mod admission;
+pub(crate) mod forecast;
 pub mod gcra;
 pub mod quota;
+pub(crate) mod share;
 #[cfg(test)]
 mod tests;
 

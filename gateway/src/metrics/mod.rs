@@ -13,6 +13,7 @@ mod histogram;
 mod native;
 pub mod observer;
 mod protobuf;
+mod ready;
 mod recorder;
 mod release;
 mod replicas;
@@ -31,6 +32,7 @@ use std::time::Instant;
 use metrics::Counter;
 use parking_lot::Mutex;
 
+use crate::absent::Absentees;
 use crate::config::MetricsConfig;
 use crate::release::ReleaseSink;
 use crate::replicas::Devices;
@@ -111,6 +113,8 @@ pub struct Metrics {
     releases: OnceLock<Arc<dyn ReleaseSink>>,
     /// Whose memory is shown.
     devices: OnceLock<Arc<Devices>>,
+    /// What is meant to be served and is not.
+    absent: OnceLock<Arc<Absentees>>,
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
@@ -154,6 +158,7 @@ impl Metrics {
             taken_back,
             releases: OnceLock::new(),
             devices: OnceLock::new(),
+            absent: OnceLock::new(),
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
@@ -209,6 +214,11 @@ impl Metrics {
         _ = self.devices.set(devices);
     }
 
+    /// What is absent is shown from now on.
+    pub(crate) fn miss(&self, absent: Arc<Absentees>) {
+        _ = self.absent.set(absent);
+    }
+
     /// How releases stand is asked of `sink` from now on.
     pub(crate) fn ask(&self, sink: Arc<dyn ReleaseSink>) {
         _ = self.releases.set(sink);
@@ -256,6 +266,7 @@ impl Metrics {
         self.recorder.collect(&mut exposition);
         engine::collect(&mut exposition, routes);
         replicas::collect(&mut exposition, routes, self.devices.get());
+        ready::collect(&mut exposition, routes, self.absent.get());
         if let Some(sink) = self.releases.get() {
             release::collect(&mut exposition, &**sink);
         }

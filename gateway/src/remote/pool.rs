@@ -18,6 +18,7 @@ use super::replica::{Replica, Ticket, authorization};
 use super::{ForwardError, PoolError, balance, headers, now};
 use crate::config::UpstreamConfig;
 use crate::endpoint::Protocol;
+use crate::limits::forecast::Forecast;
 use crate::validate::{self, Form, Head};
 use crate::{Body, RequestContext};
 
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     max_held: usize,
     attempts: u32,
     budget: Budget,
+    forecast: Arc<Forecast>,
     retries: AtomicU64,
 }
 
@@ -123,6 +125,7 @@ impl RemotePool {
                 max_held: config.max_held,
                 attempts: config.retries.saturating_add(1),
                 budget: Budget::new(config.retry_budget),
+                forecast: Arc::default(),
                 retries: AtomicU64::new(0),
             }),
             model: model.map(|name| serde_json::Value::from(name).to_string()),
@@ -236,6 +239,11 @@ impl RemotePool {
                 Err(Failure::NoAnswer(flaw))
             }
         }
+    }
+
+    /// When the upstreams would answer.
+    pub(crate) fn forecast(&self) -> &Arc<Forecast> {
+        &self.shared.forecast
     }
 
     /// The upstreams, in the order of the configuration.

@@ -6,9 +6,11 @@ mod around;
 mod authenticate;
 mod cors;
 mod deadline;
+mod host;
 mod limit;
 mod request_id;
 mod rescue;
+mod visitor;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub fn build<S: Inner>(gateway: &Arc<Gateway>, endpoints: S) -> impl Inner {
         .layer(Around::new(gateway, request_id::RequestId))
         // Sees every answer to its last byte: log line, metrics, settling, permit.
         .layer(Around::new(gateway, access_log::AccessLog))
+        // One proper Host; where no key is asked for, no pages of strangers.
+        .layer(Around::new(gateway, visitor::Visitor))
         // Which web pages may read the answers, where any may.
         .layer(Around::new(gateway, cors::Cors))
         // A panic below is a 500, not a lost connection.

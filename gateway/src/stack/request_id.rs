@@ -24,7 +24,8 @@ impl Middleware for RequestId {
         rest: S,
     ) -> Response<Body> {
         let (id, header) = accepted(request.headers()).unwrap_or_else(generated);
-        let context = RequestContext::new(id, request.uri().path());
+        let mut context = RequestContext::new(id, request.uri().path());
+        context.shares = Some(Arc::clone(gateway.shares()));
         let outcome = Arc::clone(&context.outcome);
         request.extensions_mut().insert(context);
         let mut response = rest.run(request).await;

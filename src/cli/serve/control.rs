@@ -49,6 +49,7 @@ impl Plane {
             open: !config.auth.required,
             max_body: config.control.max_body,
             idempotency_keep: config.control.idempotency_keep,
+            body_timeout: config.server.body_timeout,
             pipelines: Some(config.control.tasks.pipelines.clone()),
         });
         gateway.set_control(api::service(&control));
@@ -70,6 +71,7 @@ impl Plane {
             },
         )
         .with_context(|| format!("data: {} cannot be used", own.path.display()))?;
+        serving.publisher().expect_kept();
         control.set_releases(serving.releases().clone());
         let work = plan.work.clone();
         let mut running = JoinSet::new();

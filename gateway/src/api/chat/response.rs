@@ -9,7 +9,7 @@ use super::logprobs::{self, Entry};
 use super::turn::Piece;
 use crate::Body;
 use crate::api::ask::Unanswered;
-use crate::api::choices::{UsageObject, lost, not_begun, whole_word};
+use crate::api::choices::{UsageObject, lost, not_begun, refused, whole_word};
 use crate::api::chunk::Identity;
 use crate::api::json;
 
@@ -130,6 +130,7 @@ pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, Unansw
             TextEvent::NotBegun(reason) => {
                 return Err(Unanswered::NotBegun(not_begun(&reason)));
             }
+            TextEvent::Refused(reason) => return Err(refused(&reason).into()),
         }
     }
     let choices = drafts

@@ -32,7 +32,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Language(model) = &*call.model else {
         return Err(call.wrong_kind("a language model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = CompletionRequest::parse(&call.body)?;
+    drop(parsing);
     let answer = begin(call, model, &request).await?;
     match request.sampling.stream {
         Some(options) => {
@@ -64,7 +66,15 @@ async fn begin(
     prompt::check_sequences(model, request.prompts.len(), request.sampling.n)?;
     let prompts = tokens_of(call, model, request).await?;
     let grammar = match &request.constraint {
-        Some(spec) => Some(prompt::compile(&model.grammar, spec.clone(), "response_format").await?),
+        Some(spec) => Some(
+            prompt::compile(
+                &call.context,
+                &model.grammar,
+                spec.clone(),
+                "response_format",
+            )
+            .await?,
+        ),
         None => None,
     };
     let sampling = &request.sampling;
@@ -156,7 +166,7 @@ async fn tokens_of(
         };
         prompts.into_iter().enumerate().map(read).collect()
     };
-    prompt::compute(call.body.len(), work).await?
+    prompt::compute(&call.context, call.body.len(), work).await?
 }
 
 fn tokens_of_one(

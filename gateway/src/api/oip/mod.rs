@@ -12,17 +12,20 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use sluice_engine::request::Timings;
 use sluice_engine::tensor::{InferError, Inference, TensorModel};
 
 use crate::api::ask::{Question, Told, Unanswered, ask_released};
-use crate::api::health::healthy;
+use crate::api::body::unreadable;
+use crate::api::health::{healthy, reasons};
+use crate::api::prompt;
 use crate::context::RequestContext;
 use crate::endpoint::Tensor;
 use crate::error::ApiError;
 use crate::metrics::Shed;
+use crate::release::Class;
 use crate::remote::RemotePool;
 use crate::router::split::Subject;
 use crate::router::{Deployment, LocalModel, RouteError};
@@ -67,10 +70,10 @@ where
     let answer = match asked {
         Tensor::Server => Ok(ok(&describe::server())),
         Tensor::Live => Ok(ok(&json!({"live": true}))),
-        Tensor::Ready => Ok(ready(
-            &json!({"ready": gateway.is_ready()}),
-            gateway.is_ready(),
-        )),
+        Tensor::Ready => {
+            let is_ready = reasons(gateway).is_empty();
+            Ok(ready(&json!({"ready": is_ready}), is_ready))
+        }
         Tensor::Index => index(gateway, context, parts, body).await,
         Tensor::Repository => Err(ApiError::bad_request(
             "unsupported_value",
@@ -80,7 +83,9 @@ where
         Tensor::Unknown => Err(ApiError::unknown_url(&parts.method, path)),
         Tensor::Metadata => about(gateway, context).map(|of| ok(&describe::metadata(&of))),
         Tensor::Config => about(gateway, context).map(|of| ok(&describe::config(&of))),
-        Tensor::ModelReady => about(gateway, context).map(|of| model_ready(gateway, &of)),
+        Tensor::ModelReady => about(gateway, context)
+            .map(|of| model_ready(gateway, &of))
+            .or_else(|error| not_ready(context, error)),
         Tensor::Statistics => about(gateway, context).and_then(|of| statistics(&of)),
         Tensor::Infer => match routed(gateway, context, parts) {
             Ok(deployment) => infer(gateway, context, parts, body, &deployment).await,
@@ -139,11 +144,20 @@ fn found(
 }
 
 fn model_ready(gateway: &Gateway, deployment: &Deployment) -> Response<Body> {
-    let is_ready = gateway.is_ready() && healthy(deployment);
+    let is_ready = !gateway.is_draining() && healthy(deployment);
     ready(
         &json!({"name": &*deployment.name, "ready": is_ready}),
         is_ready,
     )
+}
+
+/// A model that is meant to be served and is not answers this question, too.
+fn not_ready(context: &RequestContext, error: ApiError) -> Answer {
+    if error.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return Err(error);
+    }
+    let (name, _) = named(context);
+    Ok(ready(&json!({"name": name, "ready": false}), false))
 }
 
 /// The models that the caller's key may use; only the healthy ones when the body
@@ -161,7 +175,7 @@ where
     let ready_only = wanted.get("ready").and_then(Value::as_bool) == Some(true);
     let routes = gateway.routes();
     let entries: Vec<_> = visible(routes.deployments(), context)
-        .map(|deployment| (deployment, gateway.is_ready() && healthy(deployment)))
+        .map(|deployment| (deployment, !gateway.is_draining() && healthy(deployment)))
         .filter(|(_, healthy)| *healthy || !ready_only)
         .map(|(deployment, healthy)| describe::index_entry(deployment, healthy))
         .collect();
@@ -268,7 +282,10 @@ async fn infer_on(
     model: &TensorModel,
 ) -> Result<Response<Body>, Unanswered> {
     let size = body.len();
-    let request = off_path(size, move || InferRequest::parse(&body, json_length)).await??;
+    let request = off_path(context, size, move || {
+        InferRequest::parse(&body, json_length)
+    })
+    .await??;
     let timeout = request
         .timeout
         .and_then(|timeout| context.received.checked_add(timeout));
@@ -292,7 +309,7 @@ async fn infer_on(
         Arc::clone(&deployment.revision),
     );
     let (id, encoding) = (request.id, request.encoding);
-    off_path(size, move || {
+    off_path(context, size, move || {
         response::write(&name, &revision, id.as_deref(), &outputs, &encoding)
     })
     .await?
@@ -311,6 +328,11 @@ fn failed(gateway: &Gateway, error: &InferError) -> Unanswered {
         InferError::QueueFull { retry_after, .. } => {
             gateway.metrics().shed(Shed::Queue);
             ApiError::overloaded(text, *retry_after)
+        }
+        InferError::DeadlineUnmeetable { expected_wait } => {
+            gateway.metrics().shed(Shed::Deadline);
+            let told = Told::Error(ApiError::overloaded(text, *expected_wait));
+            return Unanswered::Failed(Class::OwnDeadline, told);
         }
         InferError::Deadline => ApiError::deadline(),
         InferError::Failed(_) => ApiError::internal(text),
@@ -374,25 +396,25 @@ where
     let whole = Limited::new(body, server.max_body).collect();
     match tokio::time::timeout(server.body_timeout, whole).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(server.max_body))
-        }
-        Ok(Err(error)) => Err(ApiError::bad_request(
-            "incomplete_body",
-            format!("the request body could not be read: {error}"),
-        )),
+        Ok(Err(error)) => Err(unreadable(&error, server.max_body)),
         Err(_) => Err(ApiError::body_timeout()),
     }
 }
 
 /// Runs work on a body of that size where it disturbs nobody.
 async fn off_path<T: Send + 'static>(
+    context: &RequestContext,
     size: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     if size <= INLINE {
         return Ok(work());
     }
+    let turn = prompt::turn(context, size).await;
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ApiError::internal("the request's body could not be processed"))
