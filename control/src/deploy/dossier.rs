@@ -102,13 +102,8 @@ impl Dossier {
     /// # Errors
     /// [`DeployError::Gate`], with everything that is missing.
     pub(crate) fn check(&self, approval: &Approval) -> Result<Passed, DeployError> {
-        gate::check(
-            &self.candidate,
-            &self.demands,
-            &self.policy,
-            Some(approval),
-        )
-        .map_err(DeployError::Gate)
+        gate::check(&self.candidate, &self.demands, &self.policy, Some(approval))
+            .map_err(DeployError::Gate)
     }
 
     /// For the record: what the gate saw.

@@ -240,9 +240,7 @@ pub fn check(
     }
     missing.extend(about_secrecy(candidate, policy.clearance));
     missing.extend(about_approver(candidate.author, approval));
-    let allowed: Vec<Missing> = missing
-        .extract_if(.., |it| policy.lets_pass(it))
-        .collect();
+    let allowed: Vec<Missing> = missing.extract_if(.., |it| policy.lets_pass(it)).collect();
     let mut passed = if missing.is_empty() {
         Passed {
             overridden: missing,

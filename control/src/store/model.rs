@@ -13,9 +13,7 @@ use super::record::{columns, find, get};
 use super::required::{gate_policy, histories, verdicts};
 use super::{Actor, Json, Record, Store, StoreError, Stored, Tx, Viewer, mapped, stateful};
 use crate::domain::Verdict;
-use crate::domain::gate::{
-    self, Allowance, Place, RequiredEvaluation, Verdicts,
-};
+use crate::domain::gate::{self, Allowance, Place, RequiredEvaluation, Verdicts};
 use crate::domain::model_version::ModelVersionState;
 use crate::domain::record::{ConversionRun, Model, ModelVersion, TrainingRun};
 use crate::domain::run::RunStatus;

@@ -104,11 +104,7 @@ impl Tx {
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn has_evaluation(
-        &mut self,
-        model: ModelId,
-        name: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn has_evaluation(&mut self, model: ModelId, name: &str) -> Result<bool, StoreError> {
         let row = sqlx::query_with(
             "SELECT COUNT(*) AS n FROM evaluations WHERE model = $1 AND name = $2 AND deleted_at IS NULL",
             arguments([model.to_value(), name.to_owned().to_value()])?,

@@ -52,7 +52,9 @@ pub(super) fn rows(columns: &[(&str, &str)], items: &[Value]) -> Result<()> {
 pub(super) fn gate(found: &Value) -> Result<()> {
     output::line(match (&found["open"], &found["evidence_outdated"]) {
         (Value::Bool(true), _) => "The gate is open to an approver who is not the author.",
-        (_, Value::Bool(true)) => "Evidence outdated: it stays where it serves, and rises no further.",
+        (_, Value::Bool(true)) => {
+            "Evidence outdated: it stays where it serves, and rises no further."
+        }
         _ => "The gate is closed.",
     })?;
     for missing in found["missing"].as_array().into_iter().flatten() {

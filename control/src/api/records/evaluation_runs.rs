@@ -23,7 +23,11 @@ use crate::tasks::TaskError;
 
 pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
-        get(EvaluationRun::COLLECTION, Verb::View, "List evaluation runs"),
+        get(
+            EvaluationRun::COLLECTION,
+            Verb::View,
+            "List evaluation runs",
+        ),
         list::<EvaluationRun>,
     );
     api.route(

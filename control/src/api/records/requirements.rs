@@ -265,11 +265,7 @@ async fn end_passes(
         None => actor.clone().because(because),
     };
     for version in tx.evaluated_versions(evaluation.model).await? {
-        if !tx
-            .verdicts_on(version)
-            .await?
-            .contains_key(&evaluation.id)
-        {
+        if !tx.verdicts_on(version).await?.contains_key(&evaluation.id) {
             continue;
         }
         let event = ModelVersionEvent::Invalidate;

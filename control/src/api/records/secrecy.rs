@@ -4,9 +4,7 @@
 use crate::api::call::Desk;
 use crate::api::problem::Problem;
 use crate::api::resource::Resource as _;
-use crate::domain::record::{
-    Access, Artifact, Dataset, DatasetVersion, ModelVersion, Principal,
-};
+use crate::domain::record::{Access, Artifact, Dataset, DatasetVersion, ModelVersion, Principal};
 use crate::domain::secrecy::Secrecy;
 use crate::id::{ArtifactId, DatasetId, DatasetVersionId, Id as _};
 use crate::store::{Column as _, Listing, MAX_LIMIT, Viewer};
@@ -29,7 +27,11 @@ pub(super) async fn require_access(
 }
 
 /// Secrecy never falls by derivation.
-pub(super) fn check_secrecy(field: &str, secrecy: Secrecy, least: Option<Secrecy>) -> Result<(), Problem> {
+pub(super) fn check_secrecy(
+    field: &str,
+    secrecy: Secrecy,
+    least: Option<Secrecy>,
+) -> Result<(), Problem> {
     match least {
         Some(least) if secrecy < least => Err(Problem::field(
             field,
@@ -123,7 +125,10 @@ pub(super) async fn hidden(
         return Ok(Some("hidden: its test set is beyond your clearance".into()));
     }
     let owner = match dataset.owner {
-        Some(owner) => format!("{}, who owns it,", desk.store.get::<Principal>(owner).await?.name),
+        Some(owner) => format!(
+            "{}, who owns it,",
+            desk.store.get::<Principal>(owner).await?.name
+        ),
         None => "an approver who sees it".into(),
     };
     Ok(Some(format!(

@@ -25,7 +25,8 @@ struct Desk {
 async fn desk(fresh: &Fresh, access: &str) -> Desk {
     let rig = Rig::start(&fresh.store).await;
     let (home, away) = (rig.department("home").await, rig.department("away").await);
-    let person = async |at, name: &str| rig.person(at, name, Role::Developer, Secrecy::Secret).await;
+    let person =
+        async |at, name: &str| rig.person(at, name, Role::Developer, Secrecy::Secret).await;
     let desk = Desk {
         owner: person(home, "owner").await,
         reader: person(home, "reader").await,
@@ -69,7 +70,12 @@ async fn a_grant_reaches_as_far_as_it_says() {
             let fresh = Fresh::sqlite().await;
             let desk = desk(&fresh, access).await;
             let (rig, key) = (&desk.rig, &desk.reader.key);
-            let status = async |fields| rig.patch(key, "/datasets/hot", fields).await.status.as_u16();
+            let status = async |fields| {
+                rig.patch(key, "/datasets/hot", fields)
+                    .await
+                    .status
+                    .as_u16()
+            };
             for owned in [
                 json!({ "secrecy": "public" }),
                 json!({ "owner": "reader" }),
@@ -81,9 +87,17 @@ async fn a_grant_reaches_as_far_as_it_says() {
             let edited = status(json!({ "description": "mine" })).await;
             assert_eq!(edited, if edits { 200 } else { 403 }, "{access}");
             let added = rig
-                .post(key, "/datasets/hot/versions", json!({ "digest": digest(2) }))
+                .post(
+                    key,
+                    "/datasets/hot/versions",
+                    json!({ "digest": digest(2) }),
+                )
                 .await;
-            assert_eq!(added.status.as_u16(), if edits { 201 } else { 403 }, "{access}");
+            assert_eq!(
+                added.status.as_u16(),
+                if edits { 201 } else { 403 },
+                "{access}"
+            );
             let removed = rig.send(key, "DELETE", "/datasets/hot", None, &[]).await;
             removed.expect(403);
             let shared = json!({ "dataset": "hot", "principal": "stranger", "access": "read" });
@@ -104,18 +118,34 @@ async fn a_grant_reaches_as_far_as_it_says() {
 async fn secrecy_never_falls_by_derivation() {
     on_both(async |fresh: Arc<Fresh>| {
         let desk = desk(&fresh, "use").await;
-        for (name, secrecy) in [("open", "public"), ("middle", "secret"), ("late", "internal")] {
+        for (name, secrecy) in [
+            ("open", "public"),
+            ("middle", "secret"),
+            ("late", "internal"),
+        ] {
             desk.dataset(name, secrecy).await;
         }
         let refused = desk
-            .data("open", json!({ "digest": digest(3), "parent": "hot@v1" }), 422)
+            .data(
+                "open",
+                json!({ "digest": digest(3), "parent": "hot@v1" }),
+                422,
+            )
             .await;
         assert_eq!(refused["errors"][0]["field"], "parent");
         // By way of another, and by the content itself.
-        desk.data("middle", json!({ "digest": digest(4), "parent": "hot@v1" }), 201)
-            .await;
-        desk.data("open", json!({ "digest": digest(5), "parent": "middle@v1" }), 422)
-            .await;
+        desk.data(
+            "middle",
+            json!({ "digest": digest(4), "parent": "hot@v1" }),
+            201,
+        )
+        .await;
+        desk.data(
+            "open",
+            json!({ "digest": digest(5), "parent": "middle@v1" }),
+            422,
+        )
+        .await;
         let refused = desk.data("open", json!({ "digest": digest(1) }), 422).await;
         assert_eq!(refused["errors"][0]["field"], "digest");
         // Nor may what was derived be lowered afterwards.
@@ -127,8 +157,12 @@ async fn secrecy_never_falls_by_derivation() {
             .expect(422);
         // What becomes more secret takes with it what was made of it.
         desk.data("open", json!({ "digest": digest(6) }), 201).await;
-        desk.data("late", json!({ "digest": digest(7), "parent": "open@v1" }), 201)
-            .await;
+        desk.data(
+            "late",
+            json!({ "digest": digest(7), "parent": "open@v1" }),
+            201,
+        )
+        .await;
         let raise = json!({ "secrecy": "confidential" });
         desk.rig
             .patch(&desk.owner.key, "/datasets/open", raise)
@@ -157,7 +191,8 @@ async fn secrecy_follows_a_model_by_its_digest() {
             let named = json!({ "digest": digest(9) });
             rig.post(key, &register, named).await.expect(200);
         }
-        let deployment = json!({ "endpoint": "d", "model": "m", "department": "home", "clearance": "internal" });
+        let deployment =
+            json!({ "endpoint": "d", "model": "m", "department": "home", "clearance": "internal" });
         rig.post("sk-root", "/deployments", deployment)
             .await
             .expect(201);
@@ -173,7 +208,10 @@ async fn secrecy_follows_a_model_by_its_digest() {
             let gate = format!("/models/m/versions/{v}/gate?deployment=d");
             let gate = rig.get(key, &gate).await.expect(200);
             let missing = gate["missing"].as_array().unwrap();
-            assert!(missing.iter().any(|it| it["field"] == "secrecy"), "{v}: {gate}");
+            assert!(
+                missing.iter().any(|it| it["field"] == "secrecy"),
+                "{v}: {gate}"
+            );
         }
     })
     .await;

@@ -69,8 +69,8 @@ impl Team {
     }
 
     async fn audited(&self, verb: &str) -> Vec<Value> {
-        let log = self.rig.get("sk-root", &format!("/audit?verb={verb}"));
-        let log = log.await.expect(200);
+        let path = format!("/audit?verb={verb}");
+        let log = self.rig.get("sk-root", &path).await.expect(200);
         log["items"].as_array().unwrap().clone()
     }
 }
@@ -102,20 +102,30 @@ async fn what_failed_is_not_approved_by_an_easier_evaluation() {
         ] {
             let refused = rig.patch(&dev.key, "/evaluations/e", change).await;
             let refused = refused.expect(403);
-            assert!(refused["detail"].as_str().unwrap().contains("somebody else"));
+            assert!(
+                refused["detail"]
+                    .as_str()
+                    .unwrap()
+                    .contains("somebody else")
+            );
         }
         let unrequire = json!({ "evaluation": "e", "reason": "it is too hard" });
         team.act(dev, "/models/m/unrequire", unrequire.clone(), 403)
             .await;
-        let put_away = rig.send(&dev.key, "DELETE", "/evaluations/e", None, &[]).await;
+        let put_away = rig
+            .send(&dev.key, "DELETE", "/evaluations/e", None, &[])
+            .await;
         put_away.expect(409);
         // What changes nothing of it is his own business.
         let slower = json!({ "settings": { "concurrency": 1 } });
-        rig.patch(&dev.key, "/evaluations/e", slower).await.expect(200);
+        rig.patch(&dev.key, "/evaluations/e", slower)
+            .await
+            .expect(200);
         team.act(approver, &approve, json!({}), 409).await;
 
         // Somebody else may, and the log says so.
-        team.act(approver, "/models/m/unrequire", unrequire, 200).await;
+        team.act(approver, "/models/m/unrequire", unrequire, 200)
+            .await;
         let log = team.audited("unrequire_evaluation").await;
         assert_eq!(log[0]["actor_name"], "approver");
         assert_eq!(log[0]["reason"], "it is too hard");
@@ -134,7 +144,10 @@ async fn what_its_author_lowered_before_does_not_count_for_a_version() {
         let team = Team::new(&fresh).await;
         let (rig, dev) = (&team.rig, &team.dev);
         let lower = json!({ "thresholds": at_least(0.0) });
-        let lowered = rig.patch(&dev.key, "/evaluations/e", lower).await.expect(200);
+        let lowered = rig
+            .patch(&dev.key, "/evaluations/e", lower)
+            .await
+            .expect(200);
         let (v, version) = team.version().await;
         evaluated(rig, &lowered, &version, Verdict::Passed).await;
         team.act(dev, &format!("{v}/request_approval"), json!({}), 200)
@@ -150,7 +163,8 @@ async fn what_its_author_lowered_before_does_not_count_for_a_version() {
             .expect(200);
         team.act(&team.approver, &approve, json!({}), 409).await;
         let confirm = json!({ "evaluation": "e", "reason": "it was too strict" });
-        team.act(&team.other, "/models/m/require", confirm, 200).await;
+        team.act(&team.other, "/models/m/require", confirm, 200)
+            .await;
         team.act(&team.approver, &approve, json!({}), 200).await;
     })
     .await;
@@ -183,7 +197,8 @@ async fn a_deployment_asks_for_more_than_its_model() {
         let for_d = json!({ "deployment": "d" });
         let closed = team.act(&team.approver, &approve, for_d.clone(), 409).await;
         assert_eq!(closed["errors"][0]["field"], "evidence");
-        team.act(&team.dev, "/deployments/d/unrequire", ask, 403).await;
+        team.act(&team.dev, "/deployments/d/unrequire", ask, 403)
+            .await;
         // Passed by both lists.
         let mut tx = rig.store.begin().await.unwrap();
         let id = version["id"].as_str().unwrap().parse().unwrap();
@@ -218,8 +233,13 @@ async fn where_nothing_is_required_the_gate_says_so_unless_the_department_lets_i
         rig.post(&dev.key, "/models/bare/versions", json!({}))
             .await
             .expect(201);
-        team.act(dev, &format!("{v}/register"), json!({ "digest": DIGEST }), 200)
-            .await;
+        team.act(
+            dev,
+            &format!("{v}/register"),
+            json!({ "digest": DIGEST }),
+            200,
+        )
+        .await;
         let ask = format!("{v}/request_approval");
         let closed = team.act(dev, &ask, json!({}), 409).await;
         assert_eq!(closed["errors"][0]["field"], "required_evaluations");
@@ -230,17 +250,25 @@ async fn where_nothing_is_required_the_gate_says_so_unless_the_department_lets_i
         let nameless = json!({ "allows": ["everything"], "reason": "a pilot" });
         team.act(approver, policy, nameless, 422).await;
         team.act(approver, policy, allow, 200).await;
-        assert_eq!(team.audited("set_gate_policy").await[0]["reason"], "a pilot");
+        assert_eq!(
+            team.audited("set_gate_policy").await[0]["reason"],
+            "a pilot"
+        );
         team.act(dev, &ask, json!({}), 200).await;
         team.act(approver, &format!("{v}/approve"), json!({}), 200)
             .await;
         let passed = &team.audited("override_gate").await[0]["after"]["overridden"][0];
-        assert!(passed.as_str().unwrap().starts_with("no evaluation is required"));
+        assert!(
+            passed
+                .as_str()
+                .unwrap()
+                .starts_with("no evaluation is required")
+        );
         // Where something is required, it does not help.
         let (v, version) = team.version().await;
         evaluated(rig, &team.evaluation, &version, Verdict::Failed).await;
-        let refused = rig.post(&dev.key, &format!("{v}/request_approval"), json!({}));
-        refused.await.expect(409);
+        team.act(dev, &format!("{v}/request_approval"), json!({}), 409)
+            .await;
     })
     .await;
 }
@@ -263,17 +291,29 @@ async fn approved_versions_are_marked_when_their_evidence_is_outdated() {
         assert_eq!(outdated().await["evidence_outdated"], false);
         // Nothing of his is under way: the author may ask for more.
         let raise = json!({ "thresholds": at_least(0.9) });
-        rig.patch(&dev.key, "/evaluations/e", raise).await.expect(200);
+        rig.patch(&dev.key, "/evaluations/e", raise)
+            .await
+            .expect(200);
         let now = outdated().await;
         assert_eq!(now["evidence_outdated"], true);
         assert_eq!(now["version"]["state"], "approved");
-        assert!(now["evidence_missing"][0].as_str().unwrap().contains("run it again"));
+        assert!(
+            now["evidence_missing"][0]
+                .as_str()
+                .unwrap()
+                .contains("run it again")
+        );
         // Archived and taken back it is approved again, and the gate asks all the same.
         team.act(dev, &format!("{v}/archive"), json!({}), 200).await;
-        let back = team.act(dev, &format!("{v}/unarchive"), json!({}), 200).await;
+        let back = team
+            .act(dev, &format!("{v}/unarchive"), json!({}), 200)
+            .await;
         assert_eq!(back["state"], "approved");
         let gate = rig.get(&dev.key, &format!("{v}/gate")).await.expect(200);
-        assert_eq!((&gate["open"], &gate["evidence_outdated"]), (&json!(false), &json!(true)));
+        assert_eq!(
+            (&gate["open"], &gate["evidence_outdated"]),
+            (&json!(false), &json!(true))
+        );
     })
     .await;
 }
@@ -287,11 +327,20 @@ async fn the_approver_sees_the_verdict_and_withdraws_it() {
         let (v, version) = team.version().await;
         evaluated(rig, &team.evaluation, &version, Verdict::Passed).await;
         let runs = rig.get(&approver.key, "/evaluation_runs").await.expect(200);
-        let run = format!("/evaluation_runs/{}", runs["items"][0]["id"].as_str().unwrap());
+        let run = format!(
+            "/evaluation_runs/{}",
+            runs["items"][0]["id"].as_str().unwrap()
+        );
         let seen = rig.get(&approver.key, &run).await.expect(200);
-        assert_eq!((&seen["verdict"], &seen["scores"]["f1"]), (&json!("passed"), &json!(0.9)));
+        assert_eq!(
+            (&seen["verdict"], &seen["scores"]["f1"]),
+            (&json!("passed"), &json!(0.9))
+        );
         let hidden = seen["samples_hidden"].as_str().unwrap();
-        assert!(hidden.starts_with("hidden: no grant on tickets; dev"), "{hidden}");
+        assert!(
+            hidden.starts_with("hidden: no grant on tickets; dev"),
+            "{hidden}"
+        );
         let samples = rig.get(&approver.key, &format!("{run}/samples")).await;
         assert_eq!(samples.expect(403)["type"], "urn:sluice:problem:hidden");
         let view = rig.get(&approver.key, "/models/m/view").await.expect(200);
@@ -301,12 +350,19 @@ async fn the_approver_sees_the_verdict_and_withdraws_it() {
         let grant = json!({ "dataset": "tickets", "principal": "approver", "access": "read" });
         team.act(&team.other, "/grants", grant.clone(), 422).await;
         let made = team.act(dev, "/grants", grant, 201).await;
-        assert_eq!(rig.get(&dev.key, "/grants").await.expect(200)["items"][0]["id"], made["id"]);
-        rig.get(&approver.key, &format!("{run}/samples")).await.expect(200);
+        assert_eq!(
+            rig.get(&dev.key, "/grants").await.expect(200)["items"][0]["id"],
+            made["id"]
+        );
+        rig.get(&approver.key, &format!("{run}/samples"))
+            .await
+            .expect(200);
         let path = format!("/grants/{}", made["id"].as_str().unwrap());
         let foreign = rig.send(&team.other.key, "DELETE", &path, None, &[]).await;
         foreign.expect(404);
-        rig.send(&dev.key, "DELETE", &path, None, &[]).await.expect(204);
+        rig.send(&dev.key, "DELETE", &path, None, &[])
+            .await
+            .expect(204);
 
         let withdraw = format!("{run}/withdraw");
         let why = json!({ "reason": "it was trained on the test set" });

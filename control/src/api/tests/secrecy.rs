@@ -224,7 +224,12 @@ async fn a_secret_dataset_shows_nowhere_without_clearance_and_grant() {
             assert_eq!(shows(&rig, who, &secret).await, Vec::<String>::new());
             let seen = rig.get(&who.key, &run).await.expect(200);
             assert_eq!(seen["verdict"], "passed");
-            assert!(seen["samples_hidden"].as_str().unwrap().starts_with("hidden: "));
+            assert!(
+                seen["samples_hidden"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("hidden: ")
+            );
             let samples = rig.get(&who.key, &format!("{run}/samples")).await;
             samples.expect(403);
             rig.get(&who.key, &format!("{run}/diff")).await.expect(403);

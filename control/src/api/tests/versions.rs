@@ -131,10 +131,7 @@ async fn a_version_goes_from_draft_to_approved_through_the_gate() {
         rig.post(&approver.key, &format!("{v}/approve"), json!({}))
             .await
             .expect(409);
-        let gate = rig
-            .get(&dev.key, &format!("{v}/gate"))
-            .await
-            .expect(200);
+        let gate = rig.get(&dev.key, &format!("{v}/gate")).await.expect(200);
         assert_eq!(gate["missing"][0]["field"], "thresholds");
         let back = json!({ "thresholds": at_least(0.8) });
         rig.patch(&dev.key, "/evaluations/e", back)

@@ -85,11 +85,17 @@ pub fn demands(
 }
 
 /// What counts for a version of `author`. `history` is of one evaluation at one place, newest first.
-pub fn in_force(history: &[RequiredEvaluation], author: Option<PrincipalId>) -> Option<&RequiredEvaluation> {
+pub fn in_force(
+    history: &[RequiredEvaluation],
+    author: Option<PrincipalId>,
+) -> Option<&RequiredEvaluation> {
     counts_for(history, author).filter(|row| row.required)
 }
 
-fn counts_for(history: &[RequiredEvaluation], author: Option<PrincipalId>) -> Option<&RequiredEvaluation> {
+fn counts_for(
+    history: &[RequiredEvaluation],
+    author: Option<PrincipalId>,
+) -> Option<&RequiredEvaluation> {
     history
         .iter()
         .find(|row| !(row.relaxes && author.is_some() && row.author == author))
@@ -119,8 +125,11 @@ impl RequiredEvaluation {
     ) -> Option<Demand> {
         let requirement = in_force(history, author)?.clone();
         let newest = history.first().filter(|it| it.number != requirement.number);
-        let lowered_by =
-            newest.map(|it| it.author_name.clone().unwrap_or_else(|| "its author".into()));
+        let lowered_by = newest.map(|it| {
+            it.author_name
+                .clone()
+                .unwrap_or_else(|| "its author".into())
+        });
         Some(Demand {
             requirement,
             lowered_by,

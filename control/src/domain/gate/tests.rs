@@ -122,7 +122,10 @@ fn violations() -> Vec<(Requirement, Case)> {
             Requirement::Digest,
             Case::with(|c| c.candidate.digest = None),
         ),
-        (Requirement::Evidence, Case::with(|c| c.demands[1].evidence = None)),
+        (
+            Requirement::Evidence,
+            Case::with(|c| c.demands[1].evidence = None),
+        ),
         (
             Requirement::Evidence,
             Case::with(|c| c.evidence().withdrawn = true),
@@ -150,10 +153,7 @@ fn violations() -> Vec<(Requirement, Case)> {
                 c.evidence().policy_digest = "sha256:dd".into();
             }),
         ),
-        (
-            Requirement::Required,
-            Case::with(|c| c.demands.clear()),
-        ),
+        (Requirement::Required, Case::with(|c| c.demands.clear())),
         (
             Requirement::Verdict,
             Case::with(|c| c.evidence().verdict = Some(Verdict::Failed)),
@@ -299,7 +299,11 @@ fn a_department_may_let_pass_what_nothing_is_required_of() {
     assert_eq!(case.check(), Err(vec![Missing::NoneRequired]));
     case.policy.allows = vec![Allowance::NoRequiredEvaluations];
     let passed = case.check().unwrap();
-    assert_eq!(passed.overridden, [Missing::NoneRequired], "it is written down");
+    assert_eq!(
+        passed.overridden,
+        [Missing::NoneRequired],
+        "it is written down"
+    );
     // What is required has to be passed all the same.
     let mut case = Case::with(|c| c.demands[0].evidence = None);
     case.policy.allows = vec![Allowance::NoRequiredEvaluations];
@@ -322,7 +326,9 @@ fn thresholds_are_compared_by_what_they_ask() {
         (rule(json!({ "metric": "f1", "min": 0.5 })), true),
         (rule(json!({ "metric": "f1", "min": 0.6 })), true),
         (
-            terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }, { "metric": "bleu", "min": 0.1 }] })),
+            terms(
+                json!({ "rules": [{ "metric": "f1", "min": 0.5 }, { "metric": "bleu", "min": 0.1 }] }),
+            ),
             true,
         ),
         (rule(json!({ "metric": "f1", "min": 0.49 })), false),
@@ -332,9 +338,18 @@ fn thresholds_are_compared_by_what_they_ask() {
             rule(json!({ "metric": "f1", "min": 0.6, "on": "bound" })),
             false,
         ),
-        (terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }], "min_samples": 2 })), false),
-        (terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }], "min_samples": 40 })), true),
-        (terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }], "max_unscored": 0.5 })), false),
+        (
+            terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }], "min_samples": 2 })),
+            false,
+        ),
+        (
+            terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }], "min_samples": 40 })),
+            true,
+        ),
+        (
+            terms(json!({ "rules": [{ "metric": "f1", "min": 0.5 }], "max_unscored": 0.5 })),
+            false,
+        ),
         (terms(json!({})), false),
     ] {
         assert_eq!(next.ask_no_less_than(&before), asks_no_less, "{next:?}");
@@ -364,9 +379,16 @@ fn what_an_author_has_lowered_does_not_count_for_his_versions() {
         found.terms.thresholds["rules"][0]["min"].as_f64()
     };
     let easy = required("safety", set, 0.1).terms;
-    assert!(relaxes(std::slice::from_ref(&first), Some(ada), Some(&easy)));
+    assert!(relaxes(
+        std::slice::from_ref(&first),
+        Some(ada),
+        Some(&easy)
+    ));
     let lowered = [row(2, ada, 0.0, true), first.clone()];
-    assert_eq!((least(&lowered, ada), least(&lowered, bo)), (Some(0.95), Some(0.0)));
+    assert_eq!(
+        (least(&lowered, ada), least(&lowered, bo)),
+        (Some(0.95), Some(0.0))
+    );
     let demand = RequiredEvaluation::demand(&lowered, Some(ada), None).unwrap();
     assert_eq!(demand.lowered_by.as_deref(), Some("ada"));
     // A little more than nothing is still less than what she had to meet.

@@ -349,7 +349,9 @@ fn enter(step: usize, release: &Release, strategy: &Strategy, observed: Observed
         // An analysis right after copying goes on copying: its pairs are what it waits for.
         Some(Step::Analyse(_)) if release.share == Share::NONE => (release.share, release.shadow),
         Some(Step::Analyse(_) | Step::Pause(_)) => (release.share, Share::NONE),
-        Some(Step::Promote(_)) | None => return through_the_gate(Action::Promote, release, observed),
+        Some(Step::Promote(_)) | None => {
+            return through_the_gate(Action::Promote, release, observed);
+        }
     };
     let enter = Action::Enter {
         step,

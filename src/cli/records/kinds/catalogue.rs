@@ -1,7 +1,8 @@
 //! What models are made of: versions, data, trainings, conversions, content.
 
 use super::{
-    DATA_VERSIONS, GATE, Kind, ONE, REQUIREMENTS, RUNS, Special, VERSION, VERSIONS, Writes, act, list,
+    DATA_VERSIONS, GATE, Kind, ONE, REQUIREMENTS, RUNS, Special, VERSION, VERSIONS, Writes, act,
+    list,
 };
 
 pub(super) const MODEL: Kind = Kind {
