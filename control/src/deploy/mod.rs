@@ -25,6 +25,7 @@
 mod dossier;
 mod driver;
 mod error;
+mod held;
 mod prepare;
 pub(crate) mod replicas;
 mod service;
@@ -36,6 +37,7 @@ pub(crate) use dossier::{Dossier, check_order};
 pub(crate) use driver::go_live;
 pub use driver::{Driver, DriverSettings};
 pub use error::DeployError;
+pub(crate) use held::held;
 pub use replicas::{Artifacts, Blueprint, Materialised, Replicas};
 pub use service::{Deployments, NewWorkOrder};
 pub use settings::Settings;

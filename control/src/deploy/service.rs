@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::dossier::{Dossier, approval, check_again, still_deployable};
+use super::dossier::{Dossier, approval, still_deployable, was_live_here};
+use super::held::way_back;
 use super::{Caller, DeployError, Settings};
 use crate::domain::model_version::ModelVersionEvent;
 use crate::domain::record::{Deployment, ModelVersion, WorkOrder};
@@ -113,13 +114,17 @@ impl Deployments {
             return Err(DeployError::NothingLive);
         }
         let settings = new.settings(&deployment)?;
+        check_names(&mut tx, &deployment, &settings).await?;
+        let digest = version.digest.clone().unwrap_or_default();
+        still_deployable(&version, &digest)?;
         let order = pending(
             caller.actor.principal,
             &deployment,
             &version,
+            digest,
             &settings,
             new.reason,
-        )?;
+        );
         let order = self.busy(&mut tx, &caller.actor, order).await?;
         tx.commit().await?;
         Ok(order)
@@ -144,7 +149,7 @@ impl Deployments {
         let version = tx.get::<ModelVersion>(order.candidate).await?;
         still_deployable(&version, &order.candidate_digest)?;
         let settings = Settings::read(&order.snapshot)?;
-        let dossier = Dossier::for_order(&mut tx, &version, &settings).await?;
+        let dossier = Dossier::for_order(&mut tx, &version, deployment.id, &settings).await?;
         let passed = dossier.check(&approval(
             caller.actor.principal,
             caller.role,
@@ -236,10 +241,10 @@ impl Deployments {
     }
 
     /// Back to the revision that was live before: a new work order with that one's version and settings, approved by
-    /// the approval that it had, if the gate still lets it through.
+    /// the approval that it had. Neither the gate nor a quota is asked: it was live here.
     ///
     /// # Errors
-    /// [`DeployError::NothingLive`], [`DeployError::NothingEarlier`], [`DeployError::Busy`], and the gate's.
+    /// [`DeployError::NothingLive`], [`DeployError::NothingEarlier`], [`DeployError::Busy`].
     pub async fn roll_back(
         &self,
         caller: &Caller,
@@ -250,15 +255,7 @@ impl Deployments {
         caller.may(Verb::OperateRelease, deployment.department)?;
         let live = deployment.live_work_order.ok_or(DeployError::NothingLive)?;
         let promoted = self.store.promoted_work_orders(id, HISTORY).await?;
-        // From where the live revision was first live: taking back twice is not taking back the taking back.
-        let live = promoted.iter().find(|order| order.id == live);
-        let origin = live.map(|order| order.origin(order.id));
-        let mut earlier = promoted.iter().skip_while(|order| Some(order.id) != origin);
-        let live = earlier.next().ok_or(DeployError::NothingEarlier)?;
-        // Not one with the same content: going back to it would change nothing.
-        let target = earlier
-            .find(|order| order.candidate != live.candidate || order.snapshot != live.snapshot)
-            .ok_or(DeployError::NothingEarlier)?;
+        let target = way_back(live, &promoted).ok_or(DeployError::NothingEarlier)?;
         let actor = with_reason(&caller.actor, Some(reason.to_owned()));
         let order = self.bring(&actor, id, target).await?;
         order.ok_or(DeployError::NothingEarlier)
@@ -268,7 +265,7 @@ impl Deployments {
     /// asked for before. `None` if it is live already.
     ///
     /// # Errors
-    /// [`DeployError::Busy`], and the gate's.
+    /// [`DeployError::Busy`].
     pub(crate) async fn bring_back(
         &self,
         actor: &Actor,
@@ -302,11 +299,18 @@ impl Deployments {
             return Ok(None);
         }
         let version = tx.get::<ModelVersion>(target.candidate).await?;
+        was_live_here(target, id, &version)?;
         let settings = Settings::read(&target.snapshot)?;
-        check_again(&mut tx, target, &version, &settings).await?;
-        quota::check_room(&mut tx, &deployment, &settings).await?;
         let reason = actor.reason.clone().unwrap_or_default();
-        let mut order = pending(actor.principal, &deployment, &version, &settings, reason)?;
+        let digest = target.candidate_digest.clone();
+        let mut order = pending(
+            actor.principal,
+            &deployment,
+            &version,
+            digest,
+            &settings,
+            reason,
+        );
         order.restores = Some(origin);
         order.evidence.clone_from(&target.evidence);
         order.override_reason.clone_from(&target.override_reason);
@@ -373,8 +377,26 @@ impl Deployments {
     }
 }
 
+/// What a strategy names has to be there: an objective on an evaluation that does not exist would wait for ever.
+async fn check_names(
+    tx: &mut Tx,
+    deployment: &Deployment,
+    settings: &Settings,
+) -> Result<(), DeployError> {
+    if !settings.is_stepwise() {
+        return Ok(());
+    }
+    for (field, name) in settings.strategy()?.evaluations() {
+        if !tx.has_evaluation(deployment.model, name).await? {
+            let problem = format!("the deployment's model has no evaluation {name}");
+            return Err(StoreError::invalid(format!("strategy.{field}"), problem).into());
+        }
+    }
+    Ok(())
+}
+
 /// How far back a roll-back looks for a revision that differs.
-const HISTORY: u32 = 100;
+pub(super) const HISTORY: u32 = 100;
 
 fn with_reason(actor: &Actor, reason: Option<String>) -> Actor {
     Actor {
@@ -387,12 +409,11 @@ fn pending(
     author: Option<PrincipalId>,
     deployment: &Stored<Deployment>,
     version: &Stored<ModelVersion>,
+    digest: String,
     settings: &Settings,
     reason: String,
-) -> Result<WorkOrder, DeployError> {
-    let digest = version.digest.clone().unwrap_or_default();
-    still_deployable(version, &digest)?;
-    Ok(WorkOrder {
+) -> WorkOrder {
+    WorkOrder {
         deployment: deployment.id,
         candidate: version.id,
         candidate_digest: digest,
@@ -410,7 +431,7 @@ fn pending(
         replaced: None,
         ended_because: None,
         finished_at: None,
-    })
+    }
 }
 
 /// A version that the deployment no longer serves: the last to do so takes it back to `approved`.

@@ -29,6 +29,7 @@ steps! {
     21 "0021_releases.sql" "releases",
     22 "0022_release_pairs.sql" "release_pairs",
     23 "0023_webhooks.sql" "webhooks",
+    32 "0032_required_evaluations.sql" "required_evaluations",
 }
 
 fn migrator() -> Migrator {

@@ -13,7 +13,7 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, post};
-use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
+use crate::api::resource::{Resource, Summaries, check_owner, filter, in_department, serve};
 use crate::deploy::Deployments;
 use crate::domain::gate::Requirement;
 use crate::domain::record::{Department, Deployment, Model, Principal, WorkOrder};
@@ -228,6 +228,14 @@ impl Resource for Deployment {
             strategy: self.strategy.0.clone(),
             gate_policy: self.gate_policy.0.clone(),
         }
+    }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &DeploymentFields,
+    ) -> Result<(), Problem> {
+        check_owner(desk, stored.owner, fields.owner.as_deref()).await
     }
 
     async fn build(

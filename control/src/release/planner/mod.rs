@@ -3,7 +3,7 @@
 //! Whoever applies an action writes [`Release::after`] it and publishes the share; asked again at once, the planner
 //! says something else or to wait. So a controller that is killed between the two, or that asks twice, ends where one does
 //! that was not. Three things hold in every phase in which the candidate has traffic: a breach is answered first, a step is
-//! left only through its own condition or by a person, and nothing is promoted past the gate.
+//! left only through its own condition or by a person, and no share rises past the gate.
 
 mod command;
 
@@ -103,6 +103,26 @@ pub enum Action {
     Finish,
     /// Give up before anything reached the candidate.
     Abort,
+}
+
+impl Action {
+    /// Whether it brings the candidate more requests, or copies of them, than it has: what the gate is asked before.
+    #[must_use]
+    pub fn raises(&self, release: &Release) -> bool {
+        match self {
+            Self::Promote => true,
+            Self::Enter { share, shadow, .. } => {
+                share.parts() > release.share.parts() || shadow.parts() > release.shadow.parts()
+            }
+            Self::Wait { .. }
+            | Self::Extend { .. }
+            | Self::Pause { .. }
+            | Self::Resume
+            | Self::RollBack { .. }
+            | Self::Finish
+            | Self::Abort => false,
+        }
+    }
 }
 
 /// What the planner looks at beside the state.
@@ -320,7 +340,8 @@ fn inconclusive(strategy: &Strategy, assessment: &Assessment) -> Action {
     }
 }
 
-/// Begins a step, or promotes after the last, if the gate lets it.
+/// Begins a step, or promotes after the last. Whatever brings the candidate more requests, or copies of them, passes the
+/// gate first.
 fn enter(step: usize, release: &Release, strategy: &Strategy, observed: Observed<'_>) -> Action {
     let (share, shadow) = match strategy.steps.get(step) {
         Some(Step::Weight(percent)) => (Share::percent(*percent), Share::NONE),
@@ -328,22 +349,28 @@ fn enter(step: usize, release: &Release, strategy: &Strategy, observed: Observed
         // An analysis right after copying goes on copying: its pairs are what it waits for.
         Some(Step::Analyse(_)) if release.share == Share::NONE => (release.share, release.shadow),
         Some(Step::Analyse(_) | Step::Pause(_)) => (release.share, Share::NONE),
-        Some(Step::Promote(_)) | None => return promote(observed),
+        Some(Step::Promote(_)) | None => {
+            return through_the_gate(Action::Promote, release, observed);
+        }
     };
-    Action::Enter {
+    let enter = Action::Enter {
         step,
         share,
         shadow,
-    }
+    };
+    through_the_gate(enter, release, observed)
 }
 
-fn promote(observed: Observed<'_>) -> Action {
-    if observed.gate.is_empty() {
-        Action::Promote
-    } else {
-        Action::Pause {
+fn through_the_gate(action: Action, release: &Release, observed: Observed<'_>) -> Action {
+    if observed.gate.is_empty() || !action.raises(release) {
+        return action;
+    }
+    match release.phase {
+        // Nothing reaches the candidate, and nobody is to resume what has not begun.
+        Phase::Prepared => Action::Abort,
+        _ => Action::Pause {
             why: Why::Gate(observed.gate.to_vec()),
-        }
+        },
     }
 }
 

@@ -196,6 +196,44 @@ fn the_gate_is_asked_at_the_end_and_by_promote() {
 }
 
 #[test]
+fn the_gate_is_asked_before_every_rise() {
+    let closed = vec!["it was archived".to_owned()];
+    let is_held = |walk: &Walk| {
+        matches!(
+            walk.release.phase,
+            Phase::Paused {
+                why: Why::Gate(_),
+                ..
+            }
+        )
+    };
+    // Before the first share of the traffic, after copies of it.
+    let mut walk = Walk::new(strategy("rollback", "pause"));
+    walk.go(Verdict::Pass);
+    walk.gate.clone_from(&closed);
+    walk.now += 60;
+    walk.go(Verdict::Pass);
+    assert!(is_held(&walk));
+    assert_eq!(walk.release.share, Share::NONE);
+    // And before the second.
+    walk.gate.clear();
+    walk.ask(Command::Resume, Verdict::Pass).unwrap();
+    walk.go(Verdict::Pass);
+    walk.ask(Command::Resume, Verdict::Pass).unwrap();
+    walk.go(Verdict::Pass);
+    assert_eq!(walk.release.share, Share::percent(5.0));
+    walk.gate.clone_from(&closed);
+    walk.now += 60;
+    walk.go(Verdict::Pass);
+    assert!(is_held(&walk), "{:?}", walk.release);
+    assert_eq!(walk.release.share, Share::percent(5.0));
+    // What has not begun does not begin.
+    let mut walk = Walk::new(strategy("rollback", "pause"));
+    walk.gate = closed;
+    assert_eq!(walk.go(Verdict::NoData), [Action::Abort]);
+}
+
+#[test]
 fn a_frozen_release_holds_its_weight() {
     let mut walk = Walk::new(strategy("freeze", "pause"));
     walk.go(Verdict::Pass);
@@ -279,6 +317,10 @@ fn check(before: &Release, action: &Action, after: &Release, gate_open: bool, st
             };
             assert_eq!(*step, expected, "a step was skipped or repeated");
             assert!(*share >= before.share, "the weight fell");
+            assert!(
+                gate_open || !action.raises(before),
+                "more traffic past the gate"
+            );
         }
         Action::Promote => assert!(gate_open, "promoted past the gate"),
         Action::RollBack { .. } => assert!(before.is_armed()),

@@ -211,6 +211,17 @@ impl Strategy {
         Ok(strategy)
     }
 
+    /// The evaluations that objectives name, with the place of each: `objectives[1].evaluation`.
+    pub fn evaluations(&self) -> impl Iterator<Item = (String, &str)> {
+        let objectives = self.objectives.iter().enumerate();
+        objectives.filter_map(|(at, objective)| match objective {
+            Objective::Evaluation { name, .. } => {
+                Some((format!("objectives[{at}].evaluation"), name.as_str()))
+            }
+            Objective::Event { .. } | Objective::ShadowAgreement { .. } => None,
+        })
+    }
+
     fn check(&self) -> Result<(), StrategyError> {
         self.check_steps()?;
         if self.objectives.len() > MAX_OBJECTIVES {
@@ -254,6 +265,14 @@ impl Strategy {
     }
 
     fn check_steps(&self) -> Result<(), StrategyError> {
+        if self.steps.is_empty() {
+            return Err(wrong(
+                "steps",
+                "are empty, which would be all traffic at once; leave them out for the usual ones, or say \
+                 [{\"promote\": {}}]"
+                    .into(),
+            ));
+        }
         let mut weight = 0.0;
         let last = self.steps.len().saturating_sub(1);
         for (at, step) in self.steps.iter().enumerate() {

@@ -208,7 +208,16 @@ async fn a_dataset_takes_clearance_and_grant() {
             .create(&system(), dataset("salaries", Secrecy::Secret))
             .await
             .unwrap();
-        let access = async |who, data| store.dataset_access(who, data).await.unwrap();
+        let access = async |who, data| {
+            let person = store.get::<Principal>(who).await.unwrap();
+            let viewer = Viewer {
+                principal: who,
+                department: person.department,
+                clearance: person.clearance,
+                admin: false,
+            };
+            store.dataset_access(viewer, data).await.unwrap()
+        };
         assert_eq!(access(owner.principal, open.id).await, Some(Access::Edit));
         assert_eq!(
             access(owner.principal, secret.id).await,
