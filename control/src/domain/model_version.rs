@@ -60,7 +60,7 @@ impl Machine for ModelVersionState {
     type Event = ModelVersionEvent;
 
     const NAME: &'static str = "model version";
-    const SUMMARY: &'static str = "`live` is only reached from `approved`, and left only back to it. A changed digest or withdrawn \
+    const SUMMARY: &'static str = "`live` is reached from `approved`, or by a `return`, and left only to `approved`. A changed digest or withdrawn \
 evidence (`invalidate`) sends a version back to `registered`; one that is live has to leave traffic first. \
 `return` is a roll-back to what was live: it asks for no new evidence, wherever the version stands by then. `request_override` is the way of a version \
 whose evaluation failed: the approval gate lets it through only with a named override.";
