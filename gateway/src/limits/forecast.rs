@@ -3,8 +3,9 @@
 //!
 //! Nothing is known of an upstream but how long its answers took, how often one came while it was
 //! busy, and how many requests are with it. Its fastest recent answer is what work takes there.
-//! Where answers hardly take longer than that, nothing waits, and the next one is expected as soon,
-//! so that a burst on an idle upstream is not refused for being a burst. Where they do, answers come
+//! Where answers hardly take longer than that, or far less than the request has, nothing is in its
+//! way, and the next one is expected as soon, so that a burst on an idle upstream is not refused
+//! for being a burst. Otherwise it is taken as full: answers come
 //! as fast as it can give them, and a request waits for all that are there already (Little's law).
 //! Where answers lately came too late, there is work in the way of which nobody knows: what was
 //! given up is often computed all the same. Then an answer is expected after at least as long as was
@@ -36,6 +37,9 @@ const MARGIN: f64 = 1.25;
 
 /// Answers that take longer than the least time by this factor have waited.
 const WAITED: f64 = 1.05;
+
+/// An upstream that answers in a smaller share of the time that a request has is not full.
+const FULL: f64 = 1.0 / 3.0;
 
 /// A larger share of answers that were given up is a sign of work of which nobody knows.
 const GIVEN_UP: f64 = 0.2;
@@ -107,15 +111,17 @@ impl Pace {
         self.last.is_some_and(|last| now > last + FORGET)
     }
 
-    /// When an answer is to be expected for a request that is the `in_flight`th; `None` while
-    /// nothing is known.
-    fn expected(&self, now: Instant, in_flight: u32) -> Option<Duration> {
+    /// When an answer is to be expected for a request that is the `in_flight`th and has `left`;
+    /// `None` while nothing is known.
+    fn expected(&self, now: Instant, in_flight: u32, left: Duration) -> Option<Duration> {
         self.last.filter(|_| !self.is_old(now))?;
         let least = match self.window {
             Some(_) => self.least[0].min(self.least[1]).min(self.latency),
             None => self.latency,
         };
-        let waits = self.latency > WAITED * least && self.answers > 0.0;
+        let waits = self.latency > WAITED * least
+            && self.latency > FULL * left.as_secs_f64()
+            && self.answers > 0.0;
         let mut expected = match waits {
             true => least.max(f64::from(in_flight) * self.busy / self.answers),
             false => self.latency,
@@ -159,8 +165,9 @@ impl Forecast {
         let in_flight = state.in_flight + 1;
         if let Some(deadline) = deadline
             && in_flight > 1
-            && let Some(expected) = state.pace.expected(now, in_flight)
-            && now + expected > deadline
+            && let left = deadline.saturating_duration_since(now)
+            && let Some(expected) = state.pace.expected(now, in_flight, left)
+            && expected > left
         {
             return Err(expected);
         }
@@ -228,7 +235,8 @@ mod tests {
                 }
             }
             let in_flight = u32::try_from(open.len()).unwrap() + 1;
-            let expected = pace.expected(now, in_flight).filter(|_| in_flight > 1);
+            let expected = pace.expected(now, in_flight, PATIENCE);
+            let expected = expected.filter(|_| in_flight > 1);
             if expected.is_some_and(|expected| expected > PATIENCE) {
                 refused += usize::from(now > start + PATIENCE);
             } else {
@@ -274,10 +282,12 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::default();
         for second in 0..5 {
-            pace.note(start + Duration::from_secs(second), 300 * MS, true, false);
+            let took = [200 * MS, 400 * MS][usize::from(second % 2 == 0)];
+            pace.note(start + Duration::from_secs(second), took, true, true);
         }
-        let expected = pace.expected(start + Duration::from_secs(5), 50);
-        assert!(expected.is_some_and(|it| it < 400 * MS), "{expected:?}");
+        let then = start + Duration::from_secs(5);
+        let expected = pace.expected(then, 50, 2 * PATIENCE);
+        assert!(expected.is_some_and(|it| it < 500 * MS), "{expected:?}");
     }
 
     #[test]
@@ -285,8 +295,8 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::default();
         pace.note(start, Duration::from_secs(5), true, false);
-        assert!(pace.expected(start + FORGET, 2).is_some());
-        assert_eq!(pace.expected(start + FORGET + MS, 2), None);
+        assert!(pace.expected(start + FORGET, 2, PATIENCE).is_some());
+        assert_eq!(pace.expected(start + FORGET + MS, 2, PATIENCE), None);
     }
 
     #[test]
