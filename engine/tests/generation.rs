@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sluice_engine::backend::onnx::{OnnxOptions, init_runtime, language_model};
 use sluice_engine::generator::{Generation, GeneratorHandle, GeneratorOptions};
-use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 
 const TOKENS: usize = 24;
 
@@ -37,7 +39,9 @@ fn submit(handle: &GeneratorHandle, prompt: &[u32]) -> Generation {
         grammar: None,
         priority: Priority::Normal,
         tenant: "test".into(),
+        salt: CacheSalt::default(),
         deadline: None,
+        whole: false,
     };
     handle.submit(request).unwrap()
 }

@@ -28,8 +28,8 @@ async fn tokenize_takes_so_many_tokens_and_no_more() {
         ("a".repeat(7 << 20), 400),
     ] {
         let messages = json!([{"role": "user", "content": text}]);
-        let of_text = rig.post("/tokenize", &json!({"model": "fake", "prompt": text}));
-        let answer = of_text.await;
+        let body = json!({"model": "fake", "prompt": text});
+        let answer = rig.post("/tokenize", &body).await;
         assert_eq!(answer.status, status, "{:.200}", answer.text);
         if status == 400 {
             assert_eq!(answer.error()["param"], "prompt");
