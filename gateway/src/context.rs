@@ -84,6 +84,8 @@ pub struct RequestContext {
     /// Whom the request is for, whatever the route table says by now: see
     /// [`InHouse`](crate::in_house::InHouse).
     pub pinned: Option<Arc<Deployment>>,
+    /// The trace that the client's request belongs to (W3C Trace Context).
+    pub trace: Option<Arc<str>>,
     /// What keys share; without, nothing is limited by key (requests of the house).
     pub(crate) shares: Option<Arc<Shares>>,
 }
@@ -102,6 +104,7 @@ impl RequestContext {
             received,
             outcome: Arc::new(Outcome::new(received)),
             pinned: None,
+            trace: None,
             shares: None,
         }
     }

@@ -15,6 +15,7 @@ use crate::limits::admission::Admission;
 use crate::limits::share::Shares;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
+use crate::metrics::log_file::LogFile;
 use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
 use crate::replicas::{Devices, Driver};
@@ -478,12 +479,7 @@ fn open_log(config: &Config) -> std::io::Result<Option<(Style, Sink)>> {
         LogFormat::Auto => Style::Json,
     };
     let sink: Sink = match &config.log.file {
-        Some(path) => Box::new(
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?,
-        ),
+        Some(path) => Box::new(LogFile::open(path)?),
         None => Box::new(std::io::stdout()),
     };
     Ok(Some((style, sink)))

@@ -10,6 +10,7 @@
 mod engine;
 mod exposition;
 mod histogram;
+pub(crate) mod log_file;
 mod native;
 pub mod observer;
 mod protobuf;

@@ -162,6 +162,8 @@ struct Line<'a> {
     time: &'a str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
@@ -192,7 +194,9 @@ struct Line<'a> {
 
 /// Appends one line.
 pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
-    let RequestContext { id, outcome, .. } = &record.context;
+    let RequestContext {
+        id, outcome, trace, ..
+    } = &record.context;
     let principal = outcome.principal();
     let usage = outcome.usage();
     let queue = outcome.timings().queue;
@@ -200,6 +204,7 @@ pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
     let line = Line {
         time: &time,
         id,
+        trace: trace.as_deref(),
         principal: principal.map(|principal| &*principal.name),
         key: principal.map(|principal| &*principal.key_id),
         method: record.method.as_str(),
