@@ -6,7 +6,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A file that is appended to, under whatever file its name leads to.
@@ -19,16 +19,12 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens a file to append to, and makes it, readable by its owner and group, if there is none.
+    /// Opens a file to append to, and makes it if there is none.
     ///
     /// # Errors
     /// The system refuses.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o640)
-            .open(path)?;
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self {
             path: path.to_owned(),
             identity: identity(&file.metadata()?),
