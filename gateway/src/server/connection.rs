@@ -108,6 +108,9 @@ impl<S: Inner> Connections<S> {
     }
 }
 
+/// Bytes of a body that an HTTP/2 client may send ahead.
+const STREAM_WINDOW: u32 = 128 << 10;
+
 /// Connections are scarce when fewer than one in so many is left.
 const SCARCE: usize = 8;
 
@@ -124,6 +127,9 @@ fn protocol(server: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(server.max_streams)
+        // What a client may send before anybody has asked for it.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(2 * STREAM_WINDOW)
         .max_header_list_size(u32::try_from(server.max_head).unwrap_or(u32::MAX))
         // A client that opens and resets streams in a loop (CVE-2023-44487) is cut off.
         .max_pending_accept_reset_streams(64)
