@@ -1,5 +1,7 @@
 //! What is more than the server or the engine takes is the client's to know, before it costs.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use sluice_engine::backend::fake::{FakeOptions, FakeTokens};
 use sluice_engine::generator::GeneratorOptions;
@@ -111,6 +113,41 @@ async fn a_grammar_beyond_the_engine_is_the_clients_error() {
         }
     }
     assert_eq!(rig.chat(json!({"max_tokens": 1})).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_meet_its_deadline_is_refused_at_the_door() {
+    let backend = FakeOptions {
+        slots: 4,
+        tokens: FakeTokens::text(&"x".repeat(100), END),
+        step_time: Duration::from_millis(5),
+        ..FakeOptions::default()
+    };
+    let rig = Rig::under(Config::default(), backend, GeneratorOptions::default()).await;
+    // Four at once, 100 ms each: forty a second, asked three times as often.
+    let body = json!({"model": "fake", "prompt": "x", "max_tokens": 20, "ignore_eos": true});
+    let ask = async |number: u32| {
+        tokio::time::sleep(Duration::from_millis(8) * number).await;
+        let patience = [("x-request-timeout-ms", "500")];
+        let asked = Instant::now();
+        let answer = rig.post_with("/v1/completions", &patience, body.to_string());
+        let answer = answer.await;
+        (answer.status.as_u16(), asked.elapsed())
+    };
+    // What nothing is known of is tried.
+    assert_eq!(ask(0).await.0, 200);
+    let answers = futures_util::future::join_all((0..300).map(ask)).await;
+    let count = |status| answers.iter().filter(|it| it.0 == status).count();
+    let (good, late, refused) = (count(200), count(504), count(503));
+    assert_eq!(good + late + refused, answers.len(), "{answers:?}");
+    assert!(
+        late * 5 <= good && good >= 40,
+        "{good} good, {late} late, {refused} refused"
+    );
+    // At once, and not after it has waited for nothing.
+    let quick = answers.iter().filter(|it| it.0 == 503);
+    let quick = quick.filter(|it| it.1 < Duration::from_millis(250)).count();
+    assert!(quick * 10 >= refused * 9, "{quick} of {refused}");
 }
 
 #[tokio::test]
