@@ -126,13 +126,15 @@ async fn what_cannot_meet_its_deadline_is_refused_at_the_door() {
     let rig = Rig::under(Config::default(), backend, GeneratorOptions::default()).await;
     // Four at once, 100 ms each: forty a second, asked three times as often.
     let body = json!({"model": "fake", "prompt": "x", "max_tokens": 20, "ignore_eos": true});
-    let ask = async |number: u32| {
-        tokio::time::sleep(Duration::from_millis(8) * number).await;
-        let patience = [("x-request-timeout-ms", "500")];
-        let asked = Instant::now();
-        let answer = rig.post_with("/v1/completions", &patience, body.to_string());
-        let answer = answer.await;
-        (answer.status.as_u16(), asked.elapsed())
+    let ask = |number: u32| {
+        let (rig, body) = (&rig, body.to_string());
+        async move {
+            tokio::time::sleep(Duration::from_millis(8) * number).await;
+            let patience = [("x-request-timeout-ms", "500")];
+            let asked = Instant::now();
+            let answer = rig.post_with("/v1/completions", &patience, body).await;
+            (answer.status.as_u16(), asked.elapsed())
+        }
     };
     // What nothing is known of is tried.
     assert_eq!(ask(0).await.0, 200);
