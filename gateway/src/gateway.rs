@@ -10,9 +10,11 @@ use parking_lot::Mutex;
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
 use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
 use crate::context::RequestContext;
+use crate::control_health::ControlHealth;
 use crate::limits::admission::Admission;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
+use crate::metrics::log_file::{LogFile, Reopen};
 use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
 use crate::replicas::{Devices, Driver};
@@ -37,6 +39,8 @@ pub struct Gateway {
     admission: Admission,
     ready: AtomicBool,
     control: OnceLock<ControlService>,
+    /// The access log's file, if it has one.
+    reopen: OnceLock<Reopen>,
 }
 
 /// The last word of each source.
@@ -83,8 +87,12 @@ impl Gateway {
     pub fn from_environment(config: Config) -> Result<Arc<Self>, StartError> {
         let variable = std::env::var("SLUICE_API_KEYS").ok();
         let entries = key_entries(&config.auth, variable.as_deref())?;
-        let log = open_log(&config).map_err(StartError::Log)?;
-        Self::with(config, entries, log)
+        let reopen = Reopen::default();
+        let log = open_log(&config, reopen.clone()).map_err(StartError::Log)?;
+        let gateway = Self::with(config, entries, log)?;
+        // It is new: nobody else has set it.
+        _ = gateway.reopen.set(reopen);
+        Ok(gateway)
     }
 
     /// A gateway with these keys and this access log.
@@ -124,6 +132,7 @@ impl Gateway {
             config,
             ready: AtomicBool::new(false),
             control: OnceLock::new(),
+            reopen: OnceLock::new(),
         }))
     }
 
@@ -143,6 +152,13 @@ impl Gateway {
         self.replace_keys([&entries, &parts.control_keys])?;
         parts.file_keys = entries;
         Ok(count)
+    }
+
+    /// Opens the access log's file again (SIGHUP): somebody has moved it away.
+    pub fn reopen_log(&self) {
+        if let Some(reopen) = self.reopen.get() {
+            reopen.ask();
+        }
     }
 
     /// Replaces the keys that a control plane knows; those of the file stay.
@@ -336,6 +352,12 @@ impl Gateway {
         _ = self.control.set(control);
     }
 
+    /// What the control plane says of itself; whoever runs one keeps it up to date.
+    #[must_use]
+    pub fn control_health(&self) -> &Arc<ControlHealth> {
+        self.metrics.control()
+    }
+
     pub(crate) fn control(&self) -> Option<&ControlService> {
         self.control.get()
     }
@@ -397,7 +419,7 @@ fn key_entries(auth: &AuthConfig, variable: Option<&str>) -> Result<Vec<KeyEntry
     Ok(entries)
 }
 
-fn open_log(config: &Config) -> std::io::Result<Option<(Style, Sink)>> {
+fn open_log(config: &Config, reopen: Reopen) -> std::io::Result<Option<(Style, Sink)>> {
     use std::io::IsTerminal as _;
     let terminal = config.log.file.is_none() && std::io::stdout().is_terminal();
     let style = match config.log.format {
@@ -408,12 +430,7 @@ fn open_log(config: &Config) -> std::io::Result<Option<(Style, Sink)>> {
         LogFormat::Auto => Style::Json,
     };
     let sink: Sink = match &config.log.file {
-        Some(path) => Box::new(
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?,
-        ),
+        Some(path) => Box::new(LogFile::open(path, reopen)?),
         None => Box::new(std::io::stdout()),
     };
     Ok(Some((style, sink)))

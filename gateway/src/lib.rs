@@ -10,6 +10,7 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod context;
+pub mod control_health;
 pub mod error;
 pub mod gateway;
 pub mod in_house;

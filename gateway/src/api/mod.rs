@@ -92,7 +92,7 @@ where
     }
     match endpoint {
         Endpoint::Health(Health::Live) => return health::live(),
-        Endpoint::Health(Health::Ready) => return health::ready(&gateway),
+        Endpoint::Health(Health::Ready) => return health::asked(&gateway, parts.uri.query()),
         Endpoint::Version => return health::version(),
         Endpoint::Models => return models::list(&gateway, context),
         Endpoint::Model(id) => return models::get(&gateway, context, &id),

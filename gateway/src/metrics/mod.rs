@@ -7,11 +7,14 @@
 //! follow vLLM's where vLLM has one, so that its dashboards and autoscalers work unchanged;
 //! ours begin with `sluice_`.
 
+mod control;
 mod engine;
 mod exposition;
 mod histogram;
+pub mod log_file;
 mod native;
 pub mod observer;
+mod process;
 mod protobuf;
 mod recorder;
 mod release;
@@ -32,6 +35,7 @@ use metrics::Counter;
 use parking_lot::Mutex;
 
 use crate::config::MetricsConfig;
+use crate::control_health::ControlHealth;
 use crate::release::ReleaseSink;
 use crate::replicas::Devices;
 use crate::router::RouteTable;
@@ -111,6 +115,10 @@ pub struct Metrics {
     releases: OnceLock<Arc<dyn ReleaseSink>>,
     /// Whose memory is shown.
     devices: OnceLock<Arc<Devices>>,
+    /// What the control plane says of itself.
+    control: Arc<ControlHealth>,
+    /// When the process started, in seconds since 1970.
+    process_started: OnceLock<Option<f64>>,
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
@@ -154,6 +162,8 @@ impl Metrics {
             taken_back,
             releases: OnceLock::new(),
             devices: OnceLock::new(),
+            control: Arc::default(),
+            process_started: OnceLock::new(),
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
@@ -214,6 +224,12 @@ impl Metrics {
         _ = self.releases.set(sink);
     }
 
+    /// Whether the control plane of this process, if there is one, can work.
+    #[must_use]
+    pub fn control(&self) -> &Arc<ControlHealth> {
+        &self.control
+    }
+
     /// Forgets series of revisions that no route and no request uses any more, so
     /// that a gateway that lives through many releases does not grow.
     pub fn retire(&self, current: &RouteTable) {
@@ -259,6 +275,8 @@ impl Metrics {
         if let Some(sink) = self.releases.get() {
             release::collect(&mut exposition, &**sink);
         }
+        control::collect(&mut exposition, &self.control);
+        process::collect(&mut exposition, &self.process_started);
         exposition
     }
 }

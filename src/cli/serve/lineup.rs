@@ -107,6 +107,7 @@ impl Lineup {
     /// Reads the configuration again at every hang-up, for as long as the process lives.
     pub(super) async fn follow(mut self, mut hangups: Signal, read: impl Fn() -> Result<Config>) {
         while hangups.recv().await.is_some() {
+            self.gateway.reopen_log();
             match self.reload(&read).await {
                 Ok(changed) => tracing::info!(
                     loaded = changed.loaded,
