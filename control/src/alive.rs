@@ -7,7 +7,11 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 /// Before a loop that panicked begins anew.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = if cfg!(test) {
+    Duration::from_millis(1)
+} else {
+    Duration::from_secs(1)
+};
 
 /// Runs what `begin` makes to its end, and begins anew whenever it panics.
 pub(crate) async fn until_it_ends<F: Future<Output = ()>>(
@@ -28,7 +32,7 @@ pub(crate) async fn until_it_ends<F: Future<Output = ()>>(
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_loop_that_panics_begins_anew() {
         let mut begun = 0;
         until_it_ends("test", || {

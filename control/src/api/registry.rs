@@ -74,7 +74,7 @@ impl Registry {
             let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
             async move {
                 let answered = answer(&control, route, &query, request, handler).await;
-                look_after(&control, &answered).await;
+                look_after(&control, storage_failed(&answered)).await;
                 answered.unwrap_or_else(IntoResponse::into_response)
             }
         };
@@ -133,7 +133,7 @@ impl Registry {
                     reply(&control, route, answer).map(|(response, _)| response)
                 }
                 .await;
-                look_after(&control, &answered).await;
+                look_after(&control, storage_failed(&answered)).await;
                 answered.unwrap_or_else(IntoResponse::into_response)
             }
         };
@@ -186,13 +186,15 @@ impl Registry {
 }
 
 /// Where the storage refused a write, whether it still does: `/health/ready?of=control` says so from this answer on.
-async fn look_after(control: &Control, answered: &Result<Response, Problem>) {
-    if let Err(problem) = answered
-        && problem.storage_fault().is_some()
-        && let Some(store) = control.store()
-    {
+async fn look_after(control: &Control, storage_failed: bool) {
+    if storage_failed && let Some(store) = control.store() {
         store.look().await;
     }
+}
+
+fn storage_failed(answered: &Result<Response, Problem>) -> bool {
+    let problem = answered.as_ref().err();
+    problem.is_some_and(|it| it.storage_fault().is_some())
 }
 
 async fn wrong_method(request: Request) -> Problem {

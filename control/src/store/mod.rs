@@ -280,6 +280,7 @@ fn sqlite_pool(settings: &StoreSettings, connections: u32) -> AnyPoolOptions {
 /// Both ends of a transaction that SQLite itself undid, the disk being full, fail to be said to it: the driver goes on
 /// counting it as open, and would refuse every later one. Such a connection is closed, and another takes its place.
 async fn is_between_transactions(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    use sqlx::Connection as _;
     Ok(!connection.is_in_transaction())
 }
 
