@@ -11,6 +11,7 @@ use crate::absent::Absentees;
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
 use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat, RevisionHeader};
 use crate::context::{Principal, RequestContext};
+use crate::control_health::ControlHealth;
 use crate::limits::admission::Admission;
 use crate::limits::share::Shares;
 use crate::limits::{RateLimiter, RateLimits};
@@ -383,6 +384,12 @@ impl Gateway {
     /// Hands paths under `/api` to the control plane. Only the first call counts.
     pub fn set_control(&self, control: ControlService) {
         _ = self.control.set(control);
+    }
+
+    /// What the control plane says of itself; whoever runs one keeps it up to date.
+    #[must_use]
+    pub fn control_health(&self) -> &Arc<ControlHealth> {
+        self.metrics.control()
     }
 
     pub(crate) fn control(&self) -> Option<&ControlService> {

@@ -12,6 +12,7 @@ pub mod api;
 pub mod auth;
 pub mod config;
 pub mod context;
+pub mod control_health;
 pub mod endpoint;
 pub mod error;
 pub mod gateway;

@@ -74,6 +74,7 @@ impl Registry {
             let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
             async move {
                 let answered = answer(&control, route, &query, request, handler).await;
+                look_after(&control, storage_failed(&answered)).await;
                 answered.unwrap_or_else(IntoResponse::into_response)
             }
         };
@@ -121,7 +122,7 @@ impl Registry {
         let answer = move |request: Request| {
             let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
             async move {
-                let answered = async {
+                let answered: Result<Response, Problem> = async {
                     let store = store(&control)?;
                     let (arrived, body) = Arrived::head(request).await?;
                     // From here on: however it ends, the rest of the body is dealt with.
@@ -132,8 +133,10 @@ impl Registry {
                     let call = arrived.call(&control, store, caller, route, &query, sent)?;
                     let answer = handler(call, headers).await?;
                     reply(&control, route, answer).map(|(response, _)| response)
-                };
-                answered.await.unwrap_or_else(IntoResponse::into_response)
+                }
+                .await;
+                look_after(&control, storage_failed(&answered)).await;
+                answered.unwrap_or_else(IntoResponse::into_response)
             }
         };
         self.add(route.path, on(route.filter(), answer));
@@ -182,6 +185,18 @@ impl Registry {
         }
         (router.fallback(no_such_path), document)
     }
+}
+
+/// Where the storage refused a write, whether it still does: `/health/ready?of=control` says so from this answer on.
+async fn look_after(control: &Control, storage_failed: bool) {
+    if storage_failed && let Some(store) = control.store() {
+        store.look().await;
+    }
+}
+
+fn storage_failed(answered: &Result<Response, Problem>) -> bool {
+    let problem = answered.as_ref().err();
+    problem.is_some_and(|it| it.storage_fault().is_some())
 }
 
 async fn wrong_method(request: Request) -> Problem {
@@ -311,11 +326,11 @@ async fn answer<Q, B, T, H, F>(
     handler: H,
 ) -> Result<Response, Problem>
 where
-    Q: DeserializeOwned,
-    B: Payload,
-    T: Serialize + 'static,
-    H: Fn(Call<Q, B>) -> F,
-    F: Future<Output = Result<Answer<T>, Problem>>,
+    Q: DeserializeOwned + Send + 'static,
+    B: Payload + 'static,
+    T: Serialize + Send + 'static,
+    H: Fn(Call<Q, B>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Answer<T>, Problem>> + Send + 'static,
 {
     let store = store(control)?;
     let (arrived, body) = Arrived::head(request).await?;
@@ -326,22 +341,34 @@ where
         false => None,
     };
     let body = B::read(document)?;
-    let call = arrived.call(control, store.clone(), caller, route, query, body)?;
+    let mut call = arrived.call(control, store.clone(), caller, route, query, body)?;
     let Some(key) = key else {
         let answered = handler(call).await?;
         return reply(control, route, answered).map(|(response, _)| response);
     };
-    if let Some(earlier) = key
-        .begin(&store, control.settings().idempotency_keep)
-        .await?
-    {
-        return Ok(earlier);
-    }
-    let answered = match handler(call).await {
-        Ok(answered) => reply(control, route, answered),
-        Err(problem) => Err(problem),
+    let times = control.settings().idempotency;
+    let control = control.clone();
+    let doing = {
+        let control = control.clone();
+        async move {
+            let replying = control.clone();
+            let work = move |store| async move {
+                call.desk.store = store;
+                reply(&replying, route, handler(call).await?)
+            };
+            let done = key.once(&store, times, work).await;
+            // Said before it was committed, too, to whoever then found nothing.
+            control.announce();
+            done
+        }
     };
-    key.finish(&store, answered).await
+    // The client may leave; what it began is brought to its end. But for taking back: who waits for that no longer has
+    // it done by other means.
+    if route.path.ends_with("/rollback") {
+        doing.await
+    } else {
+        control.to_the_end(doing).await
+    }
 }
 
 /// The response, and what is kept of it for those who repeat the request.

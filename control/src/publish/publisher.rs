@@ -54,6 +54,8 @@ struct State {
     failures: HashMap<Arc<str>, Failure>,
     books_read: Option<Instant>,
     database_is_down: bool,
+    /// The file on the disk is older than what is published: it could not be written.
+    file_is_old: bool,
 }
 
 /// A revision that could not be loaded, and when it is tried again.
@@ -189,7 +191,7 @@ impl Publisher {
         self.publish_keys(state);
         // Before it takes hold: a process that is killed in between starts with what was on its way, not with what was
         // over. Where its models lie is known once they are loaded.
-        if changed {
+        if changed || state.file_is_old {
             self.keep(state).await;
         }
         if self.publish_routes(state).await {
@@ -425,14 +427,22 @@ impl Publisher {
         let kept = Kept::new(state.snapshot.clone(), state.copies.clone());
         let file = self.file.clone();
         let written = tokio::task::spawn_blocking(move || file.write(&kept)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the snapshot for the next start was not written")
+        let refused = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        // Once, not each second: the disk may be full for a while.
+        let was_old = std::mem::replace(&mut state.file_is_old, refused.is_some());
+        match refused {
+            Some(error) if !was_old => {
+                tracing::error!(
+                    error,
+                    "the snapshot for the next start was not written; tried again each second"
+                )
             }
-            Err(panic) => {
-                tracing::error!(%panic, "the snapshot for the next start was not written")
-            }
+            None if was_old => tracing::info!("the snapshot for the next start is written again"),
+            Some(_) | None => {}
         }
     }
 

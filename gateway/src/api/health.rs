@@ -1,4 +1,7 @@
 //! `/health`, `/health/live`, `/health/ready` and `/version`.
+//!
+//! Two things can be ready: the models (`/health/ready`), without which traffic must go elsewhere, and the control plane
+//! (`/health/ready?of=control`), without which models are served all the same.
 
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -14,6 +17,42 @@ use crate::{Body, Gateway};
 /// loaded does not get the process restarted.
 pub(crate) fn live() -> Result<Response<Body>, ApiError> {
     json::ok(&json!({"status": "live"}))
+}
+
+/// `/health/ready`, of what its query names.
+pub(crate) fn asked(gateway: &Gateway, query: Option<&str>) -> Result<Response<Body>, ApiError> {
+    let pairs = query.unwrap_or("").split('&');
+    let of = pairs
+        .filter_map(|pair| pair.strip_prefix("of="))
+        .next_back();
+    match of {
+        None | Some("models") => ready(gateway, query),
+        Some("control") => control(gateway),
+        Some(_) => Err(ApiError::invalid_value(
+            "of",
+            "should be models (the default) or control",
+        )),
+    }
+}
+
+/// The control plane reads and writes its records. Otherwise 503 with the reasons.
+fn control(gateway: &Gateway) -> Result<Response<Body>, ApiError> {
+    let faults = gateway.control_health().faults();
+    let found: Vec<_> = match &faults {
+        Some(faults) => faults
+            .iter()
+            .map(|it| (it.code, it.reason.as_str()))
+            .collect(),
+        None => vec![("no_control_plane", "this process runs no control plane")],
+    };
+    if found.is_empty() {
+        return json::ok(&json!({"status": "ready"}));
+    }
+    let (codes, reasons): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    let mut response =
+        json::ok(&json!({"status": "not ready", "reasons": reasons, "codes": codes}))?;
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    Ok(response)
 }
 
 /// Requests would be served: models are loaded and healthy, and no drain has
@@ -82,11 +121,12 @@ fn reasons_of(gateway: &Gateway, names: &[String]) -> Result<Vec<String>, ApiErr
 /// The models that a query names.
 fn models_of(query: &str) -> Result<Vec<String>, ApiError> {
     form_urlencoded::parse(query.as_bytes())
+        .filter(|(key, _)| key != "of")
         .map(|(key, value)| match &*key {
             "model" => Ok(value.into_owned()),
             _ => Err(ApiError::unsupported(
                 key.into_owned(),
-                "Only 'model' is taken here: /health/ready?model=NAME.",
+                "Only 'model' and 'of' are taken here: /health/ready?model=NAME, /health/ready?of=control.",
             )),
         })
         .collect()

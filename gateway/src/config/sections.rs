@@ -366,6 +366,10 @@ pub struct ControlConfig {
     /// How long the answer to a write with an `Idempotency-Key` is kept.
     #[serde(with = "human::duration")]
     pub idempotency_keep: Duration,
+    /// How long a write with an `Idempotency-Key` holds its key without renewing it: after so long, a repeated
+    /// request takes over from a process that died.
+    #[serde(with = "human::duration")]
+    pub idempotency_lease: Duration,
     /// Weights and K/V of all models that work orders and evaluations load; absent is 60 % of the memory that
     /// is there at the start.
     #[serde(with = "human::optional_size")]
@@ -475,6 +479,7 @@ impl Default for ControlConfig {
             full_sync: false,
             max_body: 1 << 20,
             idempotency_keep: Duration::from_secs(24 * 3600),
+            idempotency_lease: Duration::from_secs(5),
             memory: None,
             tasks: TasksConfig::default(),
             releases: ReleasesConfig::default(),

@@ -44,6 +44,8 @@ impl Config {
             ("upstream.idle_timeout", self.upstream.idle_timeout),
             ("upstream.resolve_every", self.upstream.resolve_every),
             ("upstream.eject_for", self.upstream.eject_for),
+            ("control.idempotency_keep", self.control.idempotency_keep),
+            ("control.idempotency_lease", self.control.idempotency_lease),
         ];
         if let Some((field, _)) = timeouts.iter().find(|(_, value)| value.is_zero()) {
             return Err(((*field).to_owned(), "must be longer than zero".to_owned()));

@@ -7,12 +7,14 @@
 //! follow vLLM's where vLLM has one, so that its dashboards and autoscalers work unchanged;
 //! ours begin with `sluice_`.
 
+mod control;
 mod engine;
 mod exposition;
 mod histogram;
 pub(crate) mod log_file;
 mod native;
 pub mod observer;
+mod process;
 mod protobuf;
 mod ready;
 mod recorder;
@@ -35,6 +37,7 @@ use parking_lot::Mutex;
 
 use crate::absent::Absentees;
 use crate::config::MetricsConfig;
+use crate::control_health::ControlHealth;
 use crate::release::ReleaseSink;
 use crate::replicas::Devices;
 use crate::router::RouteTable;
@@ -116,6 +119,10 @@ pub struct Metrics {
     devices: OnceLock<Arc<Devices>>,
     /// What is meant to be served and is not.
     absent: OnceLock<Arc<Absentees>>,
+    /// What the control plane says of itself.
+    control: Arc<ControlHealth>,
+    /// When the process started, in seconds since 1970.
+    process_started: OnceLock<Option<f64>>,
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
@@ -160,6 +167,8 @@ impl Metrics {
             releases: OnceLock::new(),
             devices: OnceLock::new(),
             absent: OnceLock::new(),
+            control: Arc::default(),
+            process_started: OnceLock::new(),
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
@@ -225,6 +234,12 @@ impl Metrics {
         _ = self.releases.set(sink);
     }
 
+    /// Whether the control plane of this process, if there is one, can work.
+    #[must_use]
+    pub fn control(&self) -> &Arc<ControlHealth> {
+        &self.control
+    }
+
     /// Forgets series of revisions that no route and no request uses any more, so
     /// that a gateway that lives through many releases does not grow.
     pub fn retire(&self, current: &RouteTable) {
@@ -271,6 +286,8 @@ impl Metrics {
         if let Some(sink) = self.releases.get() {
             release::collect(&mut exposition, &**sink);
         }
+        control::collect(&mut exposition, &self.control);
+        process::collect(&mut exposition, &self.process_started);
         exposition
     }
 }

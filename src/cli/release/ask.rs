@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::cli::client::ApiClient;
+use crate::cli::output;
 use crate::cli::records::encoded;
 
 const RELEASES: &str = "/api/v1/releases";
@@ -119,7 +120,7 @@ fn on_one_line(value: &Value) -> Value {
         Value::String(text) => {
             let shown = text.chars().map(|c| match c {
                 '\n' | '\r' | '\t' => ' ',
-                c if c.is_control() => char::REPLACEMENT_CHARACTER,
+                c if output::is_unsafe(c) => char::REPLACEMENT_CHARACTER,
                 c => c,
             });
             Value::String(shown.collect())

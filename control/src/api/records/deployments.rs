@@ -10,7 +10,7 @@ use super::models::home;
 use super::releases::Because;
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
-use crate::api::input::{check_object, check_text};
+use crate::api::input::{check_label, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, post};
 use crate::api::resource::{Resource, Summaries, check_owner, filter, in_department, serve};
@@ -180,7 +180,7 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     }
     check_object("engine_options", &fields.engine_options)?;
     check_object("strategy", &fields.strategy)?;
-    check_text("zone", fields.zone.as_deref().unwrap_or(""))
+    check_label("zone", fields.zone.as_deref().unwrap_or(""))
 }
 
 impl Resource for Deployment {

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +51,8 @@ pub struct Recorder {
     books: Mutex<Books>,
     /// Held by the round that is under way.
     writing: Mutex<()>,
+    /// The journal on the disk is older than the books: it could not be written.
+    unkept: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +87,7 @@ impl Recorder {
                 refused: HashMap::new(),
             }),
             writing: Mutex::default(),
+            unkept: AtomicBool::new(false),
         })
     }
 
@@ -138,6 +143,10 @@ impl Recorder {
     /// Writes what can be written now. May be given up anywhere: what is not settled is still open.
     pub(super) async fn round(&self) {
         let _alone = self.writing.lock().await;
+        if self.unkept.load(Relaxed) {
+            let books = self.books.lock().await;
+            self.keep(&books.open).await;
+        }
         let Some((store, deployments)) = self.store.get() else {
             return;
         };
@@ -194,8 +203,20 @@ impl Recorder {
     async fn keep(&self, open: &[TakenBack]) {
         let (journal, open) = (self.journal.clone(), open.to_vec());
         let written = tokio::task::spawn_blocking(move || write(&journal, &open)).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "what was taken back is not on the disk; a restart would forget it");
+        let refused = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        // Said once, and tried again by the next round: the disk may be full for a while.
+        let was_unkept = self.unkept.swap(refused.is_some(), Relaxed);
+        if let Some(error) = refused
+            && !was_unkept
+        {
+            tracing::error!(
+                error,
+                "what was taken back is not on the disk yet; a restart would forget it"
+            );
         }
     }
 }
@@ -271,7 +292,12 @@ fn read(journal: &Path) -> Vec<TakenBack> {
 /// Whole or not at all, and on the disk when it returns.
 fn write(journal: &Path, open: &[TakenBack]) -> std::io::Result<()> {
     let partial = journal.with_extension("partial");
-    let mut file = std::fs::File::create(&partial)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&partial)?;
     file.write_all(&serde_json::to_vec(open)?)?;
     file.sync_all()?;
     std::fs::rename(&partial, journal)?;
