@@ -65,6 +65,7 @@ fn limits(quota: &record::Quota) -> QuotaLimits {
         minute: RateLimits {
             requests: minute(quota.requests_per_minute),
             tokens: minute(quota.tokens_per_minute),
+            control: None,
         },
         month_requests: if nothing {
             Some(0)

@@ -103,6 +103,9 @@ pub struct LimitsConfig {
     pub requests_per_minute: u32,
     /// Prompt and completion tokens of one key a minute; 0 is unlimited.
     pub tokens_per_minute: u32,
+    /// Requests of one key a minute that are no inference: the control plane, lists of models; 0 is unlimited. They use
+    /// up nothing of the limits above, nor of quotas, and taking back is never refused.
+    pub control_requests_per_minute: u32,
     /// Requests in flight, over all keys; more is answered 503 at once.
     pub max_in_flight: usize,
     /// Deadline of a request that brings no `x-request-timeout-ms`.
@@ -118,6 +121,7 @@ impl Default for LimitsConfig {
         Self {
             requests_per_minute: 0,
             tokens_per_minute: 0,
+            control_requests_per_minute: 12_000,
             max_in_flight: 1024,
             default_deadline: Duration::from_secs(600),
             max_deadline: Duration::from_secs(3600),

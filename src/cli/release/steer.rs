@@ -97,7 +97,7 @@ impl Order {
         if self.output.document(&after)? {
             return Ok(());
         }
-        output::line(page::line(&ask::read::<View>(&after)?))
+        output::line(page::line_with_waits(&ask::read::<View>(&after)?))
     }
 }
 
