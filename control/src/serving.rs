@@ -49,6 +49,18 @@ pub struct ServingSettings {
     pub ledger: LedgerSettings,
     /// Pairs of answers that are kept of each release, and how long.
     pub pairs: PairSettings,
+    /// For so long a roll-back after another one is the same wish.
+    pub rollback_repeats: RollbackRepeats,
+}
+
+/// How long that is.
+#[derive(Debug, Clone, Copy)]
+pub struct RollbackRepeats(pub Duration);
+
+impl Default for RollbackRepeats {
+    fn default() -> Self {
+        Self(ReleasesConfig::default().rollback_repeats)
+    }
 }
 
 /// What is kept of copied requests.
@@ -115,7 +127,8 @@ impl Serving {
                 Arc::clone(&publisher),
                 Arc::clone(&recorder),
                 Arc::clone(&wake),
-            ),
+            )
+            .repeating_within(settings.rollback_repeats.0),
             recorder,
             publisher,
             replicas,
@@ -155,6 +168,7 @@ impl Serving {
             let writing = async move { pairs.run(store, stop).await };
             self.tasks.lock().spawn(writing);
         }
+        let pulsed = store.clone();
         let controller = Controller::new(
             store.clone(),
             Arc::clone(&self.publisher),
@@ -167,6 +181,8 @@ impl Serving {
             self.settings.driver.clone(),
         );
         let mut tasks = self.tasks.lock();
+        let (publisher, stop) = (Arc::clone(&self.publisher), self.stopped());
+        tasks.spawn(async move { publisher.pulse().run(&pulsed, stop).await });
         let (publisher, wake, stop) = (
             Arc::clone(&self.publisher),
             Arc::clone(&self.wake),

@@ -246,7 +246,7 @@ impl Arrived {
             ));
         }
         let (parts, body) = request.into_parts();
-        refuse_foreign_pages(route, &parts.headers)?;
+        refuse_foreign_pages(route.writes(), &parts.headers)?;
         let expected = if_match(&parts.headers)?;
         let arrived = Self {
             parts,
@@ -385,10 +385,10 @@ fn reply<T: Serialize + 'static>(
 
 /// A page of another site may make a browser send requests to a server on this machine, but not
 /// without saying so.
-fn refuse_foreign_pages(route: Route, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn refuse_foreign_pages(writes: bool, headers: &HeaderMap) -> Result<(), Problem> {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     match site {
-        Some(b"cross-site") if route.writes() => Err(Problem::forbidden(
+        Some(b"cross-site") if writes => Err(Problem::forbidden(
             "a page of another site may not change anything here",
         )),
         _ => Ok(()),

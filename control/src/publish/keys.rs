@@ -97,6 +97,7 @@ pub(super) fn entries(snapshot: &Snapshot, counters: &Counters, now: Timestamp) 
                     principal: key.principal.to_string().into(),
                     department: key.department.to_string().into(),
                     operator: key.operator,
+                    steers_as: key.steers_as.map(|role| role.word().into()),
                 })),
                 quotas: counters.of(key),
             })

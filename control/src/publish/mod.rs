@@ -11,12 +11,14 @@
 
 mod file;
 mod keys;
+mod pulse;
 mod publisher;
 mod routes;
 mod snapshot;
 
 pub use file::SnapshotFile;
 pub use publisher::{Publisher, Trial, TrialError};
+pub use pulse::Pulse;
 pub(crate) use routes::Place;
 pub use routes::{BrakeError, Routes};
 pub use snapshot::{PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot};

@@ -356,6 +356,10 @@ pub struct ReleasesConfig {
     /// How long they are kept.
     #[serde(with = "human::duration")]
     pub pairs_keep: Duration,
+    /// For so long after a release was taken back, a roll-back that names no revision is the same wish again, and moves
+    /// nothing further.
+    #[serde(with = "human::duration")]
+    pub rollback_repeats: Duration,
     /// Who is told of decisions.
     pub webhooks: Vec<WebhookConfig>,
 }
@@ -399,6 +403,7 @@ impl Default for ReleasesConfig {
         Self {
             pairs: 200,
             pairs_keep: Duration::from_secs(30 * 24 * 3600),
+            rollback_repeats: Duration::from_secs(3600),
             webhooks: Vec::new(),
         }
     }

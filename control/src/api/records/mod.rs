@@ -16,6 +16,7 @@ pub(super) mod models;
 pub(super) mod people;
 pub(super) mod releases;
 mod releases_view;
+pub(super) mod taken_back;
 pub(super) mod tasks;
 pub(super) mod trainings;
 pub(super) mod uploads;

@@ -69,7 +69,7 @@ async fn a_good_release_goes_through_its_steps() {
         rig.publisher.tick().await;
         let back = rig
             .releases
-            .roll_back(&stage.people.operator, stage.at.id, "a test")
+            .roll_back(&stage.people.operator, stage.at.id, "a test", None)
             .await;
         assert!(matches!(back.unwrap(), TakenBackTo::Recorded(_)));
         assert_eq!(traffic(rig), alone("v1"));
@@ -147,10 +147,12 @@ async fn a_brake_outlives_the_process_and_the_lack_of_a_database() {
         Arc::default(),
     );
     let back = releases
-        .roll_back(&stage.people.operator, stage.at.id, "at night")
+        .roll_back(&stage.people.operator, stage.at.id, "at night", None)
         .await
         .unwrap();
-    assert!(matches!(back, TakenBackTo::Queued { revision } if revision.starts_with("v1-")));
+    assert!(
+        matches!(back, TakenBackTo::Queued { revision, loads_first: false } if revision.starts_with("v1-"))
+    );
     assert_eq!(traffic(rig), alone("v1"));
     // Killed, and started again, still without a database.
     let after = next(rig);
