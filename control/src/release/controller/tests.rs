@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod back;
 mod stage;
 
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use serde_json::json;
 use self::stage::{Stage, actions, alone, release_leases, tell, traffic};
 use super::*;
 use crate::deploy::tests::rig::Rig;
-use crate::domain::record::{EvaluationRun, ModelVersion};
+use crate::domain::record::{EvaluationRun, ModelVersion, WorkOrder};
 use crate::domain::work_order::WorkOrderState as State;
 use crate::release::planner::{Command, Refused};
-use crate::store::Actor;
+use crate::store::{Actor, Stored};
 use crate::store::rig::{Fresh, on_both};
 use crate::time::Timestamp;
 
