@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md.
-#   scripts/bench.sh [embed] [generate] [gateway]      all three by default
+# Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md; and how fast a release is
+# taken back.
+#   scripts/bench.sh [embed] [generate] [gateway] [rollback]      all of them by default
 # BENCH_ROUNDS (3) and BENCH_SECONDS (6, a row) set how long. Peers of some
 # 5 GB each are asked for by BENCH_VLLM=1 and BENCH_INFINITY=1. Everything comes from package registries.
 set -euo pipefail
