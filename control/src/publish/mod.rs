@@ -11,8 +11,8 @@
 
 mod file;
 mod keys;
-mod pulse;
 mod publisher;
+mod pulse;
 mod routes;
 mod snapshot;
 

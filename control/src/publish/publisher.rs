@@ -152,7 +152,11 @@ impl Publisher {
         match tokio::time::timeout(REMOTE, loading).await {
             Ok(Ok(_)) => true,
             Ok(Err(why)) => {
-                tracing::warn!(revision = blueprint.revision, why, "cannot be taken back to");
+                tracing::warn!(
+                    revision = blueprint.revision,
+                    why,
+                    "cannot be taken back to"
+                );
                 false
             }
             Err(_) => false,

@@ -41,7 +41,9 @@ impl Pulse {
 
     /// It was heard of, or not.
     pub(crate) fn set_away(&self, away: bool) {
-        let changed = self.away.send_if_modified(|was| std::mem::replace(was, away) != away);
+        let changed = self
+            .away
+            .send_if_modified(|was| std::mem::replace(was, away) != away);
         match (changed, away) {
             (true, true) => tracing::warn!("the database does not answer, and is not waited for"),
             (true, false) => tracing::info!("the database answers"),

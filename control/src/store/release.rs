@@ -109,7 +109,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<Return>, StoreError> {
         let sql = was_live()
-            + &format!(" AND w.deployment = $1 ORDER BY w.finished_at DESC, w.id DESC LIMIT {limit}");
+            + &format!(
+                " AND w.deployment = $1 ORDER BY w.finished_at DESC, w.id DESC LIMIT {limit}"
+            );
         // Safe: constants of the program and a number.
         let rows = sqlx::query_with(
             sqlx::AssertSqlSafe(sql),

@@ -51,9 +51,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     );
 }
 
-async fn roll_back(
-    call: Call<NoQuery, Body<BackTo>>,
-) -> Result<Answer<TakenBackView>, Problem> {
+async fn roll_back(call: Call<NoQuery, Body<BackTo>>) -> Result<Answer<TakenBackView>, Problem> {
     let (desk, fields) = (&call.desk, &call.body.0);
     check_text("reason", &fields.reason)?;
     let id = desk.find::<Deployment>(call.segment("id")).await?.id;

@@ -22,21 +22,24 @@ impl World {
         let deployment = DeploymentId::new();
         let versions = [1, 2, 3].map(|_| ModelVersionId::new());
         let made = [(1, "a"), (2, "a"), (2, "b"), (3, "a")];
-        let returns = made.iter().zip(0..).map(|((number, settings), minute)| Return {
-            revision: LiveRevision {
-                deployment,
-                department: DepartmentId::new(),
-                owner: None,
-                work_order: WorkOrderId::new(),
-                restores: None,
-                version: versions[*number as usize - 1],
-                number: *number,
-                artifact: None,
-                digest: format!("sha256:{number}"),
-                snapshot: Json(json!({ "settings": settings })),
-            },
-            since: at(minute * 60),
-        });
+        let returns = made
+            .iter()
+            .zip(0..)
+            .map(|((number, settings), minute)| Return {
+                revision: LiveRevision {
+                    deployment,
+                    department: DepartmentId::new(),
+                    owner: None,
+                    work_order: WorkOrderId::new(),
+                    restores: None,
+                    version: versions[*number as usize - 1],
+                    number: *number,
+                    artifact: None,
+                    digest: format!("sha256:{number}"),
+                    snapshot: Json(json!({ "settings": settings })),
+                },
+                since: at(minute * 60),
+            });
         let mut returns: Vec<_> = returns.collect();
         returns.reverse();
         Self {
@@ -87,11 +90,17 @@ fn it_goes_back_one_step_and_no_further_by_itself() {
     let found = already(world.aim(&back, None)).unwrap();
     assert_eq!(found.answers, world.label(1));
     assert_eq!(found.further, [world.label(2), world.label(3)]);
-    assert_eq!(brings(world.aim(&back, Some(&world.label(2)))), world.label(2));
+    assert_eq!(
+        brings(world.aim(&back, Some(&world.label(2)))),
+        world.label(2)
+    );
     // A release was taken back a moment ago, by whomever.
     world.history.taken_back = Some(at(998));
     let found = already(world.aim(&live, None)).unwrap();
-    assert!(found.because.contains("1970-01-01 00:16:38 UTC"), "{found:?}");
+    assert!(
+        found.because.contains("1970-01-01 00:16:38 UTC"),
+        "{found:?}"
+    );
     assert_eq!(brings(world.aim(&live, Some("v1"))), world.label(3));
     // Long ago it is another matter.
     world.history.taken_back = Some(at(1_000 - 3_601));
@@ -124,7 +133,11 @@ fn a_revision_is_named_by_itself_its_version_or_its_order() {
         (world.live(2).work_order.to_string(), 2),
         ("v1-".to_owned(), 3),
     ] {
-        assert_eq!(brings(world.aim(&live, Some(&text))), world.label(place), "{text}");
+        assert_eq!(
+            brings(world.aim(&live, Some(&text))),
+            world.label(place),
+            "{text}"
+        );
     }
     // What answers already.
     assert!(already(world.aim(&live, Some("v3"))).is_some());

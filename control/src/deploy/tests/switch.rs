@@ -119,7 +119,9 @@ async fn rolling_back_twice_is_rolling_back_once() {
         let back = async || {
             let reason = "tickets are misread";
             let hour = std::time::Duration::from_secs(3600);
-            let back = rig.deployments.roll_back(&people.operator, at.id, reason, None, hour);
+            let back = rig
+                .deployments
+                .roll_back(&people.operator, at.id, reason, None, hour);
             back.await
         };
         let order = async || match back().await.unwrap() {
@@ -135,10 +137,7 @@ async fn rolling_back_twice_is_rolling_back_once() {
         rig.deploy(&people, &at, v2).await;
 
         let made = order().await;
-        assert_eq!(
-            (made.candidate, made.state),
-            (v1, WorkOrderState::Approved)
-        );
+        assert_eq!((made.candidate, made.state), (v1, WorkOrderState::Approved));
         assert_eq!(order().await.id, made.id, "asked twice");
         rig.driver.round().await.unwrap();
         // The same version by the same settings is the same revision.

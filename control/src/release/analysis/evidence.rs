@@ -186,9 +186,11 @@ impl Assessment {
         if !self.objectives.is_empty() && self.objectives.iter().all(|it| !it.asked) {
             return "no objective can be judged by copies alone".to_owned();
         }
-        in_words(self.objectives.iter().filter(|it| {
-            it.verdict == self.verdict && (it.asked || it.verdict == Verdict::Breach)
-        }))
+        in_words(
+            self.objectives.iter().filter(|it| {
+                it.verdict == self.verdict && (it.asked || it.verdict == Verdict::Breach)
+            }),
+        )
     }
 
     /// The objectives that have not passed yet, and what each of them lacks, in one line. Empty where a step waits

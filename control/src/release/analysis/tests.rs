@@ -447,7 +447,10 @@ fn a_step_waits_only_for_what_it_can_learn() {
     let copying = rig.analyser.assess(wanted(false, true), rig.now);
     assert_eq!(copying.verdict, Verdict::Inconclusive);
     let lacks = "shadow agreement, at least 0.9: 49 of 50 copies compared";
-    assert_eq!((copying.lacking(), copying.lacking_copies()), (lacks.into(), lacks.into()));
+    assert_eq!(
+        (copying.lacking(), copying.lacking_copies()),
+        (lacks.into(), lacks.into())
+    );
     for user in 0..20 {
         rig.observe(Side::Candidate, Unit::Sticky(user), good());
     }

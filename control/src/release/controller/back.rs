@@ -120,9 +120,7 @@ impl Releases {
         caller.may(Verb::OperateRelease, live.department)?;
         let by = spoken(&caller.actor, reason);
         match self.take_release_back(id, &by).await {
-            Some(braked) => Ok(Some(
-                self.release_taken_back(id, braked, &published).await?,
-            )),
+            Some(braked) => Ok(Some(self.release_taken_back(id, braked, &published).await?)),
             None => Ok(None),
         }
     }
@@ -143,11 +141,7 @@ impl Releases {
     }
 
     /// Sees to it that no new request reaches the candidate of a release. `None` where none is under way.
-    pub(super) async fn take_release_back(
-        &self,
-        id: DeploymentId,
-        by: &Actor,
-    ) -> Option<Braked> {
+    pub(super) async fn take_release_back(&self, id: DeploymentId, by: &Actor) -> Option<Braked> {
         let (publisher, recorder) = (&self.shared.publisher, &self.shared.recorder);
         let watches = publisher.watches();
         let braked = |release, now| Some(Braked { release, now });
@@ -318,7 +312,7 @@ impl Releases {
         id: DeploymentId,
         release: Option<WorkOrderId>,
     ) -> Result<TakenBackTo, ReleaseError> {
-        let writing = async {
+        let writing = Box::pin(async {
             loop {
                 self.shared.recorder.round().await;
                 let (store, _) = self.store()?;
@@ -335,7 +329,7 @@ impl Releases {
                 self.shared.wake.notify_waiters();
                 tokio::time::sleep(AGAIN).await;
             }
-        };
+        });
         let waited = async {
             tokio::select! {
                 written = writing => written,
@@ -372,11 +366,7 @@ fn taken_back(
     }
 }
 
-fn said(
-    published: &Snapshot,
-    id: DeploymentId,
-    because: String,
-) -> Result<Already, ReleaseError> {
+fn said(published: &Snapshot, id: DeploymentId, because: String) -> Result<Already, ReleaseError> {
     let live = published.live(id).ok_or(DeployError::NothingLive)?;
     let because = match because.as_str() {
         "" => because,

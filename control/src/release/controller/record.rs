@@ -156,7 +156,8 @@ impl Recorder {
             return;
         }
         tokio::select! {
-            () = self.write_all() => {}
+            // On the heap: it holds all that a transaction needs.
+            () = Box::pin(self.write_all()) => {}
             () = pulse.lost() => {}
         }
     }

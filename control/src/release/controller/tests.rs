@@ -15,8 +15,8 @@ use crate::deploy::tests::rig::Rig;
 use crate::domain::record::{EvaluationRun, ModelVersion, WorkOrder};
 use crate::domain::work_order::WorkOrderState as State;
 use crate::release::planner::{Command, Refused};
-use crate::store::{Actor, Stored};
 use crate::store::rig::{Fresh, on_both};
+use crate::store::{Actor, Stored};
 use crate::time::Timestamp;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,9 +14,7 @@ pub use command::{Command, Refused, command};
 pub use waits::waits_for;
 
 use super::analysis::{Assessment, Share, Verdict, Wanted};
-use super::strategy::{
-    DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Step, Strategy,
-};
+use super::strategy::{DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Step, Strategy};
 use crate::time::Timestamp;
 
 /// Where a release stands. Kept in the database; all that a restarted controller needs.

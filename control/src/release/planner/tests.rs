@@ -170,12 +170,24 @@ fn copies_go_on_until_their_objective_has_judged_them() {
     let few = agreement(Verdict::Inconclusive);
     assert_eq!(planned(&pauses, 59, &few), until(60));
     assert_eq!(planned(&pauses, 60, &few), until(300));
-    assert!(matches!(planned(&pauses, 60, &agreement(Verdict::Pass)), Action::Enter { step: 1, .. }));
+    assert!(matches!(
+        planned(&pauses, 60, &agreement(Verdict::Pass)),
+        Action::Enter { step: 1, .. }
+    ));
     // Other objectives are none of its business.
-    assert!(matches!(planned(&pauses, 60, &found(Verdict::NoData)), Action::Enter { step: 1, .. }));
+    assert!(matches!(
+        planned(&pauses, 60, &found(Verdict::NoData)),
+        Action::Enter { step: 1, .. }
+    ));
     let over = planned(&pauses, 300, &few);
-    assert!(matches!(&over, Action::Pause { why: Why::Inconclusive(why) } if why.contains("numbers")), "{over:?}");
-    assert!(matches!(planned(&strategy("extend"), 300, &few), Action::Extend { .. }));
+    assert!(
+        matches!(&over, Action::Pause { why: Why::Inconclusive(why) } if why.contains("numbers")),
+        "{over:?}"
+    );
+    assert!(matches!(
+        planned(&strategy("extend"), 300, &few),
+        Action::Extend { .. }
+    ));
 }
 
 #[test]
@@ -183,15 +195,30 @@ fn a_release_that_waits_says_for_what() {
     let strategy = strategy("rollback", "pause");
     let mut release = Release::new(at(0));
     let said = |release: &Release, found: Option<&Assessment>| waits_for(release, &strategy, found);
-    assert_eq!(said(&release, None).unwrap(), "the candidate to be loaded by the server that drives the release");
+    assert_eq!(
+        said(&release, None).unwrap(),
+        "the candidate to be loaded by the server that drives the release"
+    );
     release.phase = Phase::Running;
     let good = found(Verdict::Pass);
-    assert_eq!(said(&release, Some(&good)).unwrap(), "the end of its time at 1970-01-01 00:01:00 UTC");
+    assert_eq!(
+        said(&release, Some(&good)).unwrap(),
+        "the end of its time at 1970-01-01 00:01:00 UTC"
+    );
     release.step = 2;
     let few = found(Verdict::Inconclusive);
-    assert_eq!(said(&release, Some(&few)).unwrap(), "error: numbers; until 1970-01-01 00:10:00 UTC at most");
-    release.phase = Phase::Paused { why: Why::Step, promoting: false };
-    assert_eq!(said(&release, None).unwrap(), "a person, to resume or to take it back");
+    assert_eq!(
+        said(&release, Some(&few)).unwrap(),
+        "error: numbers; until 1970-01-01 00:10:00 UTC at most"
+    );
+    release.phase = Phase::Paused {
+        why: Why::Step,
+        promoting: false,
+    };
+    assert_eq!(
+        said(&release, None).unwrap(),
+        "a person, to resume or to take it back"
+    );
     release.phase = Phase::Promoted;
     assert_eq!(said(&release, Some(&few)), None);
 }

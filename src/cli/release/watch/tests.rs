@@ -24,13 +24,19 @@ fn a_script_ends_with_a_release_that_waits_and_says_for_what() {
     let running = view(&[("waits_for", json!(lacks))]);
     assert_eq!(within.is_reached(&running, minute / 2), Ok(()));
     let text = within.is_reached(&running, minute).unwrap_err().text;
-    assert_eq!(text, format!("wo_0199 is not over after 1m: canary; it waits for {lacks}"));
+    assert_eq!(
+        text,
+        format!("wo_0199 is not over after 1m: canary; it waits for {lacks}")
+    );
     assert_eq!(Enough::default().is_reached(&running, minute), Ok(()));
 
     let paused = view(&[
         ("state", json!("paused")),
         ("phase", json!("paused")),
-        ("why", json!({"why": "inconclusive", "because": "no_data: nobody asked"})),
+        (
+            "why",
+            json!({"why": "inconclusive", "because": "no_data: nobody asked"}),
+        ),
         ("waits_for", json!("a person, to resume or to take it back")),
     ]);
     let text = within.is_reached(&paused, Duration::ZERO).unwrap_err().text;

@@ -8,7 +8,10 @@ use crate::id::WorkOrderId;
 impl Stage {
     async fn back(&self, to: Option<&str>) -> TakenBackTo {
         let operator = &self.people.operator;
-        let back = self.rig.releases.roll_back(operator, self.at.id, "a test", to);
+        let back = self
+            .rig
+            .releases
+            .roll_back(operator, self.at.id, "a test", to);
         back.await.unwrap()
     }
 
@@ -65,7 +68,10 @@ async fn a_release_that_is_taken_back_twice_is_taken_back_once() {
         assert!(told.because.contains(&id.to_string()), "{told:?}");
         again.settle().await;
         let told = already(again.back(None).await);
-        assert!(told.answers.starts_with("v2-") && told.further[0].starts_with("v1-"), "{told:?}");
+        assert!(
+            told.answers.starts_with("v2-") && told.further[0].starts_with("v1-"),
+            "{told:?}"
+        );
         let other = again.again(again.v1).await;
         other.rig.publisher.tick().await;
         already(other.back(None).await);
@@ -95,7 +101,10 @@ async fn right_after_the_analysis_it_is_the_same_wish() {
     tell(&again.rig, id, 50, 0.5);
     assert_eq!(traffic(&again.rig), alone("v2"));
     already(again.back(None).await);
-    let recording = again.rig.recorder.run(tokio::time::sleep(Duration::from_millis(200)));
+    let recording = again
+        .rig
+        .recorder
+        .run(tokio::time::sleep(Duration::from_millis(200)));
     recording.await;
     again.settle().await;
     assert_eq!(again.order(id).await.state, State::RolledBack);
@@ -115,7 +124,14 @@ async fn what_has_taken_no_traffic_gives_way() {
         assert_eq!(order.candidate, stage.v1);
         let superseded = stage.order(left).await;
         assert_eq!(superseded.state, State::Aborted);
-        assert!(superseded.ended_because.as_ref().unwrap().contains("superseded"), "{superseded:?}");
+        assert!(
+            superseded
+                .ended_because
+                .as_ref()
+                .unwrap()
+                .contains("superseded"),
+            "{superseded:?}"
+        );
         assert_eq!(traffic(rig), alone("v1"));
         stage.settle().await;
         assert_eq!(stage.live().await, Some(stage.v1));
@@ -125,18 +141,26 @@ async fn what_has_taken_no_traffic_gives_way() {
         rig.approve(&stage.people, left).await;
         recorded(stage.back(None).await);
         stage.settle().await;
-        assert_eq!((stage.order(left).await.state, stage.live().await), (State::Aborted, Some(stage.v1)));
+        assert_eq!(
+            (stage.order(left).await.state, stage.live().await),
+            (State::Aborted, Some(stage.v1))
+        );
         // A release that was approved and has not begun is what was meant: it ends, and nothing else moves.
         stage.switch().await;
         let release = stage.again(stage.v1).await;
         release.rig.publisher.tick().await;
         let id = release.start(json!([{"weight": 50}])).await;
         assert_eq!(recorded(release.back(None).await).id, id);
-        assert_eq!((release.order(id).await.state, traffic(&release.rig)), (State::Aborted, alone("v2")));
+        assert_eq!(
+            (release.order(id).await.state, traffic(&release.rig)),
+            (State::Aborted, alone("v2"))
+        );
         already(release.back(None).await);
         // Serving nothing is asked for in spite of an order, too.
         let left = release.ordered().await;
-        let stopped = rig.deployments.stop(&stage.people.operator, stage.at.id, None, "enough");
+        let stopped = rig
+            .deployments
+            .stop(&stage.people.operator, stage.at.id, None, "enough");
         assert_eq!(stopped.await.unwrap().live_version, None);
         assert_eq!(stage.order(left).await.state, State::Aborted);
     })
@@ -153,9 +177,19 @@ async fn without_the_database_everything_that_was_live_may_return() {
         let began = std::time::Instant::now();
         let back = stage.back(None).await;
         let expected = rig.publisher.routes().answering(stage.at.id).unwrap();
-        assert_eq!(back, TakenBackTo::Queued { revision: expected, loads_first: false });
+        assert_eq!(
+            back,
+            TakenBackTo::Queued {
+                revision: expected,
+                loads_first: false
+            }
+        );
         // Known to be away: nothing was waited for but this machine's disk.
-        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() < Duration::from_millis(900),
+            "{:?}",
+            began.elapsed()
+        );
         assert_eq!(traffic(rig), alone("v1"));
         assert!(already(stage.back(None).await).answers.starts_with("v1-"));
         rig.publisher.tick().await;
@@ -165,9 +199,15 @@ async fn without_the_database_everything_that_was_live_may_return() {
         let left = stage.ordered().await;
         rig.publisher.pulse().set_away(false);
         stage.settle().await;
-        assert_eq!((stage.live().await, stage.order(left).await.state), (Some(stage.v1), State::Aborted));
+        assert_eq!(
+            (stage.live().await, stage.order(left).await.state),
+            (Some(stage.v1), State::Aborted)
+        );
         assert_eq!(traffic(rig), alone("v1"));
-        let unknown = rig.releases.roll_back(&stage.people.operator, stage.at.id, "", Some("v7")).await;
+        let unknown = rig
+            .releases
+            .roll_back(&stage.people.operator, stage.at.id, "", Some("v7"))
+            .await;
         assert!(unknown.unwrap_err().to_string().contains("never live here"));
     })
     .await;
@@ -185,11 +225,20 @@ async fn further_than_the_release_goes_through_its_end() {
     // The first revision of all, by its own name: the traffic is there before the records are.
     let first = again.rig.publisher.snapshot().history(again.at.id).returns[1].label();
     again.back(Some(&first)).await;
-    assert_eq!(again.rig.publisher.routes().answering(again.at.id).unwrap(), first);
+    assert_eq!(
+        again.rig.publisher.routes().answering(again.at.id).unwrap(),
+        first
+    );
     again.settle().await;
     again.settle().await;
-    assert_eq!((again.order(id).await.state, again.live().await), (State::RolledBack, Some(stage.v1)));
-    assert_eq!(again.rig.publisher.routes().answering(again.at.id).unwrap(), first);
+    assert_eq!(
+        (again.order(id).await.state, again.live().await),
+        (State::RolledBack, Some(stage.v1))
+    );
+    assert_eq!(
+        again.rig.publisher.routes().answering(again.at.id).unwrap(),
+        first
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,7 +268,10 @@ async fn asked_while_models_load_it_is_kept_and_carried_out() {
     let operator = &stage.people.operator;
     for _ in 0..2 {
         let told = releases.roll_back(operator, stage.at.id, "", None).await;
-        let queued = matches!(told, Ok(TakenBackTo::Queued { .. } | TakenBackTo::Already(_)));
+        let queued = matches!(
+            told,
+            Ok(TakenBackTo::Queued { .. } | TakenBackTo::Already(_))
+        );
         assert!(queued, "{told:?}");
     }
     restoring.await;
