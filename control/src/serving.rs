@@ -50,6 +50,18 @@ pub struct ServingSettings {
     pub ledger: LedgerSettings,
     /// Pairs of answers that are kept of each release, and how long.
     pub pairs: PairSettings,
+    /// For so long a roll-back after another one is the same wish.
+    pub rollback_repeats: RollbackRepeats,
+}
+
+/// How long that is.
+#[derive(Debug, Clone, Copy)]
+pub struct RollbackRepeats(pub Duration);
+
+impl Default for RollbackRepeats {
+    fn default() -> Self {
+        Self(ReleasesConfig::default().rollback_repeats)
+    }
 }
 
 /// What is kept of copied requests.
@@ -116,7 +128,8 @@ impl Serving {
                 Arc::clone(&publisher),
                 Arc::clone(&recorder),
                 Arc::clone(&wake),
-            ),
+            )
+            .repeating_within(settings.rollback_repeats.0),
             recorder,
             publisher,
             replicas,
@@ -159,6 +172,7 @@ impl Serving {
             let writing = async move { pairs.run(store, stop).await };
             self.tasks.lock().spawn(writing);
         }
+        let pulsed = store.clone();
         let controller = Controller::new(
             store.clone(),
             Arc::clone(&self.publisher),
@@ -171,6 +185,12 @@ impl Serving {
             self.settings.driver.clone(),
         );
         let mut tasks = self.tasks.lock();
+        let publisher = Arc::clone(&self.publisher);
+        let stop = self.stop.subscribe();
+        tasks.spawn(async move {
+            let run = || publisher.pulse().run(&pulsed, over(stop.clone()));
+            until_it_ends("pulse of the records", run).await;
+        });
         let publisher = Arc::clone(&self.publisher);
         let (wake, stop) = (Arc::clone(&self.wake), self.stop.subscribe());
         tasks.spawn(async move {

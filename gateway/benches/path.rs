@@ -106,6 +106,7 @@ fn path(c: &mut Criterion) {
     let limits = RateLimits {
         requests: Some(u32::MAX),
         tokens: Some(u32::MAX),
+        ..RateLimits::default()
     };
     let limiter = RateLimiter::new(limits, start);
     c.bench_function("take from two buckets", |b| {

@@ -45,6 +45,8 @@ pub struct Owner {
     pub department: Box<str>,
     /// May ask revisions that are loaded for trial.
     pub operator: bool,
+    /// The role by which it may steer releases while nobody else can be asked; `None` where it may not.
+    pub steers_as: Option<Box<str>>,
 }
 
 impl Principal {

@@ -461,6 +461,7 @@ fn rate_limits(limits: &LimitsConfig) -> RateLimits {
     RateLimits {
         requests: Some(limits.requests_per_minute),
         tokens: Some(limits.tokens_per_minute),
+        control: Some(limits.control_requests_per_minute),
     }
 }
 

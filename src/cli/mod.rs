@@ -114,11 +114,15 @@ impl Cli {
     }
 }
 
-/// The exit status of an error: 3 for a release that was watched and did not end well, 1 for all else.
+/// The exit status of an error: 3 for a release that was watched and did not end well, 4 for one that goes on when it
+/// is no longer watched, 1 for all else.
 pub(crate) fn status(error: &anyhow::Error) -> ExitCode {
-    match error.is::<release::NotPromoted>() {
-        true => ExitCode::from(3),
-        false => ExitCode::FAILURE,
+    if error.is::<release::NotPromoted>() {
+        ExitCode::from(3)
+    } else if error.is::<release::StillWaits>() {
+        ExitCode::from(4)
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -219,6 +219,7 @@ impl From<DeployError> for Problem {
             DeployError::Busy(_) => Self::conflict("busy", text),
             DeployError::NothingLive => Self::conflict("nothing_live", text),
             DeployError::NothingEarlier => Self::conflict("nothing_earlier", text),
+            DeployError::Unnamed(_) => Self::field("to", text),
         }
     }
 }

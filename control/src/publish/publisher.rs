@@ -14,6 +14,7 @@ pub use trial::{Trial, TrialError};
 
 use super::file::{Kept, SnapshotFile};
 use super::keys::{Counters, entries};
+use super::pulse::Pulse;
 use super::routes::{Keyed, Place, Routes};
 use super::snapshot::{PublishedRelease, PublishedWarm, Snapshot};
 use crate::deploy::replicas::{LocalCopy, Need};
@@ -36,6 +37,7 @@ pub struct Publisher {
     state: Mutex<State>,
     /// Set once the database was opened: until then the file's snapshot stands.
     store: std::sync::OnceLock<Store>,
+    pulse: Pulse,
     /// What was published last, for those who cannot wait for a model to load.
     published: parking_lot::Mutex<Arc<Snapshot>>,
     /// By key: why a revision was given up after some tries. It is tried again all the same.
@@ -71,6 +73,8 @@ const BOOKS: Duration = Duration::from_secs(10);
 /// So many times a release's candidate is tried before the release is taken back.
 const TRIES: u32 = 4;
 const POLL: Duration = Duration::from_secs(1);
+/// How long somebody who takes back waits for the upstreams of a revision to be looked up.
+const REMOTE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -86,6 +90,7 @@ impl Publisher {
             file,
             state: Mutex::default(),
             store: std::sync::OnceLock::new(),
+            pulse: Pulse::new(),
             published: parking_lot::Mutex::default(),
             given_up: parking_lot::Mutex::default(),
         })
@@ -127,6 +132,40 @@ impl Publisher {
     pub fn follow(&self, store: Store) {
         // The first is kept: there is one database.
         _ = self.store.set(store);
+        self.pulse.set_away(false);
+    }
+
+    /// Whether the database answers.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Loads a revision that other servers compute, which takes no memory and no file, without waiting for a round.
+    /// Whether it is loaded now.
+    pub(crate) async fn bring(&self, revision: &LiveRevision) -> bool {
+        let Ok(blueprint) = Blueprint::of(revision) else {
+            return false;
+        };
+        if self.replicas.get(&blueprint.key).is_some() {
+            return true;
+        }
+        if !blueprint.settings.is_remote() {
+            return false;
+        }
+        let nowhere = std::path::Path::new("");
+        let loading = self.replicas.load(&blueprint, nowhere, Need::Served);
+        match tokio::time::timeout(REMOTE, loading).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(why)) => {
+                tracing::warn!(
+                    revision = blueprint.revision,
+                    why,
+                    "cannot be taken back to"
+                );
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Rounds until `stop` is over: each second, and when woken.
@@ -152,7 +191,11 @@ impl Publisher {
     pub async fn tick(&self) {
         let mut state = self.state.lock().await;
         let taken = match self.store.get() {
-            Some(store) => Snapshot::take(store).await.map(Some),
+            // Whatever waits for this round does not wait for the database.
+            Some(store) => tokio::select! {
+                taken = Snapshot::take(store, &state.snapshot) => taken.map(Some).map_err(|it| it.to_string()),
+                () = self.pulse.lost() => Err("nothing was heard of it".to_owned()),
+            },
             None => Ok(None),
         };
         let snapshot = match taken {
@@ -175,7 +218,10 @@ impl Publisher {
         };
         self.apply(&mut state, snapshot).await;
         if !state.database_is_down {
-            self.read_books(&mut state).await;
+            tokio::select! {
+                () = self.read_books(&mut state) => {}
+                () = self.pulse.lost() => {}
+            }
         }
     }
 
@@ -272,7 +318,9 @@ impl Publisher {
     /// one came.
     async fn hold_braked(&self, state: &mut State) -> bool {
         let mut came = false;
-        for PublishedWarm { revision, .. } in state.snapshot.warm.clone() {
+        let warm = state.snapshot.warm.iter().map(|it| it.revision.clone());
+        let earlier = state.snapshot.returns.iter().map(|it| it.revision.clone());
+        for revision in warm.chain(earlier).collect::<Vec<_>>() {
             let key = revision.origin().to_string();
             if self.routes.is_braked_to(revision.deployment, &key) {
                 self.held(state, &revision, &mut came).await;
@@ -416,7 +464,9 @@ impl Publisher {
         let snapshot = &state.snapshot;
         let candidates = snapshot.releases.iter().map(|it| &it.candidate);
         let warm = snapshot.warm.iter().map(|it| &it.revision);
-        let revisions = snapshot.revisions.iter().chain(candidates).chain(warm);
+        let earlier = snapshot.returns.iter().map(|it| &it.revision);
+        let revisions = snapshot.revisions.iter();
+        let revisions = revisions.chain(candidates).chain(warm).chain(earlier);
         for LiveRevision { digest, .. } in revisions {
             let copy = self.replicas.copy_of(digest);
             if let Some(copy) = copy.or_else(|| state.copies.get(digest).cloned()) {

@@ -152,6 +152,9 @@ pub struct LimitsConfig {
     pub requests_per_minute: u32,
     /// Prompt and completion tokens of one key a minute; 0 is unlimited.
     pub tokens_per_minute: u32,
+    /// Requests of one key a minute that are no inference: the control plane, lists of models; 0 is unlimited. They use
+    /// up nothing of the limits above, nor of quotas, and taking back is never refused.
+    pub control_requests_per_minute: u32,
     /// Requests in flight, over all keys; more is answered 503 at once.
     pub max_in_flight: usize,
     /// Requests to the control plane in flight, over all keys, until their answers begin; more
@@ -176,6 +179,7 @@ impl Default for LimitsConfig {
         Self {
             requests_per_minute: 0,
             tokens_per_minute: 0,
+            control_requests_per_minute: 12_000,
             max_in_flight: 1024,
             max_control_in_flight: 512,
             max_bodies_per_key: 128,
@@ -422,6 +426,10 @@ pub struct ReleasesConfig {
     /// How long they are kept.
     #[serde(with = "human::duration")]
     pub pairs_keep: Duration,
+    /// For so long after a release was taken back, a roll-back that names no revision is the same wish again, and moves
+    /// nothing further.
+    #[serde(with = "human::duration")]
+    pub rollback_repeats: Duration,
     /// Who is told of decisions.
     pub webhooks: Vec<WebhookConfig>,
 }
@@ -465,6 +473,7 @@ impl Default for ReleasesConfig {
         Self {
             pairs: 200,
             pairs_keep: Duration::from_secs(30 * 24 * 3600),
+            rollback_repeats: Duration::from_secs(3600),
             webhooks: Vec::new(),
         }
     }

@@ -298,6 +298,29 @@ async fn rates_are_limited_for_each_key_alone() {
 }
 
 #[tokio::test]
+async fn control_has_a_limit_of_its_own_and_taking_back_has_none() {
+    let mut limited = config();
+    limited.limits.requests_per_minute = 1;
+    limited.limits.control_requests_per_minute = 2;
+    let running = start(limited).await;
+    let status = async |line: &str| {
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = exchange(running.address, &request).await;
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for expected in ["200", "200", "429"] {
+        assert_eq!(status("GET /api/v1/models").await, expected);
+    }
+    // Neither has used up the other's.
+    assert_eq!(status("GET /v1/x").await, "200");
+    assert_eq!(status("GET /v1/x").await, "429");
+    for _ in 0..3 {
+        let back = status("POST /api/v1/deployments/d/rollback").await;
+        assert_eq!(back, "200");
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_settled_when_the_outcome_is_known() {
     let mut limited = config();
     limited.limits.tokens_per_minute = 400;

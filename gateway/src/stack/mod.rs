@@ -10,6 +10,8 @@ mod host;
 mod limit;
 mod request_id;
 mod rescue;
+#[cfg(test)]
+mod tests;
 mod visitor;
 
 use std::convert::Infallible;

@@ -30,7 +30,8 @@ pub(super) async fn meant(
     if let Some(named) = named {
         return Ok(named);
     }
-    let active = list(client, &format!("{RELEASES}?active=true"), 10).await?;
+    let active = list(client, &format!("{RELEASES}?active=true"), 10).await;
+    let active = active.context("which release is under way; name it, or its deployment")?;
     let active: Vec<View> = active.iter().map(read).collect::<Result<_>>()?;
     match active.as_slice() {
         [one] => Ok(one.id.clone()),

@@ -10,7 +10,7 @@ use sluice_control::control::{Control, ControlSettings, Open};
 use sluice_control::deploy::Shelf;
 use sluice_control::evaluation::run::{Evaluate, RowLimits};
 use sluice_control::release::webhook::{Courier, CourierSettings, Webhook};
-use sluice_control::serving::{PairSettings, Serving, ServingSettings};
+use sluice_control::serving::{PairSettings, RollbackRepeats, Serving, ServingSettings};
 use sluice_control::store::{DatabaseUrl, IdempotencyTimes};
 use sluice_control::work::{self, WorkSettings};
 use sluice_control::{api, upkeep};
@@ -66,6 +66,7 @@ impl Plane {
             Arc::clone(control.wake()),
             &own.path,
             ServingSettings {
+                rollback_repeats: RollbackRepeats(config.control.releases.rollback_repeats),
                 pairs: PairSettings {
                     most: config.control.releases.pairs,
                     keep: config.control.releases.pairs_keep,

@@ -18,6 +18,7 @@ pub(super) mod releases;
 mod releases_view;
 pub(super) mod requirements;
 mod secrecy;
+pub(super) mod taken_back;
 pub(super) mod tasks;
 pub(super) mod trainings;
 pub(super) mod uploads;

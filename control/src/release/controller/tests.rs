@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod back;
 mod stage;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use serde_json::json;
 use self::stage::{Stage, actions, alone, release_leases, tell, traffic};
 use super::*;
 use crate::deploy::tests::rig::Rig;
-use crate::domain::record::{Evaluation, EvaluationRun, ModelVersion};
+use crate::domain::record::{Evaluation, EvaluationRun, ModelVersion, WorkOrder};
 use crate::domain::work_order::WorkOrderState as State;
 use crate::release::planner::{Command, Refused};
-use crate::store::Actor;
 use crate::store::rig::{Fresh, on_both, require};
+use crate::store::{Actor, Stored};
 use crate::time::Timestamp;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +70,7 @@ async fn a_good_release_goes_through_its_steps() {
         rig.publisher.tick().await;
         let back = rig
             .releases
-            .roll_back(&stage.people.operator, stage.at.id, "a test")
+            .roll_back(&stage.people.operator, stage.at.id, "a test", None)
             .await;
         assert!(matches!(back.unwrap(), TakenBackTo::Recorded(_)));
         assert_eq!(traffic(rig), alone("v1"));
@@ -147,10 +148,12 @@ async fn a_brake_outlives_the_process_and_the_lack_of_a_database() {
         Arc::default(),
     );
     let back = releases
-        .roll_back(&stage.people.operator, stage.at.id, "at night")
+        .roll_back(&stage.people.operator, stage.at.id, "at night", None)
         .await
         .unwrap();
-    assert!(matches!(back, TakenBackTo::Queued { revision } if revision.starts_with("v1-")));
+    assert!(
+        matches!(back, TakenBackTo::Queued { revision, loads_first: false } if revision.starts_with("v1-"))
+    );
     assert_eq!(traffic(rig), alone("v1"));
     // Killed, and started again, still without a database.
     let after = next(rig);

@@ -18,7 +18,7 @@ use crate::publish::{Place, PublishedRelease, Routes};
 use crate::release::agreement::{self, Agreement};
 use crate::release::analysis::{
     Analyser, Assessment, Class, Evidence, Exposure, Facts, Measure, Outcome, QuantilePair, Share,
-    Side, Unit, Verdict,
+    Side, Unit, Verdict, Wanted,
 };
 use crate::release::planner::{Phase, Release, Why};
 use crate::release::sample::PairKeeper;
@@ -301,7 +301,7 @@ impl Watch {
         self.known.lock().analyser.evaluated(evaluation, delta);
     }
 
-    pub(super) fn assess(&self, wanted: u64, now: Timestamp) -> Assessment {
+    pub(super) fn assess(&self, wanted: Wanted, now: Timestamp) -> Assessment {
         self.known.lock().analyser.assess(wanted, now)
     }
 

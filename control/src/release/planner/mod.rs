@@ -6,15 +6,15 @@
 //! left only through its own condition or by a person, and no share rises past the gate.
 
 mod command;
+mod waits;
 
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Refused, command};
+pub use waits::waits_for;
 
-use super::analysis::{Assessment, Share, Verdict};
-use super::strategy::{
-    DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Shadow, Step, Strategy,
-};
+use super::analysis::{Assessment, Share, Verdict, Wanted};
+use super::strategy::{DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Step, Strategy};
 use crate::time::Timestamp;
 
 /// Where a release stands. Kept in the database; all that a restarted controller needs.
@@ -147,12 +147,17 @@ impl Release {
         }
     }
 
-    /// How many judged requests of the candidate the step needs to pass.
+    /// What the step needs to pass, and can have.
     #[must_use]
-    pub fn wanted(&self, strategy: &Strategy) -> u64 {
-        match strategy.steps.get(self.step) {
+    pub fn wanted(&self, strategy: &Strategy) -> Wanted {
+        let requests = match strategy.steps.get(self.step) {
             Some(Step::Analyse(analyse)) => analyse.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
             _ => DEFAULT_MIN_REQUESTS,
+        };
+        Wanted {
+            requests,
+            answers: self.share != Share::NONE,
+            copies: self.shadow != Share::NONE,
         }
     }
 
@@ -312,9 +317,19 @@ fn run(release: &Release, strategy: &Strategy, observed: Observed<'_>, now: Time
     };
     match strategy.steps.get(release.step) {
         None | Some(Step::Weight(_) | Step::Promote(_)) => next(),
-        Some(Step::Shadow(Shadow { lasts, .. }) | Step::Pause(Pause { lasts: Some(lasts) })) => {
-            lasting(*lasts)
+        Some(Step::Shadow(shadow)) => {
+            // No later step copies: what its pairs have to say is heard now, or never.
+            let until = release.since.after(shadow.most());
+            let judged = observed.assessment.lacking_copies().is_empty();
+            if judged || now < release.since.after(shadow.lasts) {
+                lasting(shadow.lasts)
+            } else if now < until {
+                Action::Wait { until: Some(until) }
+            } else {
+                inconclusive(strategy, observed.assessment)
+            }
         }
+        Some(Step::Pause(Pause { lasts: Some(lasts) })) => lasting(*lasts),
         Some(Step::Pause(Pause { lasts: None })) => Action::Pause { why: Why::Step },
         Some(Step::Analyse(analyse)) => {
             let until = release.since.after(analyse.max_duration);

@@ -7,7 +7,7 @@ use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::json;
 
 use super::*;
-use crate::release::analysis::{Evidence, Measure};
+use crate::release::analysis::{Basis, Evidence, Measure};
 
 fn strategy(on_breach: &str, on_inconclusive: &str) -> Strategy {
     Strategy::parse(json!({
@@ -30,6 +30,8 @@ fn strategy(on_breach: &str, on_inconclusive: &str) -> Strategy {
 fn found(verdict: Verdict) -> Assessment {
     let evidence = Evidence {
         objective: "error".into(),
+        basis: Basis::Requests,
+        asked: true,
         verdict,
         because: "numbers".into(),
         breached_at: None,
@@ -134,6 +136,91 @@ fn a_good_candidate_goes_through_every_step() {
     walk.now += 15;
     walk.go(Verdict::Pass);
     assert_eq!(walk.release.phase, Phase::Promoted);
+}
+
+#[test]
+fn copies_go_on_until_their_objective_has_judged_them() {
+    let agreement = |verdict| {
+        let mut assessment = found(verdict);
+        assessment.objectives[0].basis = Basis::Copies;
+        assessment
+    };
+    let strategy = |rest: &str| {
+        let shadow = json!({ "percent": 20, "for": "1m", "max_duration": "5m" });
+        Strategy::parse(json!({
+            "steps": [{ "shadow": shadow }, { "weight": 5 }],
+            "on_inconclusive": rest,
+        }))
+        .unwrap()
+    };
+    let planned = |strategy: &Strategy, seconds, assessment: &Assessment| {
+        let mut release = Release::new(at(0));
+        release.phase = Phase::Running;
+        release.shadow = Share::percent(20.0);
+        let observed = Observed {
+            assessment,
+            gate: &[],
+        };
+        plan(&release, strategy, observed, at(seconds))
+    };
+    let pauses = strategy("pause");
+    let until = |second| Action::Wait {
+        until: Some(at(second)),
+    };
+    let few = agreement(Verdict::Inconclusive);
+    assert_eq!(planned(&pauses, 59, &few), until(60));
+    assert_eq!(planned(&pauses, 60, &few), until(300));
+    assert!(matches!(
+        planned(&pauses, 60, &agreement(Verdict::Pass)),
+        Action::Enter { step: 1, .. }
+    ));
+    // Other objectives are none of its business.
+    assert!(matches!(
+        planned(&pauses, 60, &found(Verdict::NoData)),
+        Action::Enter { step: 1, .. }
+    ));
+    let over = planned(&pauses, 300, &few);
+    assert!(
+        matches!(&over, Action::Pause { why: Why::Inconclusive(why) } if why.contains("numbers")),
+        "{over:?}"
+    );
+    assert!(matches!(
+        planned(&strategy("extend"), 300, &few),
+        Action::Extend { .. }
+    ));
+}
+
+#[test]
+fn a_release_that_waits_says_for_what() {
+    let strategy = strategy("rollback", "pause");
+    let mut release = Release::new(at(0));
+    let said = |release: &Release, found: Option<&Assessment>| waits_for(release, &strategy, found);
+    assert_eq!(
+        said(&release, None).unwrap(),
+        "the candidate to be loaded by the server that drives the release"
+    );
+    release.phase = Phase::Running;
+    let good = found(Verdict::Pass);
+    assert_eq!(
+        said(&release, Some(&good)).unwrap(),
+        "the end of its time at 1970-01-01 00:01:00 UTC"
+    );
+    release.step = 2;
+    let few = found(Verdict::Inconclusive);
+    assert_eq!(
+        said(&release, Some(&few)).unwrap(),
+        "error: numbers; until 1970-01-01 00:10:00 UTC at most"
+    );
+    release.phase = Phase::Paused {
+        why: Why::Step,
+        promoting: false,
+    };
+    assert_eq!(
+        said(&release, None).unwrap(),
+        "a person, to resume or to take it back"
+    );
+    release.phase = Phase::Promoted;
+    assert_eq!(said(&release, Some(&few)), None);
 }
 
 #[test]

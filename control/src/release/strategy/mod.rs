@@ -59,6 +59,29 @@ pub struct Shadow {
     pub percent: f64,
     #[serde(rename = "for", with = "human::duration")]
     pub lasts: Duration,
+    /// How long it may go on copying where `shadow_agreement` has not passed by then.
+    #[serde(
+        default = "longest_copying",
+        with = "human::duration",
+        skip_serializing_if = "is_longest_copying"
+    )]
+    pub max_duration: Duration,
+}
+
+const fn longest_copying() -> Duration {
+    Duration::from_secs(30 * 60)
+}
+
+fn is_longest_copying(duration: &Duration) -> bool {
+    *duration == longest_copying()
+}
+
+impl Shadow {
+    /// How long the step may last.
+    #[must_use]
+    pub fn most(&self) -> Duration {
+        self.lasts.max(self.max_duration)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,7 +151,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = human::format_duration;
         match self {
-            Self::Shadow(Shadow { percent, lasts }) => {
+            Self::Shadow(Shadow { percent, lasts, .. }) => {
                 write!(f, "shadow: {percent} % for {}", time(*lasts))
             }
             Self::Weight(percent) => write!(f, "weight: {percent} %"),
@@ -298,6 +321,7 @@ impl Strategy {
                         ));
                     }
                     check_lasting(&field("shadow.for"), shadow.lasts)?;
+                    check_lasting(&field("shadow.max_duration"), shadow.max_duration)?;
                 }
                 Step::Analyse(analyse) => {
                     check_lasting(&field("analyse.max_duration"), analyse.max_duration)?;
