@@ -17,7 +17,7 @@ use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
 use crate::replicas::{Devices, Driver};
 use crate::router::split::{Side, Subject};
-use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Source};
+use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Served, Source};
 use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -156,6 +156,21 @@ impl Gateway {
         Ok(())
     }
 
+    /// The key of the configuration with this id (the first 12 digits of its digest), as it stands there now.
+    #[must_use]
+    pub fn file_key(&self, id: &str) -> Option<KeyEntry> {
+        let parts = self.parts.lock();
+        let is_it = |entry: &&KeyEntry| *keys::key_id(&entry.digest) == *id;
+        parts.file_keys.iter().find(is_it).cloned()
+    }
+
+    /// Whether the configuration serves this name.
+    #[must_use]
+    pub fn is_configured(&self, model: &str) -> bool {
+        let parts = self.parts.lock();
+        parts.routes.names(Source::File).any(|it| **it == *model)
+    }
+
     fn replace_keys(&self, parts: [&Vec<KeyEntry>; 2]) -> Result<(), KeysError> {
         let all = parts.into_iter().flatten().cloned().collect();
         self.keys.replace(all, rate_limits(&self.config.limits))
@@ -182,12 +197,12 @@ impl Gateway {
     ///
     /// # Errors
     /// Two deployments have the same name; the old ones stay.
-    pub fn publish_from<E: Into<Entry>>(
+    pub fn publish_from<E: Into<Served>>(
         &self,
         source: Source,
         entries: Vec<E>,
     ) -> Result<(), RouteError> {
-        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
+        let entries: Vec<Served> = entries.into_iter().map(Into::into).collect();
         // Checked by itself first: a source must not spoil the others' parts.
         RouteTable::new(entries.clone())?;
         let mut parts = self.parts.lock();
@@ -369,14 +384,14 @@ fn allowed<'a>(
     context: &RequestContext,
     model: &str,
 ) -> Result<&'a Entry, RouteError> {
-    let entry = routes.entry(model).ok_or(RouteError::NotFound)?;
+    let served = routes.served(model).ok_or(RouteError::NotFound)?;
     if let Some(principal) = &context.principal {
-        let hidden = entry.stable().standing.hidden;
-        if !principal.may_use(model) || hidden && !principal.may_try() {
+        let hidden = served.stable().standing.hidden;
+        if !principal.may_use(model, &served.audience) || hidden && !principal.may_try() {
             return Err(RouteError::Forbidden);
         }
     }
-    Ok(entry)
+    Ok(&served.entry)
 }
 
 fn rate_limits(limits: &LimitsConfig) -> RateLimits {

@@ -7,6 +7,7 @@
 //! [`context`]; what all requests share is [`gateway`]. What a path
 //! means stands in one table, [`endpoint`].
 
+pub mod access;
 pub mod api;
 pub mod auth;
 pub mod config;

@@ -139,6 +139,7 @@ impl Account {
                 models: entry.models,
                 role: entry.role,
                 owner: entry.owner,
+                rights: entry.rights,
             }),
             limiter,
             quotas: entry.quotas.into(),
