@@ -41,6 +41,7 @@
 pub mod api;
 pub mod artifacts;
 pub mod control;
+pub mod doctor;
 pub mod deploy;
 pub mod domain;
 pub mod evaluation;

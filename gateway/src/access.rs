@@ -50,6 +50,8 @@ pub struct Rights {
     pub person: Option<Arc<str>>,
     /// May read the numbers of all departments (`metrics = true` in the keys file): for a monitoring system.
     pub metrics: bool,
+    /// May read numbers, and ask no model.
+    pub looks_only: bool,
 }
 
 impl Rights {

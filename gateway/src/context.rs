@@ -57,7 +57,7 @@ impl Principal {
     /// Whether the key may use a model with this audience. A few comparisons; nothing is allocated.
     #[must_use]
     pub fn may_use(&self, model: &str, audience: &Audience) -> bool {
-        self.lists(model) && audience.admits(&self.rights)
+        !self.rights.looks_only && self.lists(model) && audience.admits(&self.rights)
     }
 
     /// Whether the key may see that a model is there, and its numbers.

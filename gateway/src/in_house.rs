@@ -157,7 +157,7 @@ impl InHouse {
 
 /// The same model under series of its own.
 fn twin(gateway: &Gateway, of: &Deployment) -> Deployment {
-    let label = format!("in-house/{}", of.name);
+    let label = format!("{}{}", crate::metrics::reader::IN_HOUSE, of.name);
     Deployment {
         name: Arc::clone(&of.name),
         revision: Arc::clone(&of.revision),

@@ -14,17 +14,15 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
-use sluice_gateway::RequestContext;
 
+use super::emergency_rights;
 use super::problem::Problem;
 use super::records::releases::Because;
 use super::registry::BASE;
 use crate::control::Control;
-use crate::deploy::{Caller, Settings};
-use crate::domain::roles::Role;
+use crate::deploy::Settings;
 use crate::id::DeploymentId;
 use crate::release::controller::{Releases, TakenBackTo};
-use crate::store::Actor;
 
 /// How long the records may take before they are left aside.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -73,9 +71,9 @@ async fn alone(
     wanted: &str,
     reason: &str,
 ) -> Result<Response, Problem> {
-    let caller = caller(control, parts)?;
-    let (id, endpoint) =
-        known(releases, wanted).ok_or_else(|| Problem::not_found("deployment", wanted))?;
+    let not_there = || Problem::not_found("deployment", wanted);
+    let (id, endpoint) = known(releases, wanted).ok_or_else(not_there)?;
+    let caller = emergency_rights::caller(control, &releases.snapshot(), parts, id, not_there)?;
     let answer = match releases.roll_back(&caller, id, reason).await? {
         TakenBackTo::Recorded(order) => {
             json!({"queued": false, "deployment": endpoint, "work_order": order.id})
@@ -107,46 +105,4 @@ fn known(releases: &Releases, wanted: &str) -> Option<(DeploymentId, String)> {
         is_wanted.then_some((it.deployment, endpoint))
     });
     named.next()
-}
-
-/// Who asks, by the keys that are published: there is nobody else to ask.
-fn caller(control: &Control, parts: &Parts) -> Result<Caller, Problem> {
-    let context = parts.extensions.get::<RequestContext>();
-    let principal = context.and_then(|context| context.principal.as_ref());
-    let Some(principal) = principal else {
-        if control.settings().open {
-            return Ok(Caller {
-                actor: Actor::system("local"),
-                role: Role::Admin,
-                department: None,
-            });
-        }
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "send an API key as `Authorization: Bearer KEY`",
-        ));
-    };
-    let refused = || Problem::forbidden("this key may not operate releases");
-    let name = principal.name.to_string();
-    let Some(owner) = &principal.owner else {
-        let role = principal.role.as_deref().ok_or_else(refused)?;
-        let role: Role = role.parse().map_err(|_| refused())?;
-        let mut actor = Actor::system("keys file");
-        actor.name = name;
-        return Ok(Caller {
-            actor,
-            role,
-            department: None,
-        });
-    };
-    if !owner.operator {
-        return Err(refused());
-    }
-    let id = |error: crate::id::IdError| Problem::forbidden(error.to_string());
-    Ok(Caller {
-        actor: Actor::person(owner.principal.parse().map_err(id)?, name),
-        role: Role::Operator,
-        department: Some(owner.department.parse().map_err(id)?),
-    })
 }

@@ -293,6 +293,7 @@ impl Arrived {
                 store,
                 caller,
                 verb: route.verb,
+                writes: route.writes(),
                 request,
             },
             path: self.path,

@@ -12,6 +12,7 @@ use super::caller::Caller;
 use super::problem::Problem;
 use super::registry::{Registry, delete, get, patch, post};
 use crate::domain::roles::Verb;
+use crate::domain::secrecy::Secrecy;
 use crate::id::Id;
 use crate::store::{Column, Listing, Record, Stored, Tx, Viewer};
 
@@ -78,6 +79,11 @@ pub(super) trait Resource: Record {
         listing: Listing<Self>,
     ) -> impl Future<Output = Result<Listing<Self>, Problem>> + Send;
 
+    /// The clearance that it takes to touch it, where that is more than to see it.
+    fn takes(&self) -> Option<Secrecy> {
+        None
+    }
+
     fn fields(&self) -> Self::Fields;
 
     /// A record of these fields: a new one, or `current` changed.
@@ -128,7 +134,7 @@ impl Caller {
     pub(super) fn viewer(&self) -> Viewer {
         Viewer {
             principal: self.principal,
-            department: self.department,
+            department: self.role.may(Verb::View).then_some(self.department),
             clearance: self.clearance,
         }
     }
@@ -170,7 +176,12 @@ impl Desk {
         };
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
-            (Some(only), None) => Ok(only),
+            (Some(only), None) => {
+                if let (true, Some(secrecy)) = (self.writes, only.takes()) {
+                    self.caller.cleared(R::Id::KIND, secrecy)?;
+                }
+                Ok(only)
+            }
             (Some(_), Some(_)) => Err(Problem::conflict(
                 "ambiguous",
                 format!(

@@ -14,12 +14,16 @@ mod keys;
 mod publisher;
 mod routes;
 mod snapshot;
+mod standing;
 
 pub use file::SnapshotFile;
 pub use publisher::{Publisher, Trial, TrialError};
 pub(crate) use routes::Place;
 pub use routes::{BrakeError, Routes};
-pub use snapshot::{PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot};
+pub(crate) use keys::person_rights as rights;
+pub(crate) use publisher::told;
+pub(crate) use standing::{Standing, both, clearance, secrecy};
+pub use snapshot::{FileKeys, PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot};
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,7 @@ steps! {
     21 "0021_releases.sql" "releases",
     22 "0022_release_pairs.sql" "release_pairs",
     23 "0023_webhooks.sql" "webhooks",
+    30 "0030_access.sql" "access_to_deployments",
 }
 
 fn migrator() -> Migrator {

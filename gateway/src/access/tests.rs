@@ -7,6 +7,7 @@ fn somebody(reach: Reach, department: &str, clearance: Clearance) -> Rights {
         department: Some(department.into()),
         person: Some(format!("prn_{department}").into()),
         metrics: false,
+        looks_only: false,
     }
 }
 

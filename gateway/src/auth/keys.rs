@@ -140,7 +140,7 @@ pub fn from_environment(value: &str) -> Result<Vec<KeyEntry>, KeysError> {
                 limits: RateLimits::default(),
                 owner: None,
                 quotas: Vec::new(),
-                rights: rights(None, None, None, false),
+                rights: rights(&Sha256::digest(key).into(), None, None, None, false),
             }),
             _ => Err(KeysError::Environment(index + 1)),
         })
@@ -159,8 +159,9 @@ pub fn key_id(digest: &[u8; 32]) -> Arc<str> {
 }
 
 /// What a key of the configuration reaches: an administrator everything, one of a department what is that one's, one of none
-/// what is open to all. The two roles that reach further or less far than others are known by their words.
+/// what is open to all, and each what was granted to it. The two roles that reach further or less far than others are known by their words.
 fn rights(
+    digest: &[u8; 32],
     role: Option<&str>,
     department: Option<Arc<str>>,
     clearance: Option<Clearance>,
@@ -175,8 +176,9 @@ fn rights(
         reach,
         clearance: clearance.unwrap_or(usual),
         department,
-        person: None,
+        person: Some(format!("file:{}", key_id(digest)).into()),
         metrics,
+        looks_only: false,
     }
 }
 
@@ -184,7 +186,13 @@ impl FileKey {
     fn into_entry(self) -> KeyEntry {
         let role = self.role.as_deref();
         KeyEntry {
-            rights: rights(role, self.department, self.clearance, self.metrics),
+            rights: rights(
+                &self.sha256,
+                role,
+                self.department,
+                self.clearance,
+                self.metrics,
+            ),
             name: self.name,
             digest: self.sha256,
             priority: match self.priority {

@@ -114,6 +114,8 @@ pub struct Served {
     pub entry: Entry,
     /// Who may use it.
     pub audience: Arc<Audience>,
+    /// Whether it leaves its name to the configuration, where that serves it too.
+    pub yields: bool,
 }
 
 impl std::ops::Deref for Served {
@@ -127,7 +129,11 @@ impl std::ops::Deref for Served {
 impl From<Entry> for Served {
     fn from(entry: Entry) -> Self {
         let audience = Arc::clone(&entry.stable().standing.audience);
-        Self { entry, audience }
+        Self {
+            entry,
+            audience,
+            yields: false,
+        }
     }
 }
 
@@ -180,7 +186,8 @@ pub struct Standing {
 pub enum Source {
     /// `[[deployment]]` in `sluice.toml`.
     File,
-    /// What a control plane published; wins over the file where both use a name.
+    /// What a control plane published; wins over the file where both use a name, unless it
+    /// yields.
     Control,
     /// Revisions on trial.
     Trial,
@@ -207,11 +214,16 @@ impl Parts {
     pub(crate) fn table(&self) -> Result<RouteTable, RouteError> {
         let [file, control, trial] = &self.0;
         let name = |entry: &Served| Arc::clone(&entry.stable().name);
-        let named: HashSet<Arc<str>> = control.iter().map(name).collect();
+        let in_file: HashSet<Arc<str>> = file.iter().map(name).collect();
+        let control = || {
+            let wins = |it: &&Served| !it.yields || !in_file.contains(&it.stable().name);
+            control.iter().filter(wins)
+        };
+        let named: HashSet<Arc<str>> = control().map(name).collect();
         let all = file
             .iter()
             .filter(|entry| !named.contains(&entry.stable().name))
-            .chain(control)
+            .chain(control())
             .chain(trial);
         RouteTable::new(all.cloned().collect::<Vec<_>>())
     }

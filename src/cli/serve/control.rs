@@ -51,6 +51,7 @@ impl Plane {
             idempotency_keep: config.control.idempotency_keep,
             pipelines: Some(config.control.tasks.pipelines.clone()),
         });
+        control.set_gateway(Arc::clone(gateway));
         gateway.set_control(api::service(&control));
         let shared = config.data.join("control");
         let own = OwnFolder::take(&shared, &plan.url)

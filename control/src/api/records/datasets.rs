@@ -33,7 +33,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
         get(
             "/datasets/{id}/versions",
-            Verb::View,
+            Verb::ViewGranted,
             "List a dataset's versions",
         ),
         versions,
@@ -49,7 +49,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
         get(
             "/datasets/{id}/versions/{version}",
-            Verb::View,
+            Verb::ViewGranted,
             "Show a version of a dataset: by number, v2, or id",
         ),
         version,
@@ -101,6 +101,7 @@ impl Resource for Dataset {
     const ITEM: &'static str = "/datasets/{id}";
     const NAME: &'static str = "name";
     const EDIT: Verb = Verb::EditCatalogue;
+    const VIEW: Verb = Verb::ViewGranted;
 
     /// By clearance and grant; a grant reaches across departments.
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {

@@ -75,6 +75,7 @@ impl Rig {
         config.server.drain_grace = std::time::Duration::ZERO;
         let mut entries = keys::from_environment("root:sk-root,plain:sk-plain").unwrap();
         entries[0].role = Some(Arc::from("admin"));
+        entries[0].rights = sluice_gateway::access::Rights::unlimited();
         let gateway = Gateway::with(config, entries, None).unwrap();
         let data = tempfile::tempdir().unwrap();
         let settings = ControlSettings {
@@ -88,10 +89,9 @@ impl Rig {
         artifacts.import.folders = vec![data.path().join("import")];
         let artifacts = Artifacts::open(store.clone(), artifacts, data.path()).unwrap();
         let open = Open::new(store.clone(), artifacts);
-        gateway.set_control(crate::api::service(&Control::opened(
-            open.clone(),
-            settings,
-        )));
+        let control = Control::opened(open.clone(), settings);
+        control.set_gateway(Arc::clone(&gateway));
+        gateway.set_control(crate::api::service(&control));
         let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
         let address = server.address();
         let (stop, stopped) = StopHandle::new();
@@ -128,6 +128,7 @@ impl Rig {
             role,
             clearance,
             disabled: false,
+                file_key: None,
         };
         let id = self.store.create(&system(), person).await.unwrap().id;
         let key = self.key(id, Scope::ALL).await;
