@@ -135,6 +135,14 @@ impl Gateway {
     pub fn reload_keys(&self, auth: &AuthConfig) -> Result<usize, StartError> {
         let variable = std::env::var("SLUICE_API_KEYS").ok();
         let entries = key_entries(auth, variable.as_deref())?;
+        self.replace_file_keys(entries)
+    }
+
+    /// Replaces the keys of the configuration; those of a control plane stay.
+    ///
+    /// # Errors
+    /// As [`Gateway::reload_keys`].
+    pub fn replace_file_keys(&self, entries: Vec<KeyEntry>) -> Result<usize, StartError> {
         let mut parts = self.parts.lock();
         if self.config.auth.required && entries.is_empty() && parts.control_keys.is_empty() {
             return Err(StartError::NoKeys);

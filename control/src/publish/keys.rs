@@ -159,6 +159,12 @@ fn quota_limits([requests, tokens, month_requests, month_tokens]: [Option<i64>; 
     }
 }
 
+/// The same without quotas, for tests of who may use what.
+#[cfg(test)]
+pub(crate) fn key_entries(snapshot: &Snapshot) -> Vec<KeyEntry> {
+    entries(snapshot, &Counters::default(), Timestamp::now())
+}
+
 /// The keys that are in force at `now`.
 pub(super) fn entries(snapshot: &Snapshot, counters: &Counters, now: Timestamp) -> Vec<KeyEntry> {
     let in_force = |key: &&PublishedKey| key.expires_at.is_none_or(|end| now < end);

@@ -20,6 +20,8 @@ pub use file::SnapshotFile;
 pub use publisher::{Publisher, Trial, TrialError};
 pub(crate) use routes::Place;
 pub use routes::{BrakeError, Routes};
+#[cfg(test)]
+pub(crate) use keys::key_entries;
 pub(crate) use keys::person_rights as rights;
 pub(crate) use publisher::told;
 pub(crate) use standing::{Standing, both, clearance, secrecy};

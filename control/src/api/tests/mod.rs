@@ -1,10 +1,13 @@
 //! The API as clients meet it: real HTTP through the gateway's whole stack, on both databases.
 
+mod access_page;
 mod apply;
+mod clearance;
 mod content;
 mod conversions;
 mod evaluations;
 mod input;
+mod keys;
 mod records;
 mod rig;
 mod rights;
