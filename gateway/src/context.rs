@@ -63,7 +63,7 @@ impl Principal {
     /// Whether the key may see that a model is there, and its numbers.
     #[must_use]
     pub fn may_see(&self, model: &str, audience: &Audience) -> bool {
-        self.lists(model) && audience.shows(Some(&self.rights))
+        self.rights.metrics || self.lists(model) && audience.shows(Some(&self.rights))
     }
 
     /// Whether the key's own list of models, if it has one, holds this one.

@@ -112,3 +112,6 @@ fn of_file(
         may_write: true,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use metrics::Label;
 
 use crate::RequestContext;
-use crate::access::Rights;
+use crate::access::Reach;
 use crate::context::Principal;
 use crate::router::{RouteTable, Served};
 
@@ -57,13 +57,13 @@ impl<'a> Reader<'a> {
     }
 
     fn sees_all(self) -> bool {
-        let all = |rights: &Rights| {
-            rights.metrics || rights.reach == crate::access::Reach::Everywhere
-        };
         match self {
             Self::All => true,
             Self::Nobody => false,
-            Self::Holder(who) => who.models.is_none() && all(&who.rights),
+            Self::Holder(who) => {
+                let everywhere = who.rights.reach == Reach::Everywhere;
+                who.rights.metrics || everywhere && who.models.is_none()
+            }
         }
     }
 }

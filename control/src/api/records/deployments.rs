@@ -223,6 +223,32 @@ fn adopted(
     Ok(adopted)
 }
 
+/// Whether what is live may be served for the clearance that it is given now: it was let in for the one that it had.
+async fn holds_lineage(
+    desk: &Desk,
+    fields: &DeploymentFields,
+    current: &Deployment,
+) -> Result<(), Problem> {
+    let Some(live) = current.live_version else {
+        return Ok(());
+    };
+    if current.clearance.within(fields.clearance) {
+        return Ok(());
+    }
+    let mut tx = desk.store.begin().await?;
+    let lineage = tx.lineage_datasets(live).await?;
+    match lineage.iter().find(|it| !it.secrecy.within(fields.clearance)) {
+        None => Ok(()),
+        Some(beyond) => Err(Problem::conflict(
+            "secrecy",
+            format!(
+                "clearance: what is live was made of a dataset that is {}; serve another version first",
+                beyond.secrecy
+            ),
+        )),
+    }
+}
+
 impl Resource for Deployment {
     type Fields = DeploymentFields;
     type Filter = DeploymentFilter;
@@ -284,6 +310,9 @@ impl Resource for Deployment {
         check(fields)?;
         desk.caller.cleared("clearance", fields.clearance)?;
         let adopted = adopted(desk, fields, current)?;
+        if let Some(current) = current {
+            holds_lineage(desk, fields, current).await?;
+        }
         let model = desk.refer::<Model>("model", &fields.model).await?;
         let owner = desk
             .refer_if::<Principal>("owner", fields.owner.as_deref())
