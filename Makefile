@@ -34,8 +34,8 @@ lint: ## Formatting, clippy, shellcheck, dependency policy
 fmt: ## Format the Rust code
 	@cargo fmt --all
 
-docs: ## Write docs/state-machines.md anew from the code
-	@SLUICE_WRITE_DOCS=1 cargo test --release --locked -q -p sluice-control --lib the_page_of_states
+docs: ## Write the generated pages of docs/ anew from the code
+	@SLUICE_WRITE_DOCS=1 cargo test --release --locked -q -p sluice-control --lib the_page_of
 
 lock: ## Resolve the Python lock files anew (needs uv)
 	@scripts/lock.sh

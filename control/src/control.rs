@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use sluice_gateway::Gateway;
+use sluice_gateway::auth::KeyEntry;
 use sluice_gateway::control_health::{ControlFault, ControlHealth};
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -58,6 +60,7 @@ pub struct Control {
 struct Shared {
     open: OnceLock<Open>,
     releases: OnceLock<Releases>,
+    gateway: OnceLock<Arc<Gateway>>,
     settings: ControlSettings,
     changes: watch::Sender<u64>,
     wake: Arc<Notify>,
@@ -102,6 +105,7 @@ impl Control {
             shared: Arc::new(Shared {
                 open: OnceLock::new(),
                 releases: OnceLock::new(),
+                gateway: OnceLock::new(),
                 settings,
                 changes: watch::Sender::new(0),
                 wake: Arc::default(),
@@ -183,6 +187,23 @@ impl Control {
     pub fn set_releases(&self, releases: Releases) {
         // The first is kept: a process serves once.
         _ = self.shared.releases.set(releases);
+    }
+
+    /// Whose configuration says which keys there are beside those in the records, and which names it serves itself.
+    pub fn set_gateway(&self, gateway: Arc<Gateway>) {
+        // The first is kept: a process has one.
+        _ = self.shared.gateway.set(gateway);
+    }
+
+    /// The key of the keys file with an id, as it stands there now.
+    pub fn file_key(&self, id: &str) -> Option<KeyEntry> {
+        self.shared.gateway.get()?.file_key(id)
+    }
+
+    /// Whether the configuration serves this name itself.
+    pub fn is_configured(&self, endpoint: &str) -> bool {
+        let gateway = self.shared.gateway.get();
+        gateway.is_some_and(|gateway| gateway.is_configured(endpoint))
     }
 
     /// `None` in a process that serves no models.

@@ -43,6 +43,7 @@ pub mod api;
 pub mod artifacts;
 pub mod control;
 pub mod deploy;
+pub mod doctor;
 pub mod domain;
 pub mod evaluation;
 pub mod id;

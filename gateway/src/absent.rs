@@ -11,8 +11,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::Gateway;
+use crate::access::Audience;
 use crate::router::{RouteTable, Source};
+use crate::{Gateway, Principal};
 
 /// Why a deployment is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,24 +31,28 @@ pub struct Absent {
     pub name: Arc<str>,
     /// Why.
     pub why: Absence,
+    /// Who may know of it: whoever may use it.
+    pub audience: Arc<Audience>,
 }
 
 impl Absent {
     /// One whose model is being loaded.
     #[must_use]
-    pub fn loading(name: &str) -> Self {
+    pub fn loading(name: &str, audience: Audience) -> Self {
         Self {
             name: name.into(),
             why: Absence::Loading,
+            audience: Arc::new(audience),
         }
     }
 
     /// One whose model cannot be loaded.
     #[must_use]
-    pub fn failed(name: &str, reason: impl Into<String>) -> Self {
+    pub fn failed(name: &str, reason: impl Into<String>, audience: Audience) -> Self {
         Self {
             name: name.into(),
             why: Absence::Failed(reason.into()),
+            audience: Arc::new(audience),
         }
     }
 }
@@ -82,10 +87,12 @@ impl Absentees {
         self.parts.lock().unread = unread;
     }
 
-    /// Why a name that the table does not have is not served; `None` where it is unknown.
-    pub(crate) fn why(&self, name: &str) -> Option<Absence> {
+    /// Why a name that the table does not have is not served; `None` where it is unknown, or
+    /// `who` may not know of it.
+    pub(crate) fn why(&self, name: &str, who: Option<&Principal>) -> Option<Absence> {
         if let Some(absent) = self.by_name.load().get(name) {
-            return Some(absent.why.clone());
+            let may_know = who.is_none_or(|who| who.may_use(name, &absent.audience));
+            return may_know.then(|| absent.why.clone());
         }
         self.parts.lock().unread.then_some(Absence::Loading)
     }
@@ -116,8 +123,8 @@ impl Gateway {
     }
 
     /// Why a model that the table does not have is not served; `None` where it is unknown.
-    pub(crate) fn absence(&self, model: &str) -> Option<Absence> {
-        self.absent.why(model)
+    pub(crate) fn absence(&self, model: &str, who: Option<&Principal>) -> Option<Absence> {
+        self.absent.why(model, who)
     }
 }
 
@@ -128,13 +135,19 @@ mod tests {
     #[test]
     fn each_source_says_its_own_and_takes_it_back() {
         let all = Absentees::default();
-        assert_eq!(all.why("a"), None);
-        all.replace(Source::File, vec![Absent::loading("a")]);
-        all.replace(Source::Control, vec![Absent::failed("b", "no bytes")]);
-        assert_eq!(all.why("a"), Some(Absence::Loading));
-        assert_eq!(all.why("b"), Some(Absence::Failed("no bytes".into())));
+        assert_eq!(all.why("a", None), None);
+        all.replace(
+            Source::File,
+            vec![Absent::loading("a", Audience::default())],
+        );
+        all.replace(
+            Source::Control,
+            vec![Absent::failed("b", "no bytes", Audience::default())],
+        );
+        assert_eq!(all.why("a", None), Some(Absence::Loading));
+        assert_eq!(all.why("b", None), Some(Absence::Failed("no bytes".into())));
         all.replace(Source::File, Vec::new());
-        assert_eq!(all.why("a"), None);
+        assert_eq!(all.why("a", None), None);
         assert_eq!(all.beside(&RouteTable::default()).len(), 1);
     }
 
@@ -142,8 +155,8 @@ mod tests {
     fn before_the_records_were_read_no_name_is_unknown() {
         let all = Absentees::default();
         all.set_unread(true);
-        assert_eq!(all.why("a"), Some(Absence::Loading));
+        assert_eq!(all.why("a", None), Some(Absence::Loading));
         all.set_unread(false);
-        assert_eq!(all.why("a"), None);
+        assert_eq!(all.why("a", None), None);
     }
 }

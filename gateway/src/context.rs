@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
 
+use crate::access::{Audience, Rights};
 use crate::auth::Account;
 use crate::endpoint::{Endpoint, Resolved};
 use crate::limits::RateLimiter;
@@ -32,6 +33,8 @@ pub struct Principal {
     pub role: Option<Arc<str>>,
     /// Whose it is in a control plane's records; `None` for a key of the file.
     pub owner: Option<Arc<Owner>>,
+    /// Which deployments it reaches.
+    pub rights: Rights,
 }
 
 /// Whose a key is, by the ids of a control plane's records.
@@ -45,8 +48,6 @@ pub struct Owner {
     pub department: Box<str>,
     /// May ask revisions that are loaded for trial.
     pub operator: bool,
-    /// The role by which it may steer releases while nobody else can be asked; `None` where it may not.
-    pub steers_as: Option<Box<str>>,
 }
 
 impl Principal {
@@ -56,9 +57,20 @@ impl Principal {
         self.owner.as_ref().is_some_and(|owner| owner.operator)
     }
 
-    /// Whether the key may use a model.
+    /// Whether the key may use a model with this audience. A few comparisons; nothing is allocated.
     #[must_use]
-    pub fn may_use(&self, model: &str) -> bool {
+    pub fn may_use(&self, model: &str, audience: &Audience) -> bool {
+        !self.rights.looks_only && self.lists(model) && audience.admits(&self.rights)
+    }
+
+    /// Whether the key may see that a model is there, and its numbers.
+    #[must_use]
+    pub fn may_see(&self, model: &str, audience: &Audience) -> bool {
+        self.rights.metrics || self.lists(model) && audience.shows(Some(&self.rights))
+    }
+
+    /// Whether the key's own list of models, if it has one, holds this one.
+    fn lists(&self, model: &str) -> bool {
         self.models
             .as_ref()
             .is_none_or(|models| models.iter().any(|allowed| **allowed == *model))

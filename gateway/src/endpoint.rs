@@ -283,6 +283,11 @@ const fn row(
 
 use Access::{Control, Full, Open, Operations};
 
+/// The table, for those who describe it.
+pub fn table() -> &'static [Endpoint] {
+    &TABLE
+}
+
 /// All endpoints. The first row that fits counts; the last fits everything.
 #[rustfmt::skip]
 static TABLE: [Endpoint; 45] = [

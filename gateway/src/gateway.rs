@@ -21,7 +21,7 @@ use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
 use crate::replicas::{Devices, Driver};
 use crate::router::split::{Side, Subject};
-use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Source};
+use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Served, Source};
 use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -150,6 +150,14 @@ impl Gateway {
     pub fn reload_keys(&self, auth: &AuthConfig) -> Result<usize, StartError> {
         let variable = std::env::var("SLUICE_API_KEYS").ok();
         let entries = key_entries(auth, variable.as_deref())?;
+        self.replace_file_keys(entries)
+    }
+
+    /// Replaces the keys of the configuration; those of a control plane stay.
+    ///
+    /// # Errors
+    /// As [`Gateway::reload_keys`].
+    pub fn replace_file_keys(&self, entries: Vec<KeyEntry>) -> Result<usize, StartError> {
         let mut parts = self.parts.lock();
         if self.config.auth.required && entries.is_empty() && parts.control_keys.is_empty() {
             return Err(StartError::NoKeys);
@@ -169,6 +177,21 @@ impl Gateway {
         self.replace_keys([&parts.file_keys, &entries])?;
         parts.control_keys = entries;
         Ok(())
+    }
+
+    /// The key of the configuration with this id (the first 12 digits of its digest), as it stands there now.
+    #[must_use]
+    pub fn file_key(&self, id: &str) -> Option<KeyEntry> {
+        let parts = self.parts.lock();
+        let is_it = |entry: &&KeyEntry| *keys::key_id(&entry.digest) == *id;
+        parts.file_keys.iter().find(is_it).cloned()
+    }
+
+    /// Whether the configuration serves this name.
+    #[must_use]
+    pub fn is_configured(&self, model: &str) -> bool {
+        let parts = self.parts.lock();
+        parts.routes.names(Source::File).any(|it| **it == *model)
     }
 
     fn replace_keys(&self, parts: [&Vec<KeyEntry>; 2]) -> Result<(), KeysError> {
@@ -197,12 +220,12 @@ impl Gateway {
     ///
     /// # Errors
     /// Two deployments have the same name; the old ones stay.
-    pub fn publish_from<E: Into<Entry>>(
+    pub fn publish_from<E: Into<Served>>(
         &self,
         source: Source,
         entries: Vec<E>,
     ) -> Result<(), RouteError> {
-        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
+        let entries: Vec<Served> = entries.into_iter().map(Into::into).collect();
         // Checked by itself first: a source must not spoil the others' parts.
         RouteTable::new(entries.clone())?;
         let mut parts = self.parts.lock();
@@ -220,10 +243,9 @@ impl Gateway {
         context: &RequestContext,
         model: &str,
     ) -> Result<&'a Entry, RouteError> {
-        allowed(routes, context, model).map_err(|error| match (error, self.absence(model)) {
-            (RouteError::NotFound, Some(why)) if may_await(context, model) => {
-                RouteError::Absent(why)
-            }
+        let who = context.principal.as_deref();
+        allowed(routes, context, model).map_err(|error| match (error, self.absence(model, who)) {
+            (RouteError::NotFound, Some(why)) => RouteError::Absent(why),
             (error, _) => error,
         })
     }
@@ -431,26 +453,20 @@ fn pinned(context: &RequestContext) -> Option<Arc<Deployment>> {
     Some(Arc::clone(pinned))
 }
 
-/// Whether the caller may know that a model is meant to be served.
-fn may_await(context: &RequestContext, model: &str) -> bool {
-    let principal = context.principal.as_ref();
-    principal.is_none_or(|principal| principal.may_use(model))
-}
-
 /// What the table has for a name, for those who may go there.
 fn allowed<'a>(
     routes: &'a RouteTable,
     context: &RequestContext,
     model: &str,
 ) -> Result<&'a Entry, RouteError> {
-    let entry = routes.entry(model).ok_or(RouteError::NotFound)?;
+    let served = routes.served(model).ok_or(RouteError::NotFound)?;
     if let Some(principal) = &context.principal {
-        let hidden = entry.stable().standing.hidden;
-        if !principal.may_use(model) || hidden && !principal.may_try() {
+        let hidden = served.stable().standing.hidden;
+        if !principal.may_use(model, &served.audience) || hidden && !principal.may_try() {
             return Err(RouteError::Forbidden);
         }
     }
-    Ok(entry)
+    Ok(&served.entry)
 }
 
 fn cpus() -> usize {

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 use sluice_engine::request::{Priority, Usage};
 
+use crate::access::Rights;
 use crate::context::{Fault, Owner, Principal};
 use crate::metrics::Completed;
 use crate::router::Deployment;
@@ -64,6 +65,8 @@ impl InHouse {
                 operator: true,
                 ..Owner::default()
             })),
+            // Whoever asks for it was asked for his rights; the deployment is settled.
+            rights: Rights::unlimited(),
         };
         let twin = if deployment.standing.hidden {
             // On trial: its series are of nobody else's requests.
@@ -154,7 +157,7 @@ impl InHouse {
 
 /// The same model under series of its own.
 fn twin(gateway: &Gateway, of: &Deployment) -> Deployment {
-    let label = format!("in-house/{}", of.name);
+    let label = format!("{}{}", crate::metrics::reader::IN_HOUSE, of.name);
     Deployment {
         name: Arc::clone(&of.name),
         revision: Arc::clone(&of.revision),

@@ -8,6 +8,7 @@
 //! means stands in one table, [`endpoint`].
 
 pub mod absent;
+pub mod access;
 pub mod api;
 pub mod auth;
 pub mod config;

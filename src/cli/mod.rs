@@ -100,7 +100,7 @@ impl Cli {
             Verb::Worker(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
-            Verb::Doctor(verb) => verb.run(),
+            Verb::Doctor(verb) => verb.run().await,
             Verb::Engine(verb) => verb.run().await,
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,

@@ -52,7 +52,9 @@ impl Serve {
         let stop = Stop::on_signals().context("signal handlers")?;
         let gateway = Gateway::from_environment(config)?;
         let names = gateway.config().deployments.iter();
-        let loading = names.map(|it| Absent::loading(&it.name)).collect();
+        let loading = names
+            .map(|it| Absent::loading(&it.name, it.audience()))
+            .collect();
         gateway.expect(Source::File, loading);
         // Bound before anything is loaded: a taken port should not cost a minute.
         let server = Server::bind(Arc::clone(&gateway)).await?;

@@ -16,18 +16,16 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use sluice_gateway::RequestContext;
 
+use super::emergency_rights;
 use super::input::check_text;
 use super::problem::Problem;
 use super::records::taken_back::{BackTo, TakenBackView};
 use super::registry::{BASE, too_slow, unreadable};
 use crate::control::Control;
 use crate::deploy::{Caller, DeployError, Settings};
-use crate::domain::roles::Role;
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::release::controller::{ReleaseError, Releases};
-use crate::store::Actor;
 
 /// How long the records may take where nothing is known of them.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,10 +60,17 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         };
     }
     let (parts, body) = request.into_parts();
-    // Whom this process alone would not obey goes the way of all requests, before his body is read.
-    if caller(&control, &parts).is_err() {
-        return next.run(Request::from_parts(parts, body)).await;
-    }
+    let (found, caller) = match permitted(&control, releases, &parts, asked, &named) {
+        Some(Ok(permitted)) => permitted,
+        Some(Err(problem)) if releases.is_alone() => return problem.into_response(),
+        // Whom this process alone would not obey goes the way of all requests, before his body is read: he may have been
+        // given the right a moment ago.
+        Some(Err(_)) | None => {
+            let asked_again = Request::from_parts(parts, body);
+            let answer = by_records(releases, next, asked_again).await;
+            return answer.unwrap_or_else(unknown);
+        }
+    };
     let whole = Limited::new(body, control.settings().max_body).collect();
     let body = match tokio::time::timeout(control.settings().body_timeout, whole).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -79,7 +84,7 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         false => serde_json::from_slice::<BackTo>(&body).ok(),
     };
     let found = match &fields {
-        Some(fields) => here(&control, releases, &parts, asked, &named, fields).await,
+        Some(fields) => here(releases, asked, found, &caller, fields).await,
         None => Ok(Found::Records(None)),
     };
     match found {
@@ -87,10 +92,7 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         Ok(Found::Here(answer)) => answer,
         Ok(Found::Records(fallback)) => match by_records(releases, next, again).await {
             Some(answer) => answer,
-            None => fallback.unwrap_or_else(|| {
-                let text = "the database does not answer, and this process knows of nothing to take back by that name";
-                Problem::unavailable(text).into_response()
-            }),
+            None => fallback.unwrap_or_else(unknown),
         },
     }
 }
@@ -141,31 +143,42 @@ fn instead(verb: &str, named: &str) -> Problem {
     ))
 }
 
-async fn here(
+fn unknown() -> Response {
+    let text =
+        "the database does not answer, and this process knows of nothing to take back by that name";
+    Problem::unavailable(text).into_response()
+}
+
+/// What is named, and who asks, by what was published last; `None` where nothing by that name was.
+fn permitted(
     control: &Control,
     releases: &Releases,
     parts: &Parts,
     asked: Asked,
     named: &str,
+) -> Option<Result<((DeploymentId, String), Caller), Problem>> {
+    let found = known(releases, asked, named)?;
+    let not_there = || Problem::not_found("deployment", named);
+    let snapshot = releases.snapshot();
+    let caller = emergency_rights::caller(control, &snapshot, parts, found.0, not_there);
+    Some(caller.map(|caller| (found, caller)))
+}
+
+async fn here(
+    releases: &Releases,
+    asked: Asked,
+    (id, endpoint): (DeploymentId, String),
+    caller: &Caller,
     fields: &BackTo,
 ) -> Result<Found, Problem> {
     check_text("reason", &fields.reason)?;
     let alone = releases.is_alone();
-    let caller = match caller(control, parts) {
-        Ok(caller) => caller,
-        // Somebody may have been given the right a moment ago.
-        Err(_) if !alone => return Ok(Found::Records(None)),
-        Err(problem) => return Err(problem),
-    };
-    let Some((id, endpoint)) = known(releases, asked, named) else {
-        return Ok(Found::Records(None));
-    };
     let (reason, to) = (&fields.reason, fields.to.as_deref());
     let back = match (asked, to) {
         (Asked::Release, Some(_)) => return Ok(Found::Records(None)),
-        (Asked::Release, None) => releases.roll_release_back(&caller, id, reason).await,
+        (Asked::Release, None) => releases.roll_release_back(caller, id, reason).await,
         (Asked::Deployment | Asked::Steer(_), to) => {
-            releases.roll_back(&caller, id, reason, to).await.map(Some)
+            releases.roll_back(caller, id, reason, to).await.map(Some)
         }
     };
     let back = match back {
@@ -205,50 +218,6 @@ fn known(releases: &Releases, asked: Asked, named: &str) -> Option<(DeploymentId
         }
         _ => Some(found),
     }
-}
-
-/// Who asks, by the keys that are published: there is nobody else to ask.
-fn caller(control: &Control, parts: &Parts) -> Result<Caller, Problem> {
-    let context = parts.extensions.get::<RequestContext>();
-    let request = context.map(|context| context.id.to_string());
-    let named = |name: &str, by: &str| {
-        let mut actor = Actor::system(by);
-        actor.name = name.to_owned();
-        actor.in_request(request.clone().unwrap_or_default())
-    };
-    let principal = context.and_then(|context| context.principal.as_ref());
-    let Some(principal) = principal else {
-        if control.settings().open {
-            return Ok(Caller {
-                actor: named("local", "local"),
-                role: Role::Admin,
-                department: None,
-            });
-        }
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "send an API key as `Authorization: Bearer KEY`",
-        ));
-    };
-    let refused = || Problem::forbidden("this key may not operate releases");
-    let name = principal.name.to_string();
-    let Some(owner) = &principal.owner else {
-        let role = principal.role.as_deref().ok_or_else(refused)?;
-        return Ok(Caller {
-            actor: named(&name, "keys file"),
-            role: role.parse().map_err(|_| refused())?,
-            department: None,
-        });
-    };
-    let role = owner.steers_as.as_deref().ok_or_else(refused)?;
-    let id = |error: crate::id::IdError| Problem::forbidden(error.to_string());
-    let actor = Actor::person(owner.principal.parse().map_err(id)?, name);
-    Ok(Caller {
-        actor: actor.in_request(request.unwrap_or_default()),
-        role: role.parse().map_err(|_| refused())?,
-        department: Some(owner.department.parse().map_err(id)?),
-    })
 }
 
 #[cfg(test)]

@@ -308,6 +308,7 @@ impl Arrived {
                 store,
                 caller,
                 verb: route.verb,
+                writes: route.writes(),
                 request,
             },
             path: self.path,

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::registry::{Registry, delete, get, patch, post};
 use crate::domain::record::Principal;
 use crate::domain::roles::Verb;
+use crate::domain::secrecy::Secrecy;
 use crate::id::{Id, PrincipalId};
 use crate::store::{Column, Listing, Record, Stored, Tx, Viewer};
 
@@ -79,6 +80,11 @@ pub(super) trait Resource: Record {
         listing: Listing<Self>,
     ) -> impl Future<Output = Result<Listing<Self>, Problem>> + Send;
 
+    /// The clearance that it takes to touch it, where that is more than to see it.
+    fn takes(&self) -> Option<Secrecy> {
+        None
+    }
+
     fn fields(&self) -> Self::Fields;
 
     /// A record of these fields: a new one, or `current` changed.
@@ -138,7 +144,7 @@ impl Caller {
     pub(super) fn viewer(&self) -> Viewer {
         Viewer {
             principal: self.principal,
-            department: self.department,
+            department: self.role.may(Verb::View).then_some(self.department),
             clearance: self.clearance,
             admin: self.is_admin(),
         }
@@ -161,6 +167,14 @@ pub(super) fn of_models<R: Record>(listing: Listing<R>, caller: &Caller) -> List
     }
 }
 
+/// What is found, if a request that writes may take it up: nothing beyond the caller's clearance.
+fn taken<R: Resource>(desk: &Desk, found: Stored<R>) -> Result<Stored<R>, Problem> {
+    if let (true, Some(secrecy)) = (desk.writes, found.takes()) {
+        desk.caller.cleared(R::Id::KIND, secrecy)?;
+    }
+    Ok(found)
+}
+
 impl Desk {
     /// The record that a client calls `text`: by id, or by name. What it may not know of is not there.
     pub(super) async fn find<R: Resource>(&self, text: &str) -> Result<Stored<R>, Problem> {
@@ -181,9 +195,9 @@ impl Desk {
         };
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
-            (Some(only), None) => Ok(only),
+            (Some(only), None) => taken(self, only),
             // Of the same digest, and so the same bytes.
-            (Some(first), Some(_)) if R::NAME == "digest" => Ok(first),
+            (Some(first), Some(_)) if R::NAME == "digest" => taken(self, first),
             (Some(_), Some(_)) => Err(Problem::conflict(
                 "ambiguous",
                 format!(

@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use super::returns::History;
+use super::service::HISTORY;
 use crate::domain::model_version::ModelVersionState;
-use crate::domain::record::{Deployment, ModelVersion, WorkOrder};
+use crate::domain::record::{Deployment, ModelVersion};
 use crate::id::WorkOrderId;
 use crate::store::{Listing, MAX_LIMIT, Store, StoreError, Stored, Tx};
 
@@ -61,10 +63,13 @@ pub(crate) async fn held(
         let Some(live) = deployment.live_work_order else {
             continue;
         };
-        let promoted = store
-            .promoted_work_orders(deployment.id, super::service::HISTORY)
-            .await?;
-        if way_back(live, &promoted).is_some_and(|order| order.candidate == version.id) {
+        let live = store.revision_of(live).await?;
+        let history = History {
+            returns: store.returns(deployment.id, HISTORY).await?,
+            taken_back: None,
+        };
+        let back = history.before(&live).next();
+        if back.is_some_and(|it| it.revision.version == version.id) {
             held.push(Held::WayBack(endpoint()));
         }
     }
@@ -73,18 +78,4 @@ pub(crate) async fn held(
         held.push(Held::Live("a deployment".into()));
     }
     Ok(held)
-}
-
-/// The order that a roll-back of what `live` brought goes back to. `promoted` is newest first.
-pub(super) fn way_back(
-    live: WorkOrderId,
-    promoted: &[Stored<WorkOrder>],
-) -> Option<&Stored<WorkOrder>> {
-    // From where the live revision was first live: taking back twice is not taking back the taking back.
-    let live = promoted.iter().find(|order| order.id == live)?;
-    let origin = live.origin(live.id);
-    let mut earlier = promoted.iter().skip_while(|order| order.id != origin);
-    let live = earlier.next()?;
-    // Not one with the same content: going back to it would change nothing.
-    earlier.find(|order| order.candidate != live.candidate || order.snapshot != live.snapshot)
 }

@@ -89,7 +89,7 @@ pub fn label_of(live: &LiveRevision) -> String {
 
 impl History {
     /// What was live before `live` was for the first time, and differs from it.
-    fn before(&self, live: &LiveRevision) -> impl Iterator<Item = &Return> {
+    pub(super) fn before(&self, live: &LiveRevision) -> impl Iterator<Item = &Return> {
         let origin = live.origin();
         let place = self
             .returns

@@ -19,9 +19,11 @@ words! {
 words! {
     /// What a request wants to do.
     pub enum Verb ("verb") {
-        /// See records, runs, tasks and states.
+        /// See oneself, and what was granted to one by name.
+        ViewGranted = "view_granted",
+        /// See records, runs, tasks and states of the department.
         View = "view",
-        /// Send requests to deployed models.
+        /// Send requests to the department's deployments and to those open to all.
         Infer = "infer",
         /// Make and withdraw one's own keys.
         ManageOwnKeys = "manage_own_keys",
@@ -48,8 +50,6 @@ words! {
         ViewUsage = "view_usage",
         ManageQuota = "manage_quota",
         ViewAudit = "view_audit",
-        /// Give others access to what one owns.
-        Grant = "grant",
         /// Give others access to a dataset or a model that one sees.
         ManageGrants = "manage_grants",
         ManagePeople = "manage_people",
@@ -64,9 +64,12 @@ const ALLOWED: &[(Verb, &[Role])] = {
     const EVERYONE: &[Role] = &[
         Viewer, Annotator, Reviewer, Developer, Operator, Approver, Admin,
     ];
+    /// An annotator does the work that is handed to him and sees that. What else he may see or ask is granted by name.
+    const SEEING: &[Role] = &[Viewer, Reviewer, Developer, Operator, Approver, Admin];
     &[
-        (Verb::View, EVERYONE),
-        (Verb::Infer, EVERYONE),
+        (Verb::ViewGranted, EVERYONE),
+        (Verb::View, SEEING),
+        (Verb::Infer, SEEING),
         (Verb::ManageOwnKeys, EVERYONE),
         (Verb::Annotate, &[Annotator, Reviewer, Admin]),
         (Verb::Review, &[Reviewer, Admin]),
@@ -87,7 +90,6 @@ const ALLOWED: &[(Verb, &[Role])] = {
         (Verb::ViewUsage, &[Developer, Operator, Approver, Admin]),
         (Verb::ManageQuota, &[Operator, Admin]),
         (Verb::ViewAudit, &[Operator, Approver, Admin]),
-        (Verb::Grant, EVERYONE),
         (Verb::ManageGrants, &[Approver, Admin]),
         (Verb::ManagePeople, &[Admin]),
         (Verb::Administer, &[Admin]),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_gateway::Gateway;
+use sluice_gateway::access::Audience;
 use sluice_gateway::router::{Deployment as Routed, Release as Split};
 use tokio::sync::{Mutex, Notify};
 pub use trial::{Trial, TrialError};
@@ -17,13 +18,14 @@ use super::keys::{Counters, entries};
 use super::pulse::Pulse;
 use super::routes::{Keyed, Place, Routes};
 use super::snapshot::{PublishedRelease, PublishedWarm, Snapshot};
+use super::standing::clearance;
 use crate::deploy::replicas::{LocalCopy, Need};
 use crate::deploy::{Blueprint, Replicas, replicas};
 use crate::id::ApiKeyId;
 use crate::quota;
 use crate::release::analysis::Share;
 use crate::release::controller::{Watches, split};
-use crate::store::{LiveRevision, Store};
+use crate::store::{DeploymentAudience, LiveRevision, Store};
 use crate::time::Timestamp;
 
 /// Publishes what the records say. Shared; rounds come one after the other.
@@ -193,7 +195,9 @@ impl Publisher {
         let taken = match self.store.get() {
             // Whatever waits for this round does not wait for the database.
             Some(store) => tokio::select! {
-                taken = Snapshot::take(store, &state.snapshot) => taken.map(Some).map_err(|it| it.to_string()),
+                taken = Snapshot::take(store, &state.snapshot, &|id| self.gateway.file_key(id)) => {
+                    taken.map(Some).map_err(|it| it.to_string())
+                }
                 () = self.pulse.lost() => Err("nothing was heard of it".to_owned()),
             },
             None => Ok(None),
@@ -229,11 +233,20 @@ impl Publisher {
         let changed = snapshot != state.snapshot;
         if changed {
             state.counters.follow(&snapshot.quotas);
+            let file = |id: &str| self.gateway.file_key(id);
+            state.counters.follow_keys(&snapshot.keys, &file);
             *self.published.lock() = Arc::new(snapshot.clone());
             state.snapshot = snapshot;
             state.keys_are_stale = true;
         }
-        quota::begin_month(state.counters.iter().map(|(_, counter)| counter));
+        let of_keys = state.counters.of_keys().map(|(_, counter)| counter);
+        quota::begin_month(
+            state
+                .counters
+                .iter()
+                .map(|(_, counter)| counter)
+                .chain(of_keys),
+        );
         self.publish_keys(state);
         // Before it takes hold: a process that is killed in between starts with what was on its way, not with what was
         // over. Where its models lie is known once they are loaded.
@@ -292,7 +305,13 @@ impl Publisher {
                 stable = stable.or_else(|| candidate.clone());
             }
             if let Some(stable) = stable {
-                places.insert(id, place(stable, candidate, release.as_ref()));
+                let mut place = place(stable, candidate, release.as_ref());
+                let audience = state.snapshot.audiences.iter();
+                if let Some(audience) = audience.clone().find(|it| it.deployment == id) {
+                    place.audience = Arc::new(told(audience));
+                    place.yields = !audience.adopted;
+                }
+                places.insert(id, place);
             }
         }
         let came = self.hold_braked(state).await;
@@ -503,11 +522,32 @@ impl Publisher {
         ) else {
             return;
         };
-        match quota::read_books(store, state.counters.iter()).await {
+        let read = async {
+            quota::read_books(store, state.counters.iter()).await?;
+            quota::read_key_books(store, state.counters.of_keys()).await
+        };
+        match read.await {
             Ok(()) => state.books_read = Some(Instant::now()),
             Err(error) => tracing::warn!(%error, "the month's use could not be read"),
         }
     }
+}
+
+/// Who may use a deployment, in the gateway's terms.
+pub(crate) fn told(audience: &DeploymentAudience) -> Audience {
+    let people = audience.people.iter().map(|id| id.to_string().into());
+    let file_keys = audience.file_keys.iter();
+    let people = people.chain(file_keys.map(|id| format!("file:{id}").into()));
+    let departments = audience.departments.iter();
+    Audience::of_department(
+        audience.department_name.as_str(),
+        clearance(audience.clearance),
+    )
+    .opened(audience.open_to_all)
+    .granted(
+        people.collect(),
+        departments.map(|name| name.as_str().into()).collect(),
+    )
 }
 
 /// Where a deployment's name leads, by what is loaded.

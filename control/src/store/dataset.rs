@@ -10,7 +10,8 @@ use crate::id::{DatasetId, DatasetVersionId, DepartmentId, PrincipalId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewer {
     pub principal: PrincipalId,
-    pub department: DepartmentId,
+    /// Whose grants it shares; `None` sees only what was granted to itself.
+    pub department: Option<DepartmentId>,
     pub clearance: Secrecy,
     /// An administrator needs no grant; a clearance it does need.
     pub admin: bool,

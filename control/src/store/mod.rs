@@ -50,7 +50,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
-pub use access::{IssuedKey, KeyOwner};
+pub use access::{DeploymentAudience, IssuedKey, KeyLimits, KeyOwner, NewKey};
 pub use artifact::{ArtifactFile, Reference};
 pub use audit::{Actor, Audit, AuditEvent, AuditFilter};
 pub use backup::BackupError;
@@ -71,7 +71,7 @@ pub use task::LoggedEvent;
 pub use transition::{EventOf, Stateful, Transition};
 pub use upload::UploadPart;
 pub use url::{DatabaseUrl, DatabaseUrlError};
-pub use usage::{Amounts, UsageEntry, UsageFilter, UsageGroup, UsageSum};
+pub use usage::{Amounts, KeyUse, UsageEntry, UsageFilter, UsageGroup, UsageSum};
 
 pub use webhook::{Hook, ReleaseRevisions};
 

@@ -152,6 +152,7 @@ pub(crate) async fn somebody(store: &Store, role: Role) -> Somebody {
                 role,
                 clearance: Secrecy::Internal,
                 disabled: false,
+                file_key: None,
             },
         )
         .await

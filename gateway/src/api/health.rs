@@ -107,7 +107,7 @@ fn reasons_of(gateway: &Gateway, names: &[String]) -> Result<Vec<String>, ApiErr
     }
     let routes = gateway.routes();
     for name in names {
-        let why = match (routes.find(name), gateway.absence(name)) {
+        let why = match (routes.find(name), gateway.absence(name, None)) {
             (Some(deployment), _) => trouble(deployment).map(str::to_owned),
             (None, Some(Absence::Loading)) => Some("is being loaded".to_owned()),
             (None, Some(Absence::Failed(why))) => Some(format!("cannot be loaded: {why}")),

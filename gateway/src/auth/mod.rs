@@ -140,6 +140,7 @@ impl Account {
                 models: entry.models,
                 role: entry.role,
                 owner: entry.owner,
+                rights: entry.rights,
             }),
             limiter,
             quotas: entry.quotas.into(),

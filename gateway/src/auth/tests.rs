@@ -99,7 +99,9 @@ fn a_key_file_gives_limits_priority_and_models() {
             control: Some(7),
         }
     );
-    assert!(account.principal.may_use("a") && !account.principal.may_use("b"));
+    let open = crate::access::Audience::default();
+    let may_use = |model| account.principal.may_use(model, &open);
+    assert!(may_use("a") && !may_use("b"));
 }
 
 #[test]

@@ -148,10 +148,7 @@ impl RequestContext {
             .shares
             .as_ref()
             .map_or(PrefixSharing::Department, |shares| shares.prefixes);
-        let department = || {
-            let owner = self.principal.as_ref()?.owner.as_ref()?;
-            (!owner.department.is_empty()).then_some(&*owner.department)
-        };
+        let department = || self.principal.as_ref()?.rights.department.as_deref();
         let key = || self.principal.as_ref().map_or("", |it| &*it.key_id);
         let (kind, whose) = match sharing {
             PrefixSharing::All => ("all", ""),

@@ -16,6 +16,7 @@ mod native;
 pub mod observer;
 mod process;
 mod protobuf;
+pub(crate) mod reader;
 mod ready;
 mod recorder;
 mod release;
@@ -44,6 +45,7 @@ use crate::router::RouteTable;
 use exposition::Exposition;
 pub use exposition::Format;
 use histogram::Buckets;
+pub use reader::Reader;
 use recorder::Bounds;
 pub use release::{Objective, TakenBack, VERDICTS};
 use series::Scope;
@@ -264,7 +266,14 @@ impl Metrics {
     /// The whole exposition. What engines and upstreams know is read from `routes` now.
     #[must_use]
     pub fn expose(&self, routes: &RouteTable, format: Format) -> Vec<u8> {
-        let exposition = self.collect(routes);
+        self.expose_to(routes, format, Reader::All)
+    }
+
+    /// The same without the series of deployments that `reader` may not see.
+    #[must_use]
+    pub fn expose_to(&self, routes: &RouteTable, format: Format, reader: Reader<'_>) -> Vec<u8> {
+        let mut exposition = self.collect(routes);
+        exposition.retain(|labels| reader.sees_labels(routes, labels));
         match format {
             Format::Text => exposition.into_text().into_bytes(),
             Format::Protobuf => exposition.into_protobuf(),

@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answer::Said;
 use super::body::{Kept, is_events};
 use super::{Class, Placement, ReleaseSink, Watch};
+use crate::access::Rights;
 use crate::api::{Asked, ask};
 use crate::context::{Fault, Principal};
 use crate::endpoint::Kind;
@@ -289,6 +290,8 @@ fn context(live: &str, path: &str, timeout: Duration) -> RequestContext {
         models: None,
         role: None,
         owner: None,
+        // The live request was let in; its copy goes to the same name.
+        rights: Rights::unlimited(),
     }));
     context
 }

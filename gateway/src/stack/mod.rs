@@ -22,7 +22,7 @@ use tower::{ServiceBuilder, service_fn};
 
 use crate::endpoint::Kind;
 use crate::error::ApiError;
-use crate::metrics::{Format, Shed};
+use crate::metrics::{Format, Reader, Shed};
 use crate::{Body, Gateway, RequestBody, RequestContext, api, full};
 use around::Around;
 pub use around::Inner;
@@ -75,12 +75,14 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<RequestBody>) -> Respo
         (Kind::Metrics | Kind::Stats, Err(error)) => error.into_response(),
         (Kind::Metrics, Ok(())) => {
             let format = Format::negotiate(request.headers());
-            scrape(gateway, format).await
+            let context = context.cloned();
+            scrape(gateway, format, context).await
         }
         (Kind::Stats, Ok(())) => {
+            let reader = Reader::of(context, gateway.config().auth.required);
             let stats = gateway
                 .metrics()
-                .stats(&gateway.routes(), gateway.observer());
+                .stats(&gateway.routes(), gateway.observer(), reader);
             with_type(full(stats), "application/json")
         }
         (Kind::Control, _) => match gateway.control() {
@@ -100,11 +102,18 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<RequestBody>) -> Respo
 
 /// Beside the runtime's workers, which must not stand still for the milliseconds that hundreds of
 /// deployments take, and one at a time, since an answer is megabytes.
-async fn scrape(gateway: Arc<Gateway>, format: Format) -> Response<Body> {
+async fn scrape(
+    gateway: Arc<Gateway>,
+    format: Format,
+    context: Option<RequestContext>,
+) -> Response<Body> {
     let turn = Arc::clone(&gateway.metrics().scraping).lock_owned().await;
     let exposition = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        gateway.metrics().expose(&gateway.routes(), format)
+        let reader = Reader::of(context.as_ref(), gateway.config().auth.required);
+        gateway
+            .metrics()
+            .expose_to(&gateway.routes(), format, reader)
     });
     match exposition.await {
         Ok(exposition) => with_type(full(exposition), format.content_type()),

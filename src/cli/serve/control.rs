@@ -55,6 +55,7 @@ impl Plane {
             body_timeout: config.server.body_timeout,
             pipelines: Some(config.control.tasks.pipelines.clone()),
         });
+        control.set_gateway(Arc::clone(gateway));
         gateway.set_control(api::service(&control));
         let shared = config.data.join("control");
         let own = OwnFolder::take(&shared, &plan.url)

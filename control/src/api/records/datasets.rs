@@ -17,7 +17,7 @@ use crate::domain::record::{
 };
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DatasetVersionId, Id};
+use crate::id::{DatasetVersionId, DepartmentId, Id, PrincipalId};
 use crate::store::{Json, Listing, Stored, Tx, Viewer};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -34,7 +34,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
         get(
             "/datasets/{id}/versions",
-            Verb::View,
+            Verb::ViewGranted,
             "List a dataset's versions",
         ),
         versions,
@@ -50,7 +50,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
         get(
             "/datasets/{id}/versions/{version}",
-            Verb::View,
+            Verb::ViewGranted,
             "Show a version of a dataset: by number, v2, or id",
         ),
         version,
@@ -102,6 +102,7 @@ impl Resource for Dataset {
     const ITEM: &'static str = "/datasets/{id}";
     const NAME: &'static str = "name";
     const EDIT: Verb = Verb::EditCatalogue;
+    const VIEW: Verb = Verb::ViewGranted;
 
     /// By clearance and grant; a grant reaches across departments.
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
@@ -149,15 +150,10 @@ impl Resource for Dataset {
         if !fields.secrecy.within(desk.caller.clearance) {
             return Err(Problem::field("secrecy", "is beyond your own clearance"));
         }
-        let owner = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
-            .await?;
-        let department = match (current, &fields.department) {
-            (Some(current), named) => desk
-                .refer_if::<Department>("department", named.as_deref())
-                .await?
-                .unwrap_or(current.department),
-            (None, named) => home(desk, named.as_deref()).await?,
+        let owner = owner_of(desk, fields, current).await?;
+        let department = match current {
+            Some(current) => department_of(desk, fields, current).await?,
+            None => home(desk, fields.department.as_deref()).await?,
         };
         Ok(Self {
             department,
@@ -177,14 +173,10 @@ impl Resource for Dataset {
         fields: &DatasetFields,
     ) -> Result<(), Problem> {
         require_access(desk, stored.id, Access::Edit).await?;
-        let department = desk
-            .refer_if::<Department>("department", fields.department.as_deref())
-            .await?;
-        let moves = department.is_some_and(|it| it != stored.department);
+        let department = department_of(desk, fields, stored).await?;
+        let moves = department != stored.department;
         let owns = stored.owner == Some(desk.caller.principal) || desk.caller.is_admin();
-        let next = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
-            .await?;
+        let next = owner_of(desk, fields, Some(&stored.record)).await?;
         let kept = [
             ("owner", next == stored.owner),
             ("secrecy", fields.secrecy == stored.secrecy),
@@ -196,7 +188,7 @@ impl Resource for Dataset {
             )));
         }
         if moves && !desk.caller.is_admin() {
-            desk.allow(department)?;
+            desk.allow(Some(department))?;
         }
         if fields.secrecy < stored.secrecy {
             let mut tx = desk.store.begin().await?;
@@ -230,6 +222,35 @@ impl Resource for Dataset {
         Err(Problem::forbidden(
             "a dataset is put away by its owner, or by an administrator",
         ))
+    }
+}
+
+/// The owner that the fields name. Who edits by a grant from another department does not know the owner, who stays.
+async fn owner_of(
+    desk: &Desk,
+    fields: &DatasetFields,
+    current: Option<&Dataset>,
+) -> Result<Option<PrincipalId>, Problem> {
+    match current.and_then(|it| it.owner) {
+        Some(owner) if fields.owner == Some(owner.to_string()) => Ok(Some(owner)),
+        _ => {
+            desk.refer_if::<Principal>("owner", fields.owner.as_deref())
+                .await
+        }
+    }
+}
+
+/// The same for the department.
+async fn department_of(
+    desk: &Desk,
+    fields: &DatasetFields,
+    current: &Dataset,
+) -> Result<DepartmentId, Problem> {
+    match fields.department.as_deref() {
+        Some(named) if named != current.department.to_string() => {
+            Ok(desk.refer::<Department>("department", named).await?.id)
+        }
+        _ => Ok(current.department),
     }
 }
 

@@ -128,6 +128,13 @@ pub(crate) struct DeploymentFields {
     /// What an approver may override here.
     #[serde(default)]
     pub gate_policy: Vec<Requirement>,
+    /// All departments may use it, given the clearance; otherwise its own, and whom it is granted to.
+    #[serde(default)]
+    pub open_to_all: bool,
+    /// It may stand in for a deployment of the same name in the configuration: for an administrator to say, who says it by
+    /// making the deployment, too.
+    #[serde(default)]
+    pub adopted: Option<bool>,
 }
 
 fn internal() -> Secrecy {
@@ -186,6 +193,68 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     check_label("zone", fields.zone.as_deref().unwrap_or(""))
 }
 
+/// Whether it stands in for what the configuration serves under its name. That takes an administrator: everybody's requests
+/// would go to it.
+fn adopted(
+    desk: &Desk,
+    fields: &DeploymentFields,
+    current: Option<&Deployment>,
+) -> Result<bool, Problem> {
+    let admin = desk.caller.is_admin();
+    let same_name = current.filter(|it| it.endpoint == fields.endpoint);
+    let was = same_name.is_some_and(|it| it.adopted);
+    let configured = desk.control.is_configured(&fields.endpoint);
+    let adopted = match fields.adopted {
+        Some(wanted) if wanted != was && !admin => {
+            return Err(Problem::forbidden(
+                "adopted: only an administrator lets a deployment stand in for one of the configuration",
+            ));
+        }
+        Some(wanted) => wanted,
+        None => was || configured && admin,
+    };
+    if configured && !adopted && same_name.is_none() {
+        let detail = format!(
+            "endpoint: the configuration serves {} already; an administrator may adopt the name (adopted: true)",
+            fields.endpoint
+        );
+        return Err(match admin {
+            true => Problem::conflict("configured", detail),
+            false => Problem::forbidden(detail),
+        });
+    }
+    Ok(adopted)
+}
+
+/// Whether what is live may be served for the clearance that it is given now: it was let in for the one that it had.
+async fn holds_lineage(
+    desk: &Desk,
+    fields: &DeploymentFields,
+    current: &Deployment,
+) -> Result<(), Problem> {
+    let Some(live) = current.live_version else {
+        return Ok(());
+    };
+    if current.clearance.within(fields.clearance) {
+        return Ok(());
+    }
+    let mut tx = desk.store.begin().await?;
+    let lineage = tx.lineage_datasets(live).await?;
+    match lineage
+        .iter()
+        .find(|it| !it.secrecy.within(fields.clearance))
+    {
+        None => Ok(()),
+        Some(beyond) => Err(Problem::conflict(
+            "secrecy",
+            format!(
+                "clearance: what is live was made of a dataset that is {}; serve another version first",
+                beyond.secrecy
+            ),
+        )),
+    }
+}
+
 impl Resource for Deployment {
     type Fields = DeploymentFields;
     type Filter = DeploymentFilter;
@@ -215,6 +284,10 @@ impl Resource for Deployment {
             .is_if("department", department.as_ref()))
     }
 
+    fn takes(&self) -> Option<Secrecy> {
+        Some(self.clearance)
+    }
+
     fn fields(&self) -> DeploymentFields {
         DeploymentFields {
             endpoint: self.endpoint.clone(),
@@ -230,6 +303,8 @@ impl Resource for Deployment {
             engine_options: self.engine_options.0.clone(),
             strategy: self.strategy.0.clone(),
             gate_policy: self.gate_policy.0.clone(),
+            open_to_all: self.open_to_all,
+            adopted: Some(self.adopted),
         }
     }
 
@@ -247,6 +322,11 @@ impl Resource for Deployment {
         current: Option<&Self>,
     ) -> Result<Self, Problem> {
         check(fields)?;
+        desk.caller.cleared("clearance", fields.clearance)?;
+        let adopted = adopted(desk, fields, current)?;
+        if let Some(current) = current {
+            holds_lineage(desk, fields, current).await?;
+        }
         let model = desk.refer::<Model>("model", &fields.model).await?;
         let owner = desk
             .refer_if::<Principal>("owner", fields.owner.as_deref())
@@ -269,6 +349,8 @@ impl Resource for Deployment {
             engine_options: Json(fields.engine_options.clone()),
             strategy: Json(fields.strategy.clone()),
             gate_policy: Json(fields.gate_policy.clone()),
+            open_to_all: fields.open_to_all,
+            adopted,
             live_version: current.and_then(|it| it.live_version),
             live_digest: current.and_then(|it| it.live_digest.clone()),
             live_work_order: current.and_then(|it| it.live_work_order),

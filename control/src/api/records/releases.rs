@@ -263,7 +263,13 @@ async fn pairs(call: Call<PairFilter>) -> Result<Answer<Items<Stored<ReleasePair
 /// By its own id; or by its deployment's id or endpoint: the one under way, else the latest.
 pub(super) async fn find(desk: &Desk, text: &str) -> Result<Stored<WorkOrder>, Problem> {
     if text.starts_with("wo_") {
-        return desk.find::<WorkOrder>(text).await;
+        let order = desk.find::<WorkOrder>(text).await?;
+        if desk.writes {
+            // Its clearance, too.
+            desk.find::<Deployment>(&order.deployment.to_string())
+                .await?;
+        }
+        return Ok(order);
     }
     let deployment = desk.find::<Deployment>(text).await?;
     let releases = || {

@@ -80,7 +80,6 @@ async fn a_grant_reaches_as_far_as_it_says() {
                 json!({ "secrecy": "public" }),
                 json!({ "owner": "reader" }),
                 json!({ "owner": null }),
-                json!({ "department": "away" }),
             ] {
                 assert_eq!(status(owned.clone()).await, 403, "{access}: {owned}");
             }
@@ -112,6 +111,22 @@ async fn a_grant_reaches_as_far_as_it_says() {
             .expect(204);
     })
     .await;
+}
+
+/// A grant reaches across departments, and so does the right to edit that it gives.
+#[tokio::test]
+async fn a_grant_to_edit_counts_in_another_department_too() {
+    let fresh = Fresh::sqlite().await;
+    let desk = desk(&fresh, "read").await;
+    let (rig, key) = (&desk.rig, &desk.stranger.key);
+    let path = "/datasets/hot";
+    let change = json!({ "description": "seen from away" });
+    rig.patch(key, path, change.clone()).await.expect(404);
+    let department = json!({ "dataset": "hot", "department": "away", "access": "edit" });
+    rig.post("sk-root", "/grants", department).await.expect(201);
+    rig.patch(key, path, change).await.expect(200);
+    let lower = json!({ "secrecy": "public" });
+    rig.patch(key, path, lower).await.expect(403);
 }
 
 #[tokio::test]
@@ -242,8 +257,8 @@ async fn a_digest_alone_gives_no_right_to_the_content() {
         }
         // Who may read the data does not make data of it.
         let mine = json!({ "name": "mine", "secrecy": "secret" });
-        for who in [&desk.reader, &desk.stranger] {
-            let name = json!({ "name": format!("of {}", who.id), "secrecy": "secret" });
+        for (who, name) in [(&desk.reader, "first"), (&desk.stranger, "second")] {
+            let name = json!({ "name": name, "secrecy": "secret" });
             let made = rig.post(&who.key, "/datasets", name).await.expect(201);
             let path = format!("/datasets/{}/versions", made["id"].as_str().unwrap());
             let named = json!({ "digest": digest(1) });

@@ -1,12 +1,15 @@
 //! The API as clients meet it: real HTTP through the gateway's whole stack, on both databases.
 
+mod access_page;
 mod apply;
+mod clearance;
 mod content;
 mod content_rights;
 mod conversions;
 mod evaluations;
 mod gate;
 mod input;
+mod keys;
 mod records;
 mod rig;
 mod rights;

@@ -288,6 +288,7 @@ pub(crate) async fn people(store: &Store) -> People {
             role,
             clearance: Secrecy::Internal,
             disabled: false,
+            file_key: None,
         };
         let principal = store.create(&system(), principal).await.unwrap();
         Caller {
@@ -465,6 +466,8 @@ pub(crate) async fn deployment(
         engine_options: Json(engine_options),
         strategy: object(),
         gate_policy: Json(Vec::new()),
+        open_to_all: false,
+        adopted: false,
         live_version: None,
         live_digest: None,
         live_work_order: None,

@@ -194,17 +194,24 @@ impl Evaluate {
         };
         let prompts = prompts(store, plan, &measures).await?;
         let patience = Duration::from_secs(settings.timeout_s.into());
+        let author = match run.author {
+            Some(author) => self.models.rights(store, author).await?,
+            None => None,
+        };
         let judge = match &measures.judge {
             Some(wanted) => Some(Judge {
                 asker: Asker {
-                    model: self.models.deployment(&wanted.deployment).ok_or_else(|| {
-                        // It may be loading.
-                        let message = format!(
-                            "metrics.judge.deployment: nothing is served as {} here",
-                            wanted.deployment
-                        );
-                        TaskFailure::passing("no_judge", message)
-                    })?,
+                    model: self
+                        .models
+                        .deployment(&wanted.deployment, author.as_ref())
+                        .ok_or_else(|| {
+                            // It may be loading.
+                            let message = format!(
+                                "metrics.judge.deployment: nothing is served as {} here",
+                                wanted.deployment
+                            );
+                            TaskFailure::passing("no_judge", message)
+                        })?,
                     patience,
                 },
                 rubric: wanted.rubric.clone(),

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluice_gateway::absent::Absent;
+use sluice_gateway::access::{Audience, Clearance};
 use sluice_gateway::router::Source;
 
-use super::{Failure, Publisher};
+use super::{Failure, Publisher, told};
 use crate::deploy::Blueprint;
 use crate::publish::Snapshot;
 use crate::publish::keys::entries;
@@ -39,9 +40,14 @@ impl Publisher {
         let absent = missing.filter_map(|revision| {
             // What cannot be read was said in the log, and has no name.
             let blueprint = Blueprint::of(revision).ok()?;
+            let mut audiences = snapshot.audiences.iter();
+            let audience = audiences.find(|it| it.deployment == revision.deployment);
+            // Where nothing is known of who may use it, only those are told who may everything.
+            let audience =
+                audience.map_or_else(|| Audience::of_department("", Clearance::Secret), told);
             Some(match failures.get(&blueprint.key) {
-                Some(failure) => Absent::failed(&blueprint.name, &*failure.why),
-                None => Absent::loading(&blueprint.name),
+                Some(failure) => Absent::failed(&blueprint.name, &*failure.why, audience),
+                None => Absent::loading(&blueprint.name, audience),
             })
         });
         self.gateway.expect(Source::Control, absent.collect());

@@ -174,7 +174,8 @@ where
     };
     let ready_only = wanted.get("ready").and_then(Value::as_bool) == Some(true);
     let routes = gateway.routes();
-    let entries: Vec<_> = visible(routes.deployments(), context)
+    let entries: Vec<_> = routes
+        .usable(context.principal.as_deref())
         .map(|deployment| (deployment, !gateway.is_draining() && healthy(deployment)))
         .filter(|(_, healthy)| *healthy || !ready_only)
         .map(|(deployment, healthy)| describe::index_entry(deployment, healthy))
@@ -182,19 +183,10 @@ where
     Ok(ok(&Value::Array(entries)))
 }
 
-fn visible<'a>(
-    deployments: &'a [Arc<Deployment>],
-    context: &'a RequestContext,
-) -> impl Iterator<Item = &'a Arc<Deployment>> {
-    let principal = context.principal.as_ref();
-    deployments
-        .iter()
-        .filter(move |each| principal.is_none_or(|principal| principal.may_use(&each.name)))
-}
-
 fn all_statistics(gateway: &Gateway, context: &RequestContext) -> Response<Body> {
     let routes = gateway.routes();
-    let entries: Vec<_> = visible(routes.deployments(), context)
+    let entries: Vec<_> = routes
+        .usable(context.principal.as_deref())
         .filter_map(|each| Some(describe::statistics(each, &describe::tensor_model(each)?)))
         .collect();
     ok(&json!({"model_stats": entries}))

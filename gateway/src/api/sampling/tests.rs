@@ -163,6 +163,7 @@ fn a_key_bounds_the_tier() {
         models: None,
         role: None,
         owner: None,
+        rights: crate::access::Rights::unlimited(),
     }));
     assert_eq!(high.priority(&context), Priority::Normal);
     let low = take(&json!({"service_tier": "flex"})).unwrap();

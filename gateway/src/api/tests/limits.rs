@@ -8,6 +8,7 @@ use sluice_engine::generator::GeneratorOptions;
 
 use super::rig::{END, Rig};
 use crate::absent::Absent;
+use crate::access::Audience;
 use crate::config::Config;
 use crate::router::Source;
 
@@ -156,8 +157,8 @@ async fn what_cannot_meet_its_deadline_is_refused_at_the_door() {
 async fn a_model_that_is_meant_to_be_served_is_not_unknown() {
     let rig = small().await;
     let absent = vec![
-        Absent::loading("coming"),
-        Absent::failed("broken", "its bytes are missing"),
+        Absent::loading("coming", Audience::default()),
+        Absent::failed("broken", "its bytes are missing", Audience::default()),
     ];
     rig.gateway.expect(Source::Control, absent);
     for (name, status) in [

@@ -14,6 +14,8 @@ pub(super) const DEPLOY: Kind = Kind {
         ("CPU", "cpu_millis"),
         ("GPUS", "gpus"),
         ("LIVE", "live_version"),
+        ("CLEARANCE", "clearance"),
+        ("OPEN", "open_to_all"),
         ("ID", "id"),
     ],
     specials: &[

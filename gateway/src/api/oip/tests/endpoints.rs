@@ -457,6 +457,7 @@ async fn a_key_sees_its_models_only() {
             models: Some(Arc::from(["strings".into()])),
             role: None,
             owner: None,
+            rights: crate::access::Rights::unlimited(),
         }));
         let mut request = request(method, path, body);
         request.extensions_mut().insert(context);
