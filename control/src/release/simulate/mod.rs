@@ -15,7 +15,8 @@ pub use report::{Chance, Spent, Summary, simulate};
 pub use run::{Ended, Run, Taken, run};
 pub use source::Recorded;
 pub use traffic::{
-    Bursts, Change, Diurnal, Incidents, Lands, Noisy, Profile, Spread, Traffic, TrafficError,
+    Agents, Bursts, Change, Diurnal, Incidents, Lands, Noisy, Profile, Spread, Stops, Traffic,
+    TrafficError,
 };
 
 #[cfg(test)]
