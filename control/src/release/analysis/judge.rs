@@ -66,7 +66,7 @@ pub(super) struct Judge {
     stable: Count,
     candidate: Count,
     step: Count,
-    /// Several keys use the deployment, and only one of them has been hurt.
+    /// Several keys use the deployment, and it is one of them that is hurt.
     one_key_of_several: bool,
     breach: Option<(Timestamp, String)>,
 }
@@ -168,7 +168,7 @@ impl Judge {
             }
         }
         if side == Side::Candidate || event {
-            self.one_key_of_several = shared.keys.are_several() && !self.units.of_several_keys();
+            self.one_key_of_several = self.units.may_be_one_keys_doing(&shared.keys);
             self.decide(outcome, shared.typical);
         }
     }

@@ -48,6 +48,12 @@ impl Keys {
         }
     }
 
+    /// How many units all keys but this one have, and how many there are.
+    pub(super) fn others_of(&self, key: u64) -> (u64, u64) {
+        let own = self.counts.get(&key).copied().unwrap_or(0);
+        (self.all - own, self.all)
+    }
+
     /// Whether a second key has sent at least a twentieth of the units.
     pub(super) const fn are_several(&self) -> bool {
         self.second > 0 && self.second * PART >= self.all

@@ -7,8 +7,10 @@
 //! nothing is the candidate's fault before `min_units` different ones have met the event. Leaving out events can only make an
 //! alarm later, never falser.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::keys::Keys;
 use super::outcome::{Exposure, Unit};
 use super::window::Count;
 use crate::time::Timestamp;
@@ -23,6 +25,10 @@ const UNITS_HURT: usize = 16_384;
 const UNITS_TOLD_APART: usize = 1_024;
 /// Beyond its first, a unit has at most one event for so many of others. A noisy client moves a ratio by a fifth.
 const OTHERS: u64 = 5;
+/// Keys of hurt units told apart; with more, no one of them weighs much.
+const KEYS_HURT: usize = 64;
+/// Keys that are hurt less often than so many times less than the one that is most have not met the same.
+const QUARTER: u64 = 4;
 
 #[derive(Debug, Clone)]
 pub(super) struct Units {
@@ -36,8 +42,9 @@ pub(super) struct Units {
     /// Sticky units that have met the event, and how often that was counted.
     hurt: HashMap<u64, u64>,
     hurt_singles: u64,
-    /// Keys of hurt units, up to two.
-    keys: Vec<u64>,
+    /// Hurt units that a lot had put there, by key.
+    keys: HashMap<u64, u64>,
+    hurt_by_lot: u64,
     /// Some were hurt that no lot had put there.
     undrawn: bool,
     /// Sticky units that were counted, and requests without one.
@@ -71,7 +78,8 @@ impl Units {
             open: Open::default(),
             hurt: HashMap::new(),
             hurt_singles: 0,
-            keys: Vec::new(),
+            keys: HashMap::new(),
+            hurt_by_lot: 0,
             undrawn: false,
             distinct: HashSet::new(),
             singles: 0,
@@ -128,16 +136,26 @@ impl Units {
     }
 
     fn note_hurt(&mut self, unit: Unit, key: u64, exposure: Exposure) {
-        match unit {
-            Unit::Single => self.hurt_singles += 1,
-            Unit::Sticky(hash) if self.hurt.len() < UNITS_HURT => {
-                self.hurt.entry(hash).or_insert(0);
+        let is_new = match unit {
+            Unit::Single => {
+                self.hurt_singles += 1;
+                true
             }
-            Unit::Sticky(_) => {}
-        }
+            Unit::Sticky(hash) if self.hurt.len() < UNITS_HURT => match self.hurt.entry(hash) {
+                Entry::Vacant(entry) => {
+                    entry.insert(0);
+                    true
+                }
+                Entry::Occupied(_) => false,
+            },
+            Unit::Sticky(_) => false,
+        };
         match exposure {
-            Exposure::Randomised(_) if self.keys.len() < 2 && !self.keys.contains(&key) => {
-                self.keys.push(key);
+            Exposure::Randomised(_) if is_new => {
+                self.hurt_by_lot += 1;
+                if self.keys.len() < KEYS_HURT || self.keys.contains_key(&key) {
+                    *self.keys.entry(key).or_insert(0) += 1;
+                }
             }
             Exposure::Randomised(_) => {}
             Exposure::Cohort | Exposure::Shadow => self.undrawn = true,
@@ -222,9 +240,19 @@ impl Units {
         self.hurt() >= self.min_units
     }
 
-    /// Whether those that were hurt are not all of one key.
-    pub(super) fn of_several_keys(&self) -> bool {
-        self.keys.len() > 1 || self.undrawn
+    /// Whether what was met may be the doing of the key with the most hurt units: the others have none, or, for
+    /// how many units they have, less than a quarter of what would be their part.
+    pub(super) fn may_be_one_keys_doing(&self, keys: &Keys) -> bool {
+        if self.undrawn || !keys.are_several() {
+            return false;
+        }
+        let most = self.keys.iter().max_by_key(|(key, hurt)| (**hurt, **key));
+        let Some((key, hurt)) = most else {
+            return false;
+        };
+        let others = self.hurt_by_lot - hurt;
+        let (units, all) = keys.others_of(*key);
+        others == 0 || others * QUARTER * all < units * self.hurt_by_lot
     }
 }
 

@@ -59,15 +59,35 @@ fn what_is_under_way_can_be_looked_at_without_closing_it() {
 }
 
 #[test]
-fn keys_are_told_apart_where_a_lot_was_drawn() {
-    let mut units = Units::new(3);
-    for unit in 0..9 {
-        units.observe(at(1), Unit::Sticky(unit), 7, LOT, true);
+fn what_one_of_several_keys_has_met_may_be_its_own_doing() {
+    let mut keys = Keys::default();
+    for unit in 0..100 {
+        keys.note(Unit::Sticky(unit), unit % 2);
     }
-    assert!(!units.of_several_keys());
-    units.observe(at(1), Unit::Sticky(9), 8, LOT, true);
-    assert!(units.of_several_keys());
+    let mut units = Units::new(3);
+    for unit in 0..20 {
+        units.observe(at(1), Unit::Sticky(2 * unit), 0, LOT, true);
+    }
+    assert!(units.may_be_one_keys_doing(&keys));
+    units.observe(at(1), Unit::Sticky(1), 1, LOT, true);
+    assert!(
+        units.may_be_one_keys_doing(&keys),
+        "what fails now and then fails for all"
+    );
+    for unit in [3, 5] {
+        units.observe(at(1), Unit::Sticky(unit), 1, LOT, true);
+    }
+    assert!(!units.may_be_one_keys_doing(&keys));
     let mut units = Units::new(3);
     units.observe(at(1), Unit::Sticky(1), 7, Exposure::Cohort, true);
-    assert!(units.of_several_keys(), "a cohort may be of one key");
+    assert!(
+        !units.may_be_one_keys_doing(&keys),
+        "a cohort may be of one key"
+    );
+    let mut units = Units::new(3);
+    units.observe(at(1), Unit::Sticky(1), 7, LOT, true);
+    assert!(
+        !units.may_be_one_keys_doing(&Keys::default()),
+        "the only key"
+    );
 }
