@@ -1,5 +1,7 @@
 //! The way back is open, and stays so; and what a strategy names is there.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::super::held::Held;
@@ -52,11 +54,14 @@ async fn taking_back_to_what_was_live_needs_no_new_evidence_and_no_quota() {
         quotas.set(&people.operator, None, none).await.unwrap();
 
         let reason = "it misreads tickets";
-        let order = rig
+        let returned = rig
             .deployments
-            .roll_back(&people.operator, at.id, reason)
+            .roll_back(&people.operator, at.id, reason, None, Duration::ZERO)
             .await
             .unwrap();
+        let Returned::Ordered(order) = returned else {
+            panic!("{returned:?}")
+        };
         rig.driver.round().await.unwrap();
         let order = store.get::<WorkOrder>(order.id).await.unwrap();
         assert_eq!(order.state, WorkOrderState::Promoted, "{order:?}");

@@ -265,7 +265,10 @@ impl Watch {
         } else if (before.step, before.share, before.since)
             != (state.step, state.share, state.since)
         {
-            known.analyser.begin_step(now);
+            match state.phase {
+                Phase::Promoting => known.analyser.begin_promoting(now),
+                _ => known.analyser.begin_step(now),
+            }
         }
     }
 
@@ -396,6 +399,7 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
             Assignment::Cohort | Assignment::Named => Exposure::Cohort,
         },
         unit: Unit::Sticky(outcome.unit),
+        key: 0,
         facts: Facts {
             class: class(outcome),
             stable_answered: outcome.retried.then_some(outcome.stable_answered),
@@ -436,6 +440,7 @@ fn copy(pair: &ShadowPair, at: Timestamp) -> Outcome {
         side: Side::Candidate,
         exposure: Exposure::Shadow,
         unit: Unit::Sticky(pair.unit),
+        key: 0,
         facts: Facts {
             class,
             ttft: answer.ttft,

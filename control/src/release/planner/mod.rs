@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use command::{Command, Refused, command};
 pub use waits::waits_for;
 
-use super::analysis::{Assessment, Share, Verdict, Wanted};
+use super::analysis::{Assessment, Measure, Share, Verdict, Wanted};
 use super::strategy::{DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Step, Strategy};
 use crate::time::Timestamp;
 
@@ -150,7 +150,8 @@ impl Release {
     /// What the step needs to pass, and can have.
     #[must_use]
     pub fn wanted(&self, strategy: &Strategy) -> Wanted {
-        let requests = match strategy.steps.get(self.step) {
+        let step = strategy.steps.get(self.step);
+        let requests = match step.filter(|_| !self.is_promoting()) {
             Some(Step::Analyse(analyse)) => analyse.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
             _ => DEFAULT_MIN_REQUESTS,
         };
@@ -272,18 +273,47 @@ pub fn plan(
         Phase::Prepared => enter(0, release, strategy, observed),
         Phase::Running => run(release, strategy, observed, now),
         Phase::Promoting => {
-            // Stable takes back what breaks in the first moments with all the traffic.
-            let until = release.since.after(strategy.settle);
-            if now < until {
-                Action::Wait { until: Some(until) }
-            } else {
-                Action::Finish
+            // Stable takes back what breaks in the first moments with all the traffic. What nobody asks for hurts nobody.
+            let settled = release.since.after(strategy.settle);
+            let until = settled.after(strategy.longest_watch());
+            let waits_for = match now {
+                now if now < settled => Some(settled),
+                now if now < until && !is_judged(observed.assessment) => Some(until),
+                _ => None,
+            };
+            match waits_for {
+                Some(until) => Action::Wait { until: Some(until) },
+                None => Action::Finish,
             }
         }
         Phase::RollingBack { .. } => Action::Finish,
         Phase::Paused { .. } | Phase::Promoted | Phase::RolledBack { .. } | Phase::Aborted => {
             Action::Wait { until: None }
         }
+    }
+}
+
+/// Whether more requests would show more: each objective that can be judged has been, or there is no traffic to judge.
+fn is_judged(assessment: &Assessment) -> bool {
+    let requests = || {
+        assessment
+            .objectives
+            .iter()
+            .filter_map(|it| match &it.measure {
+                Measure::Requests {
+                    stable,
+                    candidate,
+                    judged_in_step,
+                    ..
+                } => Some((stable.of + candidate.of, *judged_in_step)),
+                Measure::Evaluation { .. } => None,
+            })
+    };
+    match assessment.verdict {
+        Verdict::Pass => true,
+        // Some have nothing to judge, such as the time of a token where nothing is generated.
+        Verdict::NoData => requests().all(|(seen, _)| seen == 0) || requests().any(|it| it.1 > 0),
+        Verdict::Inconclusive | Verdict::Breach => false,
     }
 }
 

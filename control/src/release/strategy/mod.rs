@@ -5,6 +5,7 @@
 //! written once and trusted for years.
 
 mod objective;
+mod pauses;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sluice_gateway::config::human;
 
-pub use objective::{DEFAULT_ALPHA, Event, Objective, Rule};
+pub use objective::{Bar, DEFAULT_ALPHA, Event, Objective, Rule};
+pub use pauses::Pauses;
 
 /// A checked strategy. Made by [`Strategy::parse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,11 @@ pub struct Strategy {
     pub settle: Duration,
     /// How many different units must have met an event before it may count as the candidate's fault.
     pub min_units: u32,
+    /// How failures of one side may hang together in time.
+    pub pauses: Pauses,
+    /// How long after `settle` promoting waits, at most, for objectives that have not judged enough.
+    #[serde(with = "human::duration")]
+    pub watch: Duration,
 }
 
 /// One step of a release.
@@ -179,8 +186,9 @@ pub struct StrategyError {
 }
 
 impl Default for Strategy {
-    /// Five, twenty-five and fifty percent, each judged; errors and empty answers are compared with stable, and
-    /// one error in ten is too many wherever stable stands.
+    /// Five, twenty-five and fifty percent, each judged. Errors, empty answers, refusals of the model server, clients that
+    /// leave before the first token and late first tokens are compared with stable, and one error in ten is too many
+    /// wherever stable stands.
     fn default() -> Self {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         let analyse = |min_requests, max| {
@@ -205,6 +213,9 @@ impl Default for Strategy {
             objectives: vec![
                 Objective::event(Event::Error, Rule::CompareStable),
                 Objective::event(Event::Empty, Rule::CompareStable),
+                Objective::event(Event::Rejected, Rule::CompareStable),
+                Objective::event(Event::Abandoned, Rule::CompareStable),
+                Objective::event(Event::SlowTtft(Bar::Stable(5.0)), Rule::CompareStable),
                 Objective::event(Event::Error, Rule::MaxRatio(0.1)),
             ],
             on_breach: OnBreach::default(),
@@ -212,6 +223,8 @@ impl Default for Strategy {
             keep_warm: minutes(24 * 60),
             settle: Duration::from_secs(15),
             min_units: 3,
+            pauses: Pauses::default(),
+            watch: Duration::from_secs(30),
         }
     }
 }
@@ -243,6 +256,22 @@ impl Strategy {
             }
             Objective::Event { .. } | Objective::ShadowAgreement { .. } => None,
         })
+    }
+
+    /// How long promoting may wait for objectives after `settle`: the slowest needs what is too slow to have gone by.
+    #[must_use]
+    pub fn longest_watch(&self) -> Duration {
+        let longest = self.objectives.iter().filter_map(|it| match it {
+            Objective::Event {
+                event:
+                    Event::SlowTtft(Bar::Time(time))
+                    | Event::SlowToken(Bar::Time(time))
+                    | Event::SlowRequest(Bar::Time(time)),
+                ..
+            } => Some(*time * 2),
+            _ => None,
+        });
+        longest.fold(self.watch, Duration::max)
     }
 
     fn check(&self) -> Result<(), StrategyError> {
@@ -284,7 +313,7 @@ impl Strategy {
                 format!("{} is not between 1 and 100", self.min_units),
             ));
         }
-        Ok(())
+        self.pauses.check()
     }
 
     fn check_steps(&self) -> Result<(), StrategyError> {
