@@ -26,7 +26,6 @@ operate_release       · · · · ✓ · ✓
 view_usage            · · · ✓ ✓ ✓ ✓
 manage_quota          · · · · ✓ · ✓
 view_audit            · · · · ✓ ✓ ✓
-grant                 ✓ ✓ ✓ ✓ ✓ ✓ ✓
 manage_grants         · · · · · ✓ ✓
 manage_people         · · · · · · ✓
 administer            · · · · · · ✓
