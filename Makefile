@@ -13,7 +13,7 @@ run: ## Prepare everything, build, and serve on 127.0.0.1:8080
 test: ## Lint, then every test: Rust, Python and Node clients
 	@exec scripts/test.sh
 
-bench: ## Measure embeddings, generation and gateway overhead
+bench: ## Measure embeddings, generation, gateway overhead and taking back
 	@exec scripts/bench.sh
 
 build: ## Build target/release/sluice

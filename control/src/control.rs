@@ -10,11 +10,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use sluice_gateway::control_health::{ControlFault, ControlHealth};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::artifacts::Artifacts;
 use crate::release::controller::Releases;
-use crate::store::{DatabaseUrl, Store, StoreError, StoreSettings};
+use crate::store::{DatabaseUrl, IdempotencyTimes, Store, StoreError, StoreSettings, Trouble};
 use crate::tasks::{Queue, QueueSettings};
 
 /// What the API needs to know beside the store.
@@ -24,8 +25,10 @@ pub struct ControlSettings {
     pub open: bool,
     /// Largest JSON body.
     pub max_body: usize,
-    /// How long the answer to a write with an `Idempotency-Key` is kept.
-    pub idempotency_keep: Duration,
+    /// How long the answer to a write with an `Idempotency-Key` is kept, and a claim holds that is not renewed.
+    pub idempotency: IdempotencyTimes,
+    /// Time to send a JSON body.
+    pub body_timeout: Duration,
     /// Where conversion pipelines lie, for telling callers of them before a worker runs one.
     pub pipelines: Option<PathBuf>,
 }
@@ -35,7 +38,11 @@ impl Default for ControlSettings {
         Self {
             open: false,
             max_body: 1 << 20,
-            idempotency_keep: Duration::from_secs(24 * 3600),
+            idempotency: IdempotencyTimes {
+                lease: Duration::from_secs(5),
+                keep: Duration::from_secs(24 * 3600),
+            },
+            body_timeout: Duration::from_secs(60),
             pipelines: None,
         }
     }
@@ -55,6 +62,10 @@ struct Shared {
     changes: watch::Sender<u64>,
     wake: Arc<Notify>,
     stopping: AtomicBool,
+    /// A place for each write that its client may leave behind.
+    writes: Arc<Semaphore>,
+    /// Why there is no database yet.
+    opening: watch::Sender<Trouble>,
 }
 
 /// What there is once the database is.
@@ -77,6 +88,10 @@ impl Open {
     }
 }
 
+/// Writes with an `Idempotency-Key` at once; others wait.
+const WRITES: u32 = 256;
+/// How long those under way may take when the process stops.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Between two tries to open the database.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -91,6 +106,11 @@ impl Control {
                 changes: watch::Sender::new(0),
                 wake: Arc::default(),
                 stopping: AtomicBool::new(false),
+                writes: Arc::new(Semaphore::new(WRITES as usize)),
+                opening: watch::Sender::new(Trouble {
+                    code: "starting",
+                    reason: "the control plane is opening its database".to_owned(),
+                }),
             }),
         }
     }
@@ -123,7 +143,12 @@ impl Control {
                 Ok(store) => artifacts(store.clone())
                     .map(|artifacts| Open::new(store, artifacts))
                     .map_err(|error| format!("artifacts: {error}")),
-                Err(error) => Err(in_full(&error)),
+                Err(error) => {
+                    if let Some(trouble) = Trouble::of(&error) {
+                        self.shared.opening.send_replace(trouble);
+                    }
+                    Err(in_full(&error))
+                }
             };
             match opened {
                 Ok(open) => {
@@ -175,6 +200,40 @@ impl Control {
         self.open()
     }
 
+    /// Keeps the gateway's word on the control plane up to date, and looks after the database, until `stop` is over.
+    pub async fn look_after(&self, health: &ControlHealth, stop: impl Future<Output = ()>) {
+        let watching = async {
+            let mut opening = self.shared.opening.subscribe();
+            let mut changes = self.changes();
+            let store = loop {
+                if let Some(store) = self.store() {
+                    break store;
+                }
+                health.set(vec![fault(opening.borrow_and_update().clone())]);
+                // An error is the end of all clones, and `self` is one.
+                tokio::select! {
+                    _ = opening.changed() => {}
+                    _ = changes.changed() => {}
+                }
+            };
+            let mut troubles = store.troubles();
+            let saying = async {
+                loop {
+                    let trouble = troubles.borrow_and_update().clone();
+                    health.set(trouble.into_iter().map(fault).collect());
+                    if troubles.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::join!(saying, store.watch_over(std::future::pending()));
+        };
+        tokio::select! {
+            () = watching => {}
+            () = stop => {}
+        }
+    }
+
     /// As [`Control::open`].
     pub fn store(&self) -> Option<&Store> {
         self.open().map(|open| &open.store)
@@ -195,6 +254,36 @@ impl Control {
         self.shared.wake.notify_waiters();
     }
 
+    /// The same for all who follow, also those who wait for tasks: for a write that is committed later than it was said.
+    pub fn announce(&self) {
+        self.changed();
+        if let Some(open) = self.open() {
+            open.queue.look_again();
+        }
+    }
+
+    /// Does `work` to its end on a task of its own, whether or not its caller goes on waiting.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.shared.writes).acquire_owned().await;
+        let task = tokio::spawn(async move {
+            let done = work.await;
+            drop(place);
+            done
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down, and so is this.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
     /// Counts changes made in this process. Those of other processes are seen by polling.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -208,6 +297,10 @@ impl Control {
 
     /// Closes the database, once nothing uses it any more.
     pub async fn close(&self) {
+        let writes = self.shared.writes.acquire_many(WRITES);
+        if tokio::time::timeout(LAST_WRITES, writes).await.is_err() {
+            tracing::warn!("writes were still under way; their keys are free in a moment");
+        }
         if let Some(store) = self.store() {
             store.close().await;
         }
@@ -215,6 +308,13 @@ impl Control {
 
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Relaxed)
+    }
+}
+
+fn fault(trouble: Trouble) -> ControlFault {
+    ControlFault {
+        code: trouble.code,
+        reason: trouble.reason,
     }
 }
 

@@ -7,12 +7,16 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::absent::Absentees;
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
-use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
-use crate::context::RequestContext;
+use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat, RevisionHeader};
+use crate::context::{Principal, RequestContext};
+use crate::control_health::ControlHealth;
 use crate::limits::admission::Admission;
+use crate::limits::share::Shares;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
+use crate::metrics::log_file::LogFile;
 use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
 use crate::replicas::{Devices, Driver};
@@ -35,7 +39,12 @@ pub struct Gateway {
     /// Limits of requests without a key (authentication off).
     anonymous: RateLimiter,
     admission: Admission,
+    /// Places of requests to the control plane.
+    control_admission: Admission,
+    shares: Arc<Shares>,
     ready: AtomicBool,
+    draining: AtomicBool,
+    pub(crate) absent: Arc<Absentees>,
     control: OnceLock<ControlService>,
 }
 
@@ -104,6 +113,8 @@ impl Gateway {
         let devices = Devices::new(Box::new(Driver), config.devices.clone());
         let metrics = Arc::new(Metrics::new(&config.metrics));
         metrics.show(Arc::clone(&devices));
+        let absent = Arc::<Absentees>::default();
+        metrics.miss(Arc::clone(&absent));
         let observer = Observer::start(Arc::clone(&metrics), config.log.buffer, log)
             .map_err(StartError::Log)?;
         let releases = Arc::new(Watch::new(config.release.clone(), Arc::clone(&metrics)));
@@ -121,8 +132,12 @@ impl Gateway {
             }),
             anonymous: RateLimiter::new(limits, Instant::now()),
             admission: Admission::new(config.limits.max_in_flight),
+            control_admission: Admission::new(config.limits.max_control_in_flight),
+            shares: Arc::new(Shares::new(&config, cpus())),
             config,
             ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            absent,
             control: OnceLock::new(),
         }))
     }
@@ -198,6 +213,21 @@ impl Gateway {
         Ok(())
     }
 
+    /// What a name leads to, for those who may go there.
+    fn allowed<'a>(
+        &self,
+        routes: &'a RouteTable,
+        context: &RequestContext,
+        model: &str,
+    ) -> Result<&'a Entry, RouteError> {
+        allowed(routes, context, model).map_err(|error| match (error, self.absence(model)) {
+            (RouteError::NotFound, Some(why)) if may_await(context, model) => {
+                RouteError::Absent(why)
+            }
+            (error, _) => error,
+        })
+    }
+
     /// Finds where a request goes, checks that its key may go there and notes it in the
     /// request's outcome; under release also the side. Every request for an answer starts
     /// here.
@@ -214,7 +244,7 @@ impl Gateway {
             return Ok(pinned);
         }
         let routes = self.routes.load();
-        match allowed(&routes, context, model)? {
+        match self.allowed(&routes, context, model)? {
             Entry::Settled(deployment) => {
                 context.outcome.set_deployment(deployment);
                 Ok(Arc::clone(deployment))
@@ -243,7 +273,7 @@ impl Gateway {
             return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let entry = allowed(&routes, context, model)?;
+        let entry = self.allowed(&routes, context, model)?;
         let Some(deployment) = entry.revisions().find(|it| *it.revision == *revision) else {
             return Ok(None);
         };
@@ -278,7 +308,7 @@ impl Gateway {
             return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let entry = allowed(&routes, context, model)?;
+        let entry = self.allowed(&routes, context, model)?;
         let found = match revision {
             None => Some(entry.stable()),
             Some(revision) => entry.revisions().find(|it| *it.revision == *revision),
@@ -325,15 +355,41 @@ impl Gateway {
         &self.keys
     }
 
+    /// Whether whoever asks is told which revision has answered.
+    #[must_use]
+    pub fn shows_revision(&self, principal: Option<&Principal>) -> bool {
+        match self.config.server.revision_header {
+            RevisionHeader::All => true,
+            RevisionHeader::Operators => principal.is_some_and(Principal::may_try),
+            RevisionHeader::None => false,
+        }
+    }
+
     /// Requests in flight and their ceiling.
     #[must_use]
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
 
+    /// Requests to the control plane in flight and their ceiling.
+    pub(crate) fn control_admission(&self) -> &Admission {
+        &self.control_admission
+    }
+
+    /// What one key may have of what all share.
+    pub(crate) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
     /// Hands paths under `/api` to the control plane. Only the first call counts.
     pub fn set_control(&self, control: ControlService) {
         _ = self.control.set(control);
+    }
+
+    /// What the control plane says of itself; whoever runs one keeps it up to date.
+    #[must_use]
+    pub fn control_health(&self) -> &Arc<ControlHealth> {
+        self.metrics.control()
     }
 
     pub(crate) fn control(&self) -> Option<&ControlService> {
@@ -350,6 +406,18 @@ impl Gateway {
         self.ready.load(Relaxed)
     }
 
+    /// Whether the process is on its way to its end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// From now on the process finishes what it has and takes nothing more.
+    pub fn drain(&self) {
+        self.set_ready(false);
+        self.draining.store(true, Relaxed);
+    }
+
     /// Set true once models are loaded, false when draining begins.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Relaxed);
@@ -363,7 +431,13 @@ fn pinned(context: &RequestContext) -> Option<Arc<Deployment>> {
     Some(Arc::clone(pinned))
 }
 
-/// What a name leads to, for those who may go there.
+/// Whether the caller may know that a model is meant to be served.
+fn may_await(context: &RequestContext, model: &str) -> bool {
+    let principal = context.principal.as_ref();
+    principal.is_none_or(|principal| principal.may_use(model))
+}
+
+/// What the table has for a name, for those who may go there.
 fn allowed<'a>(
     routes: &'a RouteTable,
     context: &RequestContext,
@@ -379,10 +453,15 @@ fn allowed<'a>(
     Ok(entry)
 }
 
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 fn rate_limits(limits: &LimitsConfig) -> RateLimits {
     RateLimits {
         requests: Some(limits.requests_per_minute),
         tokens: Some(limits.tokens_per_minute),
+        control: Some(limits.control_requests_per_minute),
     }
 }
 
@@ -408,12 +487,7 @@ fn open_log(config: &Config) -> std::io::Result<Option<(Style, Sink)>> {
         LogFormat::Auto => Style::Json,
     };
     let sink: Sink = match &config.log.file {
-        Some(path) => Box::new(
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?,
-        ),
+        Some(path) => Box::new(LogFile::open(path)?),
         None => Box::new(std::io::stdout()),
     };
     Ok(Some((style, sink)))

@@ -19,7 +19,6 @@ use sluice_engine::request::{Priority, Usage};
 use crate::context::{Fault, Owner, Principal};
 use crate::metrics::Completed;
 use crate::router::Deployment;
-use crate::stack::Route;
 use crate::{Gateway, RequestContext, api};
 
 /// Asks one deployment, as it is at this moment: whatever is published later, the answers come from the same
@@ -95,7 +94,7 @@ impl InHouse {
     /// Sends `body` to `path` (`/v1/chat/completions`) and reads the answer. Dropped, it cancels. Past `patience`, a
     /// 504, as for a client.
     pub async fn post(&self, path: &str, body: &Value, patience: Duration) -> Answered {
-        let mut context = RequestContext::new(format!("req_{:032x}", rand::random::<u128>()));
+        let mut context = RequestContext::new(format!("req_{:032x}", rand::random::<u128>()), path);
         context.principal = Some(Arc::clone(&self.principal));
         context.priority = Priority::Low;
         context.deadline = Some(context.received + patience);
@@ -103,7 +102,6 @@ impl InHouse {
         let mut account = Account {
             series: &self.twin.series,
             context: context.clone(),
-            route: Route::of(path),
             status: None,
         };
         let asked = self.ask(path, body, context.clone());
@@ -182,7 +180,6 @@ fn failed(status: StatusCode, why: &str) -> Answered {
 struct Account<'a> {
     series: &'a crate::metrics::Series,
     context: RequestContext,
-    route: Route,
     /// `None` until there is an answer.
     status: Option<u16>,
 }
@@ -197,7 +194,7 @@ impl Drop for Account<'_> {
             None => Some(Fault::Cancelled),
         };
         let completed = Completed {
-            route: self.route,
+            endpoint: self.context.endpoint(),
             status: self.status.unwrap_or(499),
             total: Instant::now().saturating_duration_since(self.context.received),
             fault: outcome.fault().or(fault),

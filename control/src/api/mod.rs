@@ -49,6 +49,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::models::serve_all(&mut api);
     records::versions::serve_all(&mut api);
     records::approvals::serve_all(&mut api);
+    records::requirements::serve_all(&mut api);
     records::datasets::serve_all(&mut api);
     records::trainings::serve_all(&mut api);
     records::evaluations::serve_all(&mut api);

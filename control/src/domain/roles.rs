@@ -36,6 +36,9 @@ words! {
         RequestApproval = "request_approval",
         ApproveVersion = "approve_version",
         OverrideGate = "override_gate",
+        /// Say which evaluations a model or a deployment requires; not less than before by the author of a version that is
+        /// not approved yet.
+        RequireEvaluation = "require_evaluation",
         EditDeployment = "edit_deployment",
         CreateWorkOrder = "create_work_order",
         ApproveWorkOrder = "approve_work_order",
@@ -45,7 +48,9 @@ words! {
         ViewUsage = "view_usage",
         ManageQuota = "manage_quota",
         ViewAudit = "view_audit",
-        /// Give others access to a dataset or a model.
+        /// Give others access to what one owns.
+        Grant = "grant",
+        /// Give others access to a dataset or a model that one sees.
         ManageGrants = "manage_grants",
         ManagePeople = "manage_people",
         /// Back up, restore, migrate, collect garbage.
@@ -71,6 +76,10 @@ const ALLOWED: &[(Verb, &[Role])] = {
         (Verb::RequestApproval, &[Developer, Admin]),
         (Verb::ApproveVersion, &[Approver, Admin]),
         (Verb::OverrideGate, &[Approver, Admin]),
+        (
+            Verb::RequireEvaluation,
+            &[Developer, Operator, Approver, Admin],
+        ),
         (Verb::EditDeployment, &[Operator, Admin]),
         (Verb::CreateWorkOrder, &[Developer, Operator, Admin]),
         (Verb::ApproveWorkOrder, &[Approver, Admin]),
@@ -78,6 +87,7 @@ const ALLOWED: &[(Verb, &[Role])] = {
         (Verb::ViewUsage, &[Developer, Operator, Approver, Admin]),
         (Verb::ManageQuota, &[Operator, Admin]),
         (Verb::ViewAudit, &[Operator, Approver, Admin]),
+        (Verb::Grant, EVERYONE),
         (Verb::ManageGrants, &[Approver, Admin]),
         (Verb::ManagePeople, &[Admin]),
         (Verb::Administer, &[Admin]),

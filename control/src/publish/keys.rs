@@ -65,6 +65,7 @@ fn limits(quota: &record::Quota) -> QuotaLimits {
         minute: RateLimits {
             requests: minute(quota.requests_per_minute),
             tokens: minute(quota.tokens_per_minute),
+            control: None,
         },
         month_requests: if nothing {
             Some(0)
@@ -96,6 +97,7 @@ pub(super) fn entries(snapshot: &Snapshot, counters: &Counters, now: Timestamp) 
                     principal: key.principal.to_string().into(),
                     department: key.department.to_string().into(),
                     operator: key.operator,
+                    steers_as: key.steers_as.map(|role| role.word().into()),
                 })),
                 quotas: counters.of(key),
             })

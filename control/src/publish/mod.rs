@@ -12,11 +12,13 @@
 mod file;
 mod keys;
 mod publisher;
+mod pulse;
 mod routes;
 mod snapshot;
 
 pub use file::SnapshotFile;
 pub use publisher::{Publisher, Trial, TrialError};
+pub use pulse::Pulse;
 pub(crate) use routes::Place;
 pub use routes::{BrakeError, Routes};
 pub use snapshot::{PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot};

@@ -1,5 +1,6 @@
 //! The round that makes the gateway do what the records say.
 
+mod absent;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,6 +14,7 @@ pub use trial::{Trial, TrialError};
 
 use super::file::{Kept, SnapshotFile};
 use super::keys::{Counters, entries};
+use super::pulse::Pulse;
 use super::routes::{Keyed, Place, Routes};
 use super::snapshot::{PublishedRelease, PublishedWarm, Snapshot};
 use crate::deploy::replicas::{LocalCopy, Need};
@@ -35,6 +37,7 @@ pub struct Publisher {
     state: Mutex<State>,
     /// Set once the database was opened: until then the file's snapshot stands.
     store: std::sync::OnceLock<Store>,
+    pulse: Pulse,
     /// What was published last, for those who cannot wait for a model to load.
     published: parking_lot::Mutex<Arc<Snapshot>>,
     /// By key: why a revision was given up after some tries. It is tried again all the same.
@@ -53,11 +56,14 @@ struct State {
     failures: HashMap<Arc<str>, Failure>,
     books_read: Option<Instant>,
     database_is_down: bool,
+    /// The file on the disk is older than what is published: it could not be written.
+    file_is_old: bool,
 }
 
 /// A revision that could not be loaded, and when it is tried again.
 #[derive(Debug)]
 struct Failure {
+    why: String,
     count: u32,
     again: Instant,
 }
@@ -67,6 +73,8 @@ const BOOKS: Duration = Duration::from_secs(10);
 /// So many times a release's candidate is tried before the release is taken back.
 const TRIES: u32 = 4;
 const POLL: Duration = Duration::from_secs(1);
+/// How long somebody who takes back waits for the upstreams of a revision to be looked up.
+const REMOTE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -82,6 +90,7 @@ impl Publisher {
             file,
             state: Mutex::default(),
             store: std::sync::OnceLock::new(),
+            pulse: Pulse::new(),
             published: parking_lot::Mutex::default(),
             given_up: parking_lot::Mutex::default(),
         })
@@ -95,6 +104,7 @@ impl Publisher {
             return;
         };
         state.copies = kept.copies;
+        self.gateway.set_unread(false);
         self.apply(&mut state, kept.snapshot).await;
     }
 
@@ -122,6 +132,40 @@ impl Publisher {
     pub fn follow(&self, store: Store) {
         // The first is kept: there is one database.
         _ = self.store.set(store);
+        self.pulse.set_away(false);
+    }
+
+    /// Whether the database answers.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Loads a revision that other servers compute, which takes no memory and no file, without waiting for a round.
+    /// Whether it is loaded now.
+    pub(crate) async fn bring(&self, revision: &LiveRevision) -> bool {
+        let Ok(blueprint) = Blueprint::of(revision) else {
+            return false;
+        };
+        if self.replicas.get(&blueprint.key).is_some() {
+            return true;
+        }
+        if !blueprint.settings.is_remote() {
+            return false;
+        }
+        let nowhere = std::path::Path::new("");
+        let loading = self.replicas.load(&blueprint, nowhere, Need::Served);
+        match tokio::time::timeout(REMOTE, loading).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(why)) => {
+                tracing::warn!(
+                    revision = blueprint.revision,
+                    why,
+                    "cannot be taken back to"
+                );
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Rounds until `stop` is over: each second, and when woken.
@@ -147,7 +191,11 @@ impl Publisher {
     pub async fn tick(&self) {
         let mut state = self.state.lock().await;
         let taken = match self.store.get() {
-            Some(store) => Snapshot::take(store).await.map(Some),
+            // Whatever waits for this round does not wait for the database.
+            Some(store) => tokio::select! {
+                taken = Snapshot::take(store, &state.snapshot) => taken.map(Some).map_err(|it| it.to_string()),
+                () = self.pulse.lost() => Err("nothing was heard of it".to_owned()),
+            },
             None => Ok(None),
         };
         let snapshot = match taken {
@@ -155,6 +203,9 @@ impl Publisher {
                 if std::mem::take(&mut state.database_is_down) {
                     tracing::info!("the database answers again; what is published follows it");
                 }
+                // Before it is loaded: what is to come is known from now on.
+                self.tell_absent(&snapshot, &state.failures);
+                self.gateway.set_unread(false);
                 snapshot
             }
             Ok(None) => state.snapshot.clone(),
@@ -167,7 +218,10 @@ impl Publisher {
         };
         self.apply(&mut state, snapshot).await;
         if !state.database_is_down {
-            self.read_books(&mut state).await;
+            tokio::select! {
+                () = self.read_books(&mut state) => {}
+                () = self.pulse.lost() => {}
+            }
         }
     }
 
@@ -183,7 +237,7 @@ impl Publisher {
         self.publish_keys(state);
         // Before it takes hold: a process that is killed in between starts with what was on its way, not with what was
         // over. Where its models lie is known once they are loaded.
-        if changed {
+        if changed || state.file_is_old {
             self.keep(state).await;
         }
         if self.publish_routes(state).await {
@@ -247,6 +301,7 @@ impl Publisher {
         if came {
             self.routes.renew();
         }
+        self.tell_absent(&state.snapshot, &state.failures);
         let warm = self.keep_warm(state).await;
         let in_use: HashSet<Arc<str>> = self
             .routes
@@ -263,7 +318,9 @@ impl Publisher {
     /// one came.
     async fn hold_braked(&self, state: &mut State) -> bool {
         let mut came = false;
-        for PublishedWarm { revision, .. } in state.snapshot.warm.clone() {
+        let warm = state.snapshot.warm.iter().map(|it| it.revision.clone());
+        let earlier = state.snapshot.returns.iter().map(|it| it.revision.clone());
+        for revision in warm.chain(earlier).collect::<Vec<_>>() {
             let key = revision.origin().to_string();
             if self.routes.is_braked_to(revision.deployment, &key) {
                 self.held(state, &revision, &mut came).await;
@@ -358,9 +415,12 @@ impl Publisher {
                     ),
                 }
                 if count + 1 >= TRIES {
-                    self.given_up.lock().insert(Arc::clone(&blueprint.key), why);
+                    self.given_up
+                        .lock()
+                        .insert(Arc::clone(&blueprint.key), why.clone());
                 }
                 let failure = Failure {
+                    why,
                     count: (count + 1).min(8),
                     again: Instant::now() + pause,
                 };
@@ -404,7 +464,9 @@ impl Publisher {
         let snapshot = &state.snapshot;
         let candidates = snapshot.releases.iter().map(|it| &it.candidate);
         let warm = snapshot.warm.iter().map(|it| &it.revision);
-        let revisions = snapshot.revisions.iter().chain(candidates).chain(warm);
+        let earlier = snapshot.returns.iter().map(|it| &it.revision);
+        let revisions = snapshot.revisions.iter();
+        let revisions = revisions.chain(candidates).chain(warm).chain(earlier);
         for LiveRevision { digest, .. } in revisions {
             let copy = self.replicas.copy_of(digest);
             if let Some(copy) = copy.or_else(|| state.copies.get(digest).cloned()) {
@@ -415,14 +477,22 @@ impl Publisher {
         let kept = Kept::new(state.snapshot.clone(), state.copies.clone());
         let file = self.file.clone();
         let written = tokio::task::spawn_blocking(move || file.write(&kept)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the snapshot for the next start was not written")
+        let refused = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        // Once, not each second: the disk may be full for a while.
+        let was_old = std::mem::replace(&mut state.file_is_old, refused.is_some());
+        match refused {
+            Some(error) if !was_old => {
+                tracing::error!(
+                    error,
+                    "the snapshot for the next start was not written; tried again each second"
+                )
             }
-            Err(panic) => {
-                tracing::error!(%panic, "the snapshot for the next start was not written")
-            }
+            None if was_old => tracing::info!("the snapshot for the next start is written again"),
+            Some(_) | None => {}
         }
     }
 

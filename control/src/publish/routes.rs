@@ -150,6 +150,20 @@ impl Routes {
         })
     }
 
+    /// As [`Routes::brake`], also where the revision is not loaded here: then it takes hold as soon as it is. Whether it
+    /// holds now.
+    pub(crate) fn brake_when_loaded(&self, deployment: DeploymentId, key: &Arc<str>) -> bool {
+        let mut table = self.table.lock();
+        table.brakes.insert(deployment, Arc::clone(key));
+        let place = table.places.get(&deployment);
+        let holds = place.is_some_and(|place| self.replica(place, key).is_some());
+        if let Err(error) = self.swap(&table) {
+            tracing::error!(%error, "a brake did not take hold");
+            return false;
+        }
+        holds
+    }
+
     /// Counts what was taken back.
     pub(crate) fn count(&self, cause: Cause) {
         self.gateway.metrics().taken_back(cause);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::Settings;
+use crate::deploy::{History, Return, Settings};
 use crate::domain::record::{Department, Quota, Scope};
 use crate::domain::roles::{Role, Verb};
 use crate::id::{ApiKeyId, DepartmentId, DeploymentId, PrincipalId, QuotaId};
@@ -13,6 +13,10 @@ use crate::store::{
 };
 use crate::time::Timestamp;
 
+/// How many revisions that were live are published of each deployment: those that it may be taken back to while the
+/// database is away.
+const RETURNS: u32 = 8;
+
 /// All that the data plane needs to know of the records.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -21,6 +25,12 @@ pub struct Snapshot {
     pub releases: Vec<PublishedRelease>,
     #[serde(default)]
     pub warm: Vec<PublishedWarm>,
+    /// Of each deployment that serves something: what was live here, the latest first.
+    #[serde(default)]
+    pub returns: Vec<Return>,
+    /// When a release beside what is live was last taken back.
+    #[serde(default)]
+    pub taken_back: Vec<(DeploymentId, Timestamp)>,
     pub keys: Vec<PublishedKey>,
     pub quotas: Vec<PublishedQuota>,
 }
@@ -54,6 +64,9 @@ pub struct PublishedKey {
     pub inference: bool,
     /// May ask revisions on trial.
     pub operator: bool,
+    /// The role by which it may steer releases; `None` where role or scope do not let it.
+    #[serde(default)]
+    pub steers_as: Option<Role>,
     pub expires_at: Option<Timestamp>,
 }
 
@@ -74,12 +87,49 @@ impl Snapshot {
         warm.next().map(|(revision, _)| revision)
     }
 
-    /// As the database has it now.
+    /// What a deployment serves.
+    pub fn live(&self, deployment: DeploymentId) -> Option<&LiveRevision> {
+        let mut live = self.revisions.iter();
+        live.find(|it| it.deployment == deployment)
+    }
+
+    /// The release of a deployment that is not over.
+    pub fn release(&self, deployment: DeploymentId) -> Option<&PublishedRelease> {
+        let mut releases = self.releases.iter();
+        releases.find(|it| it.candidate.deployment == deployment)
+    }
+
+    /// What of a deployment was live, as far as it is published.
+    pub fn history(&self, deployment: DeploymentId) -> History {
+        let returns = self.returns.iter();
+        let of_it = returns.filter(|it| it.revision.deployment == deployment);
+        let mut taken_back = self.taken_back.iter();
+        History {
+            returns: of_it.cloned().collect(),
+            taken_back: taken_back
+                .find(|(id, _)| *id == deployment)
+                .map(|(_, at)| *at),
+        }
+    }
+
+    /// Snapshots of older versions have none.
+    fn has_returns(&self) -> bool {
+        self.revisions.is_empty() || !self.returns.is_empty()
+    }
+
+    /// As the database has it now. `before`: what was published before it.
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn take(store: &Store) -> Result<Self, StoreError> {
+    pub async fn take(store: &Store, before: &Self) -> Result<Self, StoreError> {
         let revisions = store.live_revisions().await?;
+        // It changes with what is live, and with nothing else.
+        let returns = if revisions == before.revisions && before.has_returns() {
+            before.returns.clone()
+        } else {
+            store.latest_returns(RETURNS).await?
+        };
+        let taken_back = store.taken_back_beside_live().await?;
         let releases = store.releases_under_way().await?;
         let releases = releases.into_iter().filter_map(published).collect();
         let warm = store.warm_revisions().await?;
@@ -105,6 +155,8 @@ impl Snapshot {
             revisions,
             releases,
             warm,
+            returns,
+            taken_back,
             keys,
             quotas,
         })
@@ -152,6 +204,9 @@ impl From<KeyOwner> for PublishedKey {
             hash: owner.key.hash.clone(),
             inference: owner.key.scopes.0.contains(&Scope::Inference) && role.may(Verb::Infer),
             operator: role.may(Verb::OperateRelease),
+            steers_as: (role.may(Verb::OperateRelease)
+                && owner.key.scopes.0.contains(&Scope::Write))
+            .then_some(role),
             expires_at: owner.key.expires_at,
         }
     }

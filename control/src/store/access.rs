@@ -8,7 +8,7 @@ use sqlx::AnyConnection;
 
 use super::column::{Column, arguments, read};
 use super::record::{find, get};
-use super::{Actor, Json, Store, StoreError, Stored, Tx, mapped};
+use super::{Actor, Json, Store, StoreError, Stored, Tx, Viewer, mapped};
 use crate::domain::record::{Access, ApiKey, Dataset, Department, Grant, Principal, Scope};
 use crate::id::{ApiKeyId, DatasetId, DepartmentId, GrantId, Id as _, PrincipalId};
 use crate::time::Timestamp;
@@ -182,23 +182,22 @@ impl Store {
         Ok(owners)
     }
 
-    /// What `principal` may do with `dataset`: nothing without the clearance; with it, what was granted
-    /// to it or its department, and everything if it owns the dataset.
+    /// What `viewer` may do with `dataset`: nothing without the clearance; with it, what was granted
+    /// to it or its department, and everything if it owns the dataset or is an administrator.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if one of the two does not exist.
+    /// [`StoreError::NotFound`] if it does not exist.
     pub async fn dataset_access(
         &self,
-        principal: PrincipalId,
+        viewer: Viewer,
         dataset: DatasetId,
     ) -> Result<Option<Access>, StoreError> {
         let mut reader = self.reader().await?;
-        let person = get::<Principal>(&mut reader, principal).await?;
         let data = get::<Dataset>(&mut reader, dataset).await?;
-        if !data.secrecy.within(person.clearance) {
+        if !data.secrecy.within(viewer.clearance) {
             return Ok(None);
         }
-        if data.owner == Some(principal) {
+        if viewer.admin || data.owner == Some(viewer.principal) {
             return Ok(Some(Access::Edit));
         }
         let rows = sqlx::query_with(
@@ -206,8 +205,8 @@ impl Store {
              AND (principal = $2 OR department = $3) AND deleted_at IS NULL",
             arguments([
                 dataset.to_value(),
-                principal.to_value(),
-                person.department.to_value(),
+                viewer.principal.to_value(),
+                viewer.department.to_value(),
             ])?,
         )
         .fetch_all(&mut *reader)

@@ -165,6 +165,7 @@ impl FileKey {
             limits: RateLimits {
                 requests: self.requests_per_minute,
                 tokens: self.tokens_per_minute,
+                control: None,
             },
             owner: None,
             quotas: Vec::new(),

@@ -7,6 +7,7 @@ pub mod split;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::absent::Absence;
 use crate::metrics::Series;
 use crate::remote::RemotePool;
 pub use crate::replicas::{LocalModel, Replicas};
@@ -194,6 +195,9 @@ pub enum RouteError {
     /// cannot probe for names.
     #[error("the key may not use this model")]
     Forbidden,
+    /// It is meant to be served here and is not (503).
+    #[error("the model is not served at the moment")]
+    Absent(Absence),
     /// Two deployments share a name.
     #[error("two deployments are named `{0}`; names must be unique")]
     Duplicate(Arc<str>),

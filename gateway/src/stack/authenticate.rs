@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{Request, Response};
 
 use super::around::{Inner, Middleware};
-use super::{Access, Route};
 use crate::auth::AuthError;
+use crate::endpoint::Access;
 use crate::error::ApiError;
 use crate::{Body, Gateway, RequestBody, RequestContext};
 
@@ -20,7 +20,8 @@ impl Middleware for Authenticate {
         rest: S,
     ) -> Response<Body> {
         let auth = &gateway.config().auth;
-        let access = Route::of(request.uri().path()).access();
+        let context = request.extensions().get::<RequestContext>();
+        let access = context.map_or(Access::Full, |context| context.endpoint().access);
         let open = match access {
             Access::Open => true,
             Access::Operations => auth.open_metrics,

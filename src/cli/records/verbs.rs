@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use serde_json::{Value, json};
 
-use super::kinds::{KINDS, Kind, Special, Writes};
+use super::kinds::{GATE, KINDS, Kind, Special, Writes};
 use super::{content, evaluations, fields, view, watch};
 use crate::cli::client::{ApiClient, Server};
 use crate::cli::output::{self, Shape};
@@ -351,6 +351,14 @@ impl Noun {
                 let limit = self.typed.get_one::<u32>("limit").copied().unwrap_or(20);
                 evaluations::diff(client, &format!("{API}{path}"), &query, limit, self.shape())
                     .await
+            }
+            "GET" if special.verb == GATE => {
+                let query = fields::query(&self.arguments("filters"))?;
+                let found = client.get(&format!("{API}{path}{query}")).await?;
+                match self.shape().document(&found)? {
+                    true => Ok(()),
+                    false => view::gate(&found),
+                }
             }
             "GET" => self.list(client, &path, special.columns).await,
             method => {

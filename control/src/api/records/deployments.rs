@@ -3,23 +3,23 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sluice_gateway::config::ReleasesConfig;
 
 use super::approvals::said;
 use super::evaluation_runs::Reason;
 use super::models::home;
-use super::releases::Because;
+use super::taken_back::{BackTo, TakenBackView};
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
-use crate::api::input::{check_object, check_text};
+use crate::api::input::{check_label, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, post};
-use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
-use crate::deploy::Deployments;
+use crate::api::resource::{Resource, Summaries, check_owner, filter, in_department, serve};
+use crate::deploy::{Deployments, Returned};
 use crate::domain::gate::Requirement;
-use crate::domain::record::{Department, Deployment, Model, Principal, WorkOrder};
+use crate::domain::record::{Department, Deployment, Model, Principal};
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
-use crate::release::controller::TakenBackTo;
 use crate::store::{Json, Listing, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -37,7 +37,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
         post(
             "/deployments/{id}/rollback",
             Verb::OperateRelease,
-            "Take the release under way back, or go back to the revision before the live one",
+            "Take the release under way back, or go back to the revision before the live one, or to another that was live",
         ),
         roll_back,
     );
@@ -51,28 +51,31 @@ pub(crate) fn serve_all(api: &mut Registry) {
     );
 }
 
-async fn roll_back(
-    call: Call<NoQuery, Body<Because>>,
-) -> Result<Answer<Stored<WorkOrder>>, Problem> {
-    let (desk, reason) = (&call.desk, &call.body.0.reason);
-    check_text("reason", reason)?;
+async fn roll_back(call: Call<NoQuery, Body<BackTo>>) -> Result<Answer<TakenBackView>, Problem> {
+    let (desk, fields) = (&call.desk, &call.body.0);
+    check_text("reason", &fields.reason)?;
     let id = desk.find::<Deployment>(call.segment("id")).await?.id;
-    let order = match desk.control.releases() {
-        Some(releases) => match releases.roll_back(&desk.deployer(), id, reason).await? {
-            TakenBackTo::Recorded(order) => *order,
-            // The route's own answer for it is made where nothing waits for the database.
-            TakenBackTo::Queued { .. } => {
-                return Err(Problem::unavailable("the database does not answer"));
-            }
-        },
+    let (caller, reason, to) = (desk.deployer(), &fields.reason, fields.to.as_deref());
+    let view = match desk.control.releases() {
+        Some(releases) => {
+            let back = releases.roll_back(&caller, id, reason, to).await?;
+            TakenBackView::of(releases, id, back)
+        }
         None => {
-            desk.deployments()
-                .roll_back(&desk.deployer(), id, reason)
-                .await?
+            let repeats = ReleasesConfig::default().rollback_repeats;
+            let calls = desk.deployments();
+            match calls.roll_back(&caller, id, reason, to, repeats).await? {
+                Returned::Ordered(order) => TakenBackView::ordered(*order, None),
+                Returned::Already(already) => TakenBackView::already(already),
+            }
         }
     };
-    let place = format!("/work_orders/{}", order.id);
-    Ok(Answer::record(order).at(place))
+    let place = view.place();
+    let answer = Answer::of(view);
+    Ok(match place {
+        Some(place) => answer.at(place),
+        None => answer,
+    })
 }
 
 async fn stop(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<Deployment>>, Problem> {
@@ -180,7 +183,7 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     }
     check_object("engine_options", &fields.engine_options)?;
     check_object("strategy", &fields.strategy)?;
-    check_text("zone", fields.zone.as_deref().unwrap_or(""))
+    check_label("zone", fields.zone.as_deref().unwrap_or(""))
 }
 
 impl Resource for Deployment {
@@ -228,6 +231,14 @@ impl Resource for Deployment {
             strategy: self.strategy.0.clone(),
             gate_policy: self.gate_policy.0.clone(),
         }
+    }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &DeploymentFields,
+    ) -> Result<(), Problem> {
+        check_owner(desk, stored.owner, fields.owner.as_deref()).await
     }
 
     async fn build(

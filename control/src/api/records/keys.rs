@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, Nothing, limit_of};
-use crate::api::input::check_text;
+use crate::api::input::check_label;
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, delete, get, post};
 use crate::api::resource::filter;
@@ -119,7 +119,7 @@ async fn create(call: Call<NoQuery, Body<KeyFields>>) -> Result<Answer<NewKey>, 
     if fields.name.is_empty() || fields.name.len() > 128 {
         return Err(Problem::field("name", "should have 1 to 128 bytes"));
     }
-    check_text("name", &fields.name)?;
+    check_label("name", &fields.name)?;
     if fields.expires_at.is_some_and(|end| end <= Timestamp::now()) {
         return Err(Problem::field("expires_at", "should be in the future"));
     }

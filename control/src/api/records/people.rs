@@ -12,7 +12,7 @@ use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
 use crate::domain::record::{Access, Dataset, Department, Grant, Model, Principal};
 use crate::domain::roles::{Role, Verb};
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DatasetId, Id};
+use crate::id::{DatasetId, Id, ModelId};
 use crate::store::{Listing, Stored, Viewer};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -278,10 +278,20 @@ impl Resource for Grant {
     const COLLECTION: &'static str = "/grants";
     const ITEM: &'static str = "/grants/{id}";
     const NAME: &'static str = "id";
-    const EDIT: Verb = Verb::ManageGrants;
-    const VIEW: Verb = Verb::ManageGrants;
+    // Owners may grant on what they own; on what they do not, `may_grant` asks for more.
+    const EDIT: Verb = Verb::Grant;
+    const VIEW: Verb = Verb::Grant;
 
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
+        let listing = match caller.role.may(Verb::ManageGrants) {
+            true => listing,
+            false => listing.where_clause(
+                "principal = ? OR object_id IN (SELECT o.id FROM datasets o WHERE o.owner = ?) \
+                 OR object_id IN (SELECT o.id FROM models o WHERE o.owner = ?)"
+                    .into(),
+                vec![crate::store::Column::to_value(&caller.principal); 3],
+            ),
+        };
         let listing = listing.where_clause(
             format!(
                 "object_kind <> 'dataset' OR object_id IN ({})",
@@ -357,6 +367,7 @@ impl Resource for Grant {
                 ));
             }
         };
+        may_grant(desk, object_kind, &object_id).await?;
         if fields.principal.is_some() == fields.department.is_some() {
             return Err(Problem::field(
                 "principal",
@@ -375,6 +386,36 @@ impl Resource for Grant {
             access: fields.access,
         })
     }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        _: &GrantFields,
+    ) -> Result<(), Problem> {
+        may_grant(desk, &stored.object_kind, &stored.object_id).await
+    }
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        may_grant(desk, &stored.object_kind, &stored.object_id).await
+    }
+}
+
+/// Who owns it, or has the right to grant on what it sees.
+async fn may_grant(desk: &Desk, kind: &str, id: &str) -> Result<(), Problem> {
+    if desk.caller.role.may(Verb::ManageGrants) {
+        return Ok(());
+    }
+    let owner = match (kind, id.parse::<DatasetId>(), id.parse::<ModelId>()) {
+        ("dataset", Ok(id), _) => desk.store.get::<Dataset>(id).await?.owner,
+        ("model", _, Ok(id)) => desk.store.get::<Model>(id).await?.owner,
+        _ => None,
+    };
+    if owner == Some(desk.caller.principal) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(format!(
+        "access to a {kind} is given by its owner, an approver or an administrator"
+    )))
 }
 
 /// A dataset that the caller may give access to: one that it sees, or, for an admin with the clearance, any by its id, so that a

@@ -2,8 +2,10 @@
 
 mod apply;
 mod content;
+mod content_rights;
 mod conversions;
 mod evaluations;
+mod gate;
 mod input;
 mod records;
 mod rig;

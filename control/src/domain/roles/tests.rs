@@ -17,6 +17,7 @@ cancel_task           · · · ✓ ✓ · ✓
 request_approval      · · · ✓ · · ✓
 approve_version       · · · · · ✓ ✓
 override_gate         · · · · · ✓ ✓
+require_evaluation    · · · ✓ ✓ ✓ ✓
 edit_deployment       · · · · ✓ · ✓
 create_work_order     · · · ✓ ✓ · ✓
 approve_work_order    · · · · · ✓ ✓
@@ -24,6 +25,7 @@ operate_release       · · · · ✓ · ✓
 view_usage            · · · ✓ ✓ ✓ ✓
 manage_quota          · · · · ✓ · ✓
 view_audit            · · · · ✓ ✓ ✓
+grant                 ✓ ✓ ✓ ✓ ✓ ✓ ✓
 manage_grants         · · · · · ✓ ✓
 manage_people         · · · · · · ✓
 administer            · · · · · · ✓

@@ -55,7 +55,9 @@ use crate::tasks::{Queue, Task, TaskContext, TaskFailure};
 
 pub use comparison::{Compared, Difference, Half, Part, RowDifference, compare};
 pub use order::{Baseline, NewRun, OrderError, order, prompt_named};
-pub use plan::{InvalidPlan, JUDGE, JUDGE_WINS, Measures, Plan, Purpose, RunSettings, read_policy};
+pub use plan::{
+    InvalidPlan, JUDGE, JUDGE_WINS, Measures, Plan, Purpose, RunSettings, asked_as, read_policy,
+};
 pub use rows::RowLimits;
 pub use session::compile;
 pub use states::{settle, withdraw};

@@ -26,7 +26,9 @@ mod window;
 
 use std::time::Duration;
 
-pub use evidence::{Assessment, Evidence, Measure, QuantilePair, Ratio, Test, Verdict};
+pub use evidence::{
+    Assessment, Basis, Evidence, Measure, QuantilePair, Ratio, Test, Verdict, Wanted,
+};
 pub use outcome::{Bars, Class, Exposure, Facts, Latency, Outcome, Share, Side, Unit};
 pub use quantile::Quantile;
 
@@ -221,13 +223,14 @@ impl Analyser {
 
     /// The verdict, where passing takes `wanted` judged requests of the candidate in this step.
     #[must_use]
-    pub fn assess(&self, wanted: u64, now: Timestamp) -> Assessment {
+    pub fn assess(&self, wanted: impl Into<Wanted>, now: Timestamp) -> Assessment {
+        let wanted = wanted.into();
         let objectives = self
             .objectives
             .iter()
             .map(|it| match it {
                 Watched::Event(judge) => judge.evidence(wanted),
-                Watched::Agreement(judge) => judge.evidence(MIN_PAIRS),
+                Watched::Agreement(judge) => judge.agreement(wanted, MIN_PAIRS),
                 Watched::Evaluation {
                     name,
                     min_delta,
@@ -343,6 +346,8 @@ fn evaluation_evidence(name: &str, min_delta: f64, delta: Option<f64>) -> Eviden
     };
     Evidence {
         objective: objective.to_string(),
+        basis: Basis::Evaluation,
+        asked: true,
         verdict,
         because,
         breached_at: None,

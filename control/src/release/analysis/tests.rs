@@ -414,6 +414,8 @@ fn the_verdict_over_all_is_the_worst() {
     use Verdict::{Breach, Inconclusive, NoData, Pass};
     let evidence = |verdict| Evidence {
         objective: "error".into(),
+        basis: Basis::Requests,
+        asked: true,
         verdict,
         because: String::new(),
         breached_at: None,
@@ -433,6 +435,44 @@ fn the_verdict_over_all_is_the_worst() {
         let at = Timestamp::from_micros(0);
         assert_eq!(Assessment::new(at, objectives).verdict, all);
     }
+}
+
+/// What a step cannot learn any more is not waited for: a release would stand still until somebody looks.
+#[test]
+fn a_step_waits_only_for_what_it_can_learn() {
+    let mut rig = Rig::new(&json!([
+        { "event": "error", "compare": "stable" },
+        { "shadow_agreement": { "min": 0.9 } },
+    ]));
+    let wanted = |answers, copies| Wanted {
+        requests: 10,
+        answers,
+        copies,
+    };
+    for user in 0..49 {
+        let unit = Unit::Sticky(user);
+        rig.analyser.compared(rig.now, unit, true);
+    }
+    let copying = rig.analyser.assess(wanted(false, true), rig.now);
+    assert_eq!(copying.verdict, Verdict::Inconclusive);
+    let lacks = "shadow agreement, at least 0.9: 49 of 50 copies compared";
+    assert_eq!(
+        (copying.lacking(), copying.lacking_copies()),
+        (lacks.into(), lacks.into())
+    );
+    for user in 0..20 {
+        rig.observe(Side::Candidate, Unit::Sticky(user), good());
+    }
+    let serving = rig.analyser.assess(wanted(true, false), rig.now);
+    assert_eq!(serving.verdict, Verdict::Pass, "{}", serving.because());
+    assert!(!serving.objectives[1].asked && serving.lacking().is_empty());
+    // What was known of the copies before counts for ever.
+    for user in 0..500 {
+        let unit = Unit::Sticky(user);
+        rig.analyser.compared(rig.now, unit, false);
+    }
+    let serving = rig.analyser.assess(wanted(true, false), rig.now);
+    assert_eq!(serving.verdict, Verdict::Breach);
 }
 
 #[test]

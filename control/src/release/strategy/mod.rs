@@ -66,6 +66,29 @@ pub struct Shadow {
     pub percent: f64,
     #[serde(rename = "for", with = "human::duration")]
     pub lasts: Duration,
+    /// How long it may go on copying where `shadow_agreement` has not passed by then.
+    #[serde(
+        default = "longest_copying",
+        with = "human::duration",
+        skip_serializing_if = "is_longest_copying"
+    )]
+    pub max_duration: Duration,
+}
+
+const fn longest_copying() -> Duration {
+    Duration::from_secs(30 * 60)
+}
+
+fn is_longest_copying(duration: &Duration) -> bool {
+    *duration == longest_copying()
+}
+
+impl Shadow {
+    /// How long the step may last.
+    #[must_use]
+    pub fn most(&self) -> Duration {
+        self.lasts.max(self.max_duration)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,7 +158,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = human::format_duration;
         match self {
-            Self::Shadow(Shadow { percent, lasts }) => {
+            Self::Shadow(Shadow { percent, lasts, .. }) => {
                 write!(f, "shadow: {percent} % for {}", time(*lasts))
             }
             Self::Weight(percent) => write!(f, "weight: {percent} %"),
@@ -240,6 +263,17 @@ impl Strategy {
         longest.fold(self.watch, Duration::max)
     }
 
+    /// The evaluations that objectives name, with the place of each: `objectives[1].evaluation`.
+    pub fn evaluations(&self) -> impl Iterator<Item = (String, &str)> {
+        let objectives = self.objectives.iter().enumerate();
+        objectives.filter_map(|(at, objective)| match objective {
+            Objective::Evaluation { name, .. } => {
+                Some((format!("objectives[{at}].evaluation"), name.as_str()))
+            }
+            Objective::Event { .. } | Objective::ShadowAgreement { .. } => None,
+        })
+    }
+
     fn check(&self) -> Result<(), StrategyError> {
         self.check_steps()?;
         if self.objectives.len() > MAX_OBJECTIVES {
@@ -283,6 +317,14 @@ impl Strategy {
     }
 
     fn check_steps(&self) -> Result<(), StrategyError> {
+        if self.steps.is_empty() {
+            return Err(wrong(
+                "steps",
+                "are empty, which would be all traffic at once; leave them out for the usual ones, or say \
+                 [{\"promote\": {}}]"
+                    .into(),
+            ));
+        }
         let mut weight = 0.0;
         let last = self.steps.len().saturating_sub(1);
         for (at, step) in self.steps.iter().enumerate() {
@@ -308,6 +350,7 @@ impl Strategy {
                         ));
                     }
                     check_lasting(&field("shadow.for"), shadow.lasts)?;
+                    check_lasting(&field("shadow.max_duration"), shadow.max_duration)?;
                 }
                 Step::Analyse(analyse) => {
                     check_lasting(&field("analyse.max_duration"), analyse.max_duration)?;

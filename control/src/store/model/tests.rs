@@ -87,7 +87,7 @@ pub(in crate::store) async fn dataset_version(
         number: 0,
         author: Some(who.principal),
         artifact: None,
-        digest: "sha256:dd".into(),
+        digest: format!("sha256:{name}"),
         row_count: 10,
         bytes: 1000,
         schema_json: document(),
@@ -288,6 +288,7 @@ async fn one_call_tells_all_about_a_model() {
                 principal: person.id,
                 department: person.department,
                 clearance: person.clearance,
+                admin: false,
             };
             store
                 .model_view(model.id, Some(viewer))

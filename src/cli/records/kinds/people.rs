@@ -1,6 +1,6 @@
 //! Who may what, and who did what.
 
-use super::{Kind, Writes};
+use super::{Kind, Writes, act};
 
 pub(super) const KEY: Kind = Kind {
     noun: "key",
@@ -46,8 +46,13 @@ pub(super) const DEPARTMENT: Kind = Kind {
         ("DESCRIPTION", "description"),
         ("ID", "id"),
     ],
-    specials: &[],
-    examples: "  sluice department create it description='Information technology'",
+    specials: &[act(
+        "gate-policy",
+        "Change what the department lets pass at its gates: allows='[\"no_required_evaluations\"]' reason=…",
+        "NAME",
+        "/departments/{0}/gate_policy",
+    )],
+    examples: "  sluice department create it description='Information technology'\n  sluice department gate-policy it allows='[\"no_required_evaluations\"]' reason='a pilot'",
 };
 
 pub(super) const GRANT: Kind = Kind {

@@ -29,6 +29,18 @@ pub(super) const DEPLOY: Kind = Kind {
             "NAME",
             "/deployments/{0}/stop",
         ),
+        act(
+            "require",
+            "Require an evaluation of what it is to serve, beside the model's: evaluation=… reason=…",
+            "NAME",
+            "/deployments/{0}/require",
+        ),
+        act(
+            "unrequire",
+            "Require an evaluation of its own no more: evaluation=… reason=…",
+            "NAME",
+            "/deployments/{0}/unrequire",
+        ),
     ],
     examples: "  sluice deploy create helpdesk model=helpdesk cpu_millis=2000\n  sluice workorder create helpdesk version=v2 reason='better answers'\n  sluice deploy rollback helpdesk reason='wrong tickets' --wait",
 };

@@ -1,6 +1,6 @@
 //! What an objective says of itself: its verdict, and the numbers that it rests on.
 
-use super::super::evidence::{Evidence, Measure, Ratio, Test, Verdict, e_value};
+use super::super::evidence::{Basis, Evidence, Measure, Ratio, Test, Verdict, Wanted, e_value};
 use super::super::main::Main;
 use super::super::window::Count;
 use super::{Judge, MAIN, PAST, SIDE};
@@ -13,10 +13,26 @@ const DOUBTFUL: f64 = 3.0;
 
 impl Judge {
     /// `wanted`: requests of the candidate without which it does not pass.
-    pub(in super::super) fn evidence(&self, wanted: u64) -> Evidence {
-        let (verdict, because) = self.verdict(wanted);
+    pub(in super::super) fn evidence(&self, wanted: Wanted) -> Evidence {
+        // Copies count for limits alone: nobody drew by lot who is copied.
+        let is_limit = matches!(self.main, Main::Limit(_));
+        let asked = wanted.answers || (wanted.copies && is_limit);
+        self.stated(Basis::Requests, asked, wanted.requests)
+    }
+
+    /// As [`Judge::evidence`], of pairs of answers, of which `least` are needed.
+    pub(in super::super) fn agreement(&self, wanted: Wanted, least: u64) -> Evidence {
+        // Without copies there will be no more of them, and what few there were decide nothing.
+        let asked = wanted.copies || self.step.of >= least;
+        self.stated(Basis::Copies, asked, least)
+    }
+
+    fn stated(&self, basis: Basis, asked: bool, least: u64) -> Evidence {
+        let (verdict, because) = self.verdict(least, basis);
         Evidence {
             objective: self.label.clone(),
+            basis,
+            asked,
             verdict,
             because,
             breached_at: self.breach.as_ref().map(|(at, _)| *at),
@@ -24,22 +40,28 @@ impl Judge {
         }
     }
 
-    fn verdict(&self, wanted: u64) -> (Verdict, String) {
+    fn verdict(&self, wanted: u64, basis: Basis) -> (Verdict, String) {
         if let Some((_, because)) = &self.breach {
             return (Verdict::Breach, because.clone());
         }
         let judged = self.step.of;
         if judged == 0 {
-            return (
-                Verdict::NoData,
-                "no request of the candidate was judged in this step".into(),
-            );
+            let text = match basis {
+                Basis::Copies => "no copy was compared yet",
+                Basis::Requests | Basis::Evaluation => {
+                    "no request of the candidate was judged in this step"
+                }
+            };
+            return (Verdict::NoData, text.into());
         }
         if judged < wanted {
-            return (
-                Verdict::Inconclusive,
-                format!("{judged} of {wanted} requests judged in this step"),
-            );
+            let text = match basis {
+                Basis::Copies => format!("{judged} of {wanted} copies compared"),
+                Basis::Requests | Basis::Evaluation => {
+                    format!("{judged} of {wanted} requests judged in this step")
+                }
+            };
+            return (Verdict::Inconclusive, text);
         }
         if self.outage.is_under_way() {
             return (
