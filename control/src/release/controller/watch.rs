@@ -399,9 +399,9 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
             Assignment::Cohort | Assignment::Named => Exposure::Cohort,
         },
         unit: Unit::Sticky(outcome.unit),
-        key: 0,
+        key: outcome.key,
         facts: Facts {
-            class: class(outcome),
+            class: class(outcome.class),
             stable_answered: outcome.retried.then_some(outcome.stable_answered),
             ttft: outcome.ttft,
             token_time: outcome.tpot,
@@ -414,26 +414,27 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
     }
 }
 
-fn class(outcome: &ReleaseOutcome) -> Class {
-    match outcome.class {
+const fn class(ended: Ended) -> Class {
+    match ended {
         Ended::Answered => Class::Ok,
-        // What stable has answered could have been answered.
-        Ended::Rejected if outcome.retried && outcome.stable_answered => Class::Fault,
-        Ended::ClientFault | Ended::Rejected => Class::ClientFault,
-        Ended::Cancelled | Ended::Abandoned | Ended::OwnDeadline => Class::Cancelled,
-        Ended::Broken | Ended::Timeout | Ended::Failed => Class::Fault,
+        Ended::Rejected => Class::Rejected,
+        Ended::ClientFault => Class::ClientFault,
+        Ended::Cancelled => Class::Cancelled,
+        Ended::Abandoned => Class::Abandoned,
+        Ended::OwnDeadline => Class::OwnDeadline,
+        Ended::Broken => Class::Broken,
+        Ended::Timeout | Ended::Failed => Class::Fault,
     }
 }
 
 /// What it is told of the candidate's answer to a copy.
 fn copy(pair: &ShadowPair, at: Timestamp) -> Outcome {
     let answer = &pair.candidate;
-    let class = match answer.class {
-        Ended::Answered => Class::Ok,
-        // The live revision has answered the same request.
-        Ended::Rejected | Ended::Broken | Ended::Timeout | Ended::Failed => Class::Fault,
-        Ended::ClientFault => Class::ClientFault,
-        Ended::Cancelled | Ended::Abandoned | Ended::OwnDeadline => Class::Cancelled,
+    let class = match class(answer.class) {
+        // The live revision has answered the same request, and nobody drew by lot who is copied, so that it cannot be
+        // compared: limits on errors judge it.
+        Class::Rejected => Class::Fault,
+        other => other,
     };
     Outcome {
         at,

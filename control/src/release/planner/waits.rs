@@ -20,7 +20,7 @@ pub fn waits_for(
             Some("the candidate to be loaded by the server that drives the release".to_owned())
         }
         Phase::Running => running(release, strategy, assessment?),
-        Phase::Promoting => Some(time(release.since.after(strategy.settle))),
+        Phase::Promoting => Some(promoting(release, strategy, assessment?)),
         Phase::RollingBack { .. } => Some("the records to say that it was taken back".to_owned()),
         Phase::Prepared | Phase::Promoted | Phase::RolledBack { .. } | Phase::Aborted => None,
     }
@@ -52,6 +52,16 @@ fn running(release: &Release, strategy: &Strategy, assessment: &Assessment) -> O
         }
         Step::Pause(Pause { lasts: Some(lasts) }) => Some(time(after(*lasts))),
         Step::Pause(Pause { lasts: None }) | Step::Weight(_) | Step::Promote(_) => None,
+    }
+}
+
+fn promoting(release: &Release, strategy: &Strategy, assessment: &Assessment) -> String {
+    let settled = release.since.after(strategy.settle);
+    let lacks = assessment.lacking();
+    if lacks.is_empty() || assessment.at < settled {
+        time(settled)
+    } else {
+        at_most(&lacks, settled.after(strategy.longest_watch()))
     }
 }
 
