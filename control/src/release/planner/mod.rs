@@ -296,18 +296,16 @@ pub fn plan(
 /// Whether more requests would show more: each objective that can be judged has been, or there is no traffic to judge.
 fn is_judged(assessment: &Assessment) -> bool {
     let requests = || {
-        assessment
-            .objectives
-            .iter()
-            .filter_map(|it| match &it.measure {
-                Measure::Requests {
-                    stable,
-                    candidate,
-                    judged_in_step,
-                    ..
-                } => Some((stable.of + candidate.of, *judged_in_step)),
-                Measure::Evaluation { .. } => None,
-            })
+        let asked = assessment.objectives.iter().filter(|it| it.asked);
+        asked.filter_map(|it| match &it.measure {
+            Measure::Requests {
+                stable,
+                candidate,
+                judged_in_step,
+                ..
+            } => Some((stable.of + candidate.of, *judged_in_step)),
+            Measure::Evaluation { .. } => None,
+        })
     };
     match assessment.verdict {
         Verdict::Pass => true,
