@@ -189,7 +189,7 @@ async fn viewer(store: &Store, who: PrincipalId) -> Viewer {
     let person = store.get::<Principal>(who).await.unwrap();
     Viewer {
         principal: who,
-        department: person.department,
+        department: Some(person.department),
         clearance: person.clearance,
         admin: false,
     }
