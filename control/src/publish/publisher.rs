@@ -192,10 +192,11 @@ impl Publisher {
     /// One round. Whatever goes wrong is said, and the next round tries again.
     pub async fn tick(&self) {
         let mut state = self.state.lock().await;
+        let file_key = |id: &str| self.gateway.file_key(id);
         let taken = match self.store.get() {
             // Whatever waits for this round does not wait for the database.
             Some(store) => tokio::select! {
-                taken = Snapshot::take(store, &state.snapshot, &|id| self.gateway.file_key(id)) => {
+                taken = Snapshot::take(store, &state.snapshot, &file_key) => {
                     taken.map(Some).map_err(|it| it.to_string())
                 }
                 () = self.pulse.lost() => Err("nothing was heard of it".to_owned()),

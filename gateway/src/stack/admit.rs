@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response, header};
+use http::{Request, Response, header};
 
 use super::around::{Inner, Middleware};
+use super::limit::takes_back;
 use crate::endpoint::Access;
 use crate::error::ApiError;
 use crate::limits::admission::Admission;
@@ -31,7 +32,7 @@ impl Middleware for Admit {
         match context.endpoint().access {
             Access::Open | Access::Operations => return rest.run(request).await,
             Access::Control => {
-                let is_urgent = takes_back(&request);
+                let is_urgent = takes_back(request.method(), request.uri().path());
                 let Some(_place) = Place::take(gateway.control_admission(), is_urgent) else {
                     return refuse(&gateway);
                 };
@@ -78,12 +79,6 @@ impl Drop for Place<'_> {
             admission.leave();
         }
     }
-}
-
-/// Whether a request takes traffic from a revision: the way back is open however full it is.
-fn takes_back(request: &Request<RequestBody>) -> bool {
-    let last = request.uri().path().rsplit('/').next().unwrap_or_default();
-    request.method() == Method::POST && ["rollback", "abort", "stop"].contains(&last)
 }
 
 /// A body that says that it is too large is refused before it is read. (One that

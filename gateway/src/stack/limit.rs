@@ -89,7 +89,8 @@ pub(super) fn drawn_on(method: &Method, path: &str, endpoint: &Endpoint) -> Draw
     }
 }
 
-fn takes_back(method: &Method, path: &str) -> bool {
+/// Whether a request takes traffic from a revision: the way back is open however full it is.
+pub(super) fn takes_back(method: &Method, path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     *method == Method::POST && ["rollback", "abort", "stop"].contains(&last)
 }
