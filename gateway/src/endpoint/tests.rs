@@ -37,118 +37,101 @@ fn each_row_is_found_by_its_path_with_and_without_a_slash_at_the_end() {
 
 /// What follows from a row: label, access, whether the answer is a text that can be empty or
 /// a refusal, whether two can be compared, whether it is billed.
-#[test]
-fn twins_are_judged_alike() {
-    let expected = |label: &str, access, generation, comparable, used| {
-        (label.to_owned(), access, generation, comparable, used)
-    };
-    let judged = |path: &str| {
+type Judged = (&'static str, Access, bool, bool, bool);
+
+fn alike(paths: &[&str], right: Judged) {
+    for path in paths {
         let row = Resolved::of(path).endpoint;
         let kind = row.kind;
-        (
-            row.label.as_str().to_owned(),
+        let judged: Judged = (
+            row.label.as_str(),
             row.access,
             kind.is_generation(),
             kind.is_comparable(),
             kind.is_use(),
-        )
-    };
-    let open = expected("health", Access::Open, false, false, false);
-    let tensor = |used| expected("v2", Access::Full, false, false, used);
-    for (paths, right) in [
-        (
-            &["/v1/chat/completions", "/v1/chat/completions/"][..],
-            expected("chat", Access::Full, true, true, true),
-        ),
-        (
-            &["/v1/completions", "/v1/completions/"],
-            expected("completions", Access::Full, true, true, true),
-        ),
-        (
-            &["/v1/embeddings", "/v1/embeddings/"],
-            expected("embeddings", Access::Full, false, true, true),
-        ),
-        (
-            &["/v1/rerank", "/rerank", "/v2/rerank", "/v2/rerank/"],
-            expected("rerank", Access::Full, false, true, true),
-        ),
-        (
-            &["/v1/classify", "/classify", "/classify/"],
-            expected("classify", Access::Full, false, true, true),
-        ),
-        (
-            &["/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"],
-            expected("tokenize", Access::Full, false, false, true),
-        ),
-        (
-            &[
-                "/v1/models",
-                "/v1/models/",
-                "/v1/models/a",
-                "/v1/models/%ff",
-            ],
-            expected("models", Access::Full, false, false, false),
-        ),
-        (
-            &["/v1/nothing", "/v1/chat", "/v1", "/v1/"],
-            expected("v1", Access::Full, false, false, false),
-        ),
-        (
-            &[
-                "/health",
-                "/health/",
-                "/health/live",
-                "/health/ready",
-                "/v2/health/ready/",
-            ],
-            open,
-        ),
-        (
-            &[
-                "/v2",
-                "/v2/",
-                "/v2/models/m",
-                "/v2/models/m/stats",
-                "/v2/no",
-            ],
-            tensor(false),
-        ),
-        (
-            &["/v2/models/m/infer", "/v2/models/m/versions/3/infer/"],
-            tensor(true),
-        ),
-        (
-            &["/version", "/version/"],
-            expected("version", Access::Full, false, false, false),
-        ),
-        (
-            &["/metrics", "/metrics/"],
-            expected("metrics", Access::Operations, false, false, false),
-        ),
-        (
-            &["/api/v1/stats", "/api/v1/stats/"],
-            expected("stats", Access::Operations, false, false, false),
-        ),
-        (
-            &["/api", "/api/", "/api/v1/models", "/api/2.0/mlflow/runs"],
-            expected("control", Access::Control, false, false, false),
-        ),
-        (
-            &[
-                "/",
-                "",
-                "/apis",
-                "/healthy",
-                "/v11/chat/completions",
-                "//v1/models",
-            ],
-            expected("other", Access::Full, false, false, false),
-        ),
-    ] {
-        for path in paths {
-            assert_eq!(judged(path), right, "{path}");
-        }
+        );
+        assert_eq!(judged, right, "{path}");
     }
+}
+
+#[test]
+fn twins_are_judged_alike() {
+    let full = |label, generation, comparable| (label, Full, generation, comparable, true);
+    alike(
+        &["/v1/chat/completions", "/v1/chat/completions/"],
+        full("chat", true, true),
+    );
+    alike(
+        &["/v1/completions", "/v1/completions/"],
+        full("completions", true, true),
+    );
+    alike(
+        &["/v1/embeddings", "/v1/embeddings/"],
+        full("embeddings", false, true),
+    );
+    alike(
+        &["/v1/rerank", "/rerank", "/v2/rerank", "/v2/rerank/"],
+        full("rerank", false, true),
+    );
+    alike(
+        &["/v1/classify", "/classify", "/classify/"],
+        full("classify", false, true),
+    );
+    alike(
+        &["/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"],
+        full("tokenize", false, false),
+    );
+    alike(
+        &["/v2/models/m/infer", "/v2/models/m/versions/3/infer/"],
+        full("v2", false, false),
+    );
+}
+
+#[test]
+fn what_asks_no_model_is_nobodys_use() {
+    let other = |label, access| (label, access, false, false, false);
+    let models = [
+        "/v1/models",
+        "/v1/models/",
+        "/v1/models/a",
+        "/v1/models/%ff",
+    ];
+    alike(&models, other("models", Full));
+    alike(
+        &["/v1/nothing", "/v1/chat", "/v1", "/v1/"],
+        other("v1", Full),
+    );
+    let probes = [
+        "/health",
+        "/health/",
+        "/health/live",
+        "/health/ready",
+        "/v2/health/ready/",
+    ];
+    alike(&probes, other("health", Open));
+    let tensors = [
+        "/v2",
+        "/v2/",
+        "/v2/models/m",
+        "/v2/models/m/stats",
+        "/v2/no",
+    ];
+    alike(&tensors, other("v2", Full));
+    alike(&["/version", "/version/"], other("version", Full));
+    alike(&["/metrics", "/metrics/"], other("metrics", Operations));
+    let stats = ["/api/v1/stats", "/api/v1/stats/"];
+    alike(&stats, other("stats", Operations));
+    let control = ["/api", "/api/", "/api/v1/models", "/api/2.0/mlflow/runs"];
+    alike(&control, other("control", Control));
+    let nowhere = [
+        "/",
+        "",
+        "/apis",
+        "/healthy",
+        "/v11/chat/completions",
+        "//v1/models",
+    ];
+    alike(&nowhere, other("other", Full));
 }
 
 #[test]

@@ -100,14 +100,20 @@ fn a_head_announces_what_it_may() {
     }
 }
 
+fn judged(answers: &[(Protocol, &str, Result<(), Defect>)]) {
+    for (protocol, body, judged) in answers {
+        let found = whole::judge(*protocol, body.as_bytes());
+        assert_eq!(found, *judged, "{protocol:?} {body}");
+    }
+}
+
 #[test]
 fn an_answer_in_one_piece_has_what_its_protocol_promises() {
     let chat = Protocol::Chat;
     let text = Protocol::Completions;
     let vectors = Protocol::Embeddings;
     let ok = Ok(());
-    let shape = Err(Defect::Shape);
-    for (protocol, body, judged) in [
+    judged(&[
         (
             chat,
             r#"{"choices":[{"message":{"role":"assistant","content":"a"}}]}"#,
@@ -145,6 +151,16 @@ fn an_answer_in_one_piece_has_what_its_protocol_promises() {
         (Protocol::Tokenize, r#"{"count":2,"tokens":[1,2]}"#, ok),
         (Protocol::Tokenize, r#"{"tokens":[]}"#, ok),
         (Protocol::Detokenize, r#"{"prompt":""}"#, ok),
+    ]);
+}
+
+#[test]
+fn what_lacks_something_is_no_answer() {
+    let chat = Protocol::Chat;
+    let text = Protocol::Completions;
+    let vectors = Protocol::Embeddings;
+    let shape = Err(Defect::Shape);
+    judged(&[
         (chat, "", Err(Defect::Empty)),
         (chat, " \r\n", Err(Defect::Empty)),
         (chat, "<html>", Err(Defect::Json)),
@@ -211,10 +227,7 @@ fn an_answer_in_one_piece_has_what_its_protocol_promises() {
         (Protocol::Classify, r#"{"data":[{}]}"#, shape),
         (Protocol::Tokenize, r#"{"choices":[]}"#, shape),
         (Protocol::Detokenize, "{}", shape),
-    ] {
-        let found = whole::judge(protocol, body.as_bytes());
-        assert_eq!(found, judged, "{protocol:?} {body}");
-    }
+    ]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Published {
     /// The status of the refusal; `None` if it may.
     fn refused(&self) -> Option<u16> {
         let key = &self.snapshot.keys[0];
-        let mut context = RequestContext::new("r");
+        let mut context = RequestContext::new("r", "/v1/chat/completions");
         context.principal = Some(Arc::new(Principal {
             key_id: "0".into(),
             name: "ada".into(),
