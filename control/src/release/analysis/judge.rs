@@ -8,7 +8,6 @@ use super::bursts::Bursts;
 use super::evidence::{Ratio, e_value};
 use super::history::{History, Moved};
 use super::keys::Keys;
-use super::limit::Limit;
 use super::main::{Coins, Main};
 use super::outage::{Broken, Outage};
 use super::outcome::{Class, Exposure, Outcome, Share, Side, Unit};

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// What part of the pauses is paid for, without `strict`: a good release may then be taken back somewhat more often than
 /// alpha says if the candidate pauses as often as is allowed, and a bad one is sooner.
-const PAID: f64 = 0.5;
+const PAID: f64 = 0.25;
 /// One request says of a pause no more than this, however long the last one is ago.
 const LONGEST_PASS: f64 = 5.0;
 /// How often time is paid for, in seconds.
