@@ -13,7 +13,7 @@ run: ## Prepare everything, build, and serve on 127.0.0.1:8080
 test: ## Lint, then every test: Rust, Python and Node clients
 	@exec scripts/test.sh
 
-bench: ## Measure embeddings, generation and gateway overhead
+bench: ## Measure embeddings, generation, gateway overhead and taking back
 	@exec scripts/bench.sh
 
 build: ## Build target/release/sluice
@@ -34,8 +34,8 @@ lint: ## Formatting, clippy, shellcheck, dependency policy
 fmt: ## Format the Rust code
 	@cargo fmt --all
 
-docs: ## Write docs/state-machines.md anew from the code
-	@SLUICE_WRITE_DOCS=1 cargo test --release --locked -q -p sluice-control --lib the_page_of_states
+docs: ## Write the generated pages of docs/ anew from the code
+	@SLUICE_WRITE_DOCS=1 cargo test --release --locked -q -p sluice-control --lib the_page_of
 
 lock: ## Resolve the Python lock files anew (needs uv)
 	@scripts/lock.sh

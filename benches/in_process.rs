@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 use sluice_engine::backend::onnx::OnnxOptions;
 use sluice_engine::language::{LanguageModel, LanguageOptions};
-use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -41,7 +43,9 @@ fn request(model: &LanguageModel, prompt: &str, tokens: usize) -> GenerateReques
         grammar: None,
         priority: Priority::Normal,
         tenant: "bench".into(),
+        salt: CacheSalt::default(),
         deadline: None,
+        whole: false,
     }
 }
 
@@ -55,7 +59,9 @@ async fn generate(model: &LanguageModel, prompt: &str, tokens: usize) -> usize {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(_) => count += 1,
-            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+            GenerationEvent::Failed(reason)
+            | GenerationEvent::NotBegun(reason)
+            | GenerationEvent::Refused(reason) => {
                 panic!("{reason}")
             }
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}

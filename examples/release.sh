@@ -51,10 +51,12 @@ end_traffic() {
 	people=''
 	cat "$work/traffic"
 }
-# Starts a release, follows it to its end, and says whether that is the right one.
+# Starts a release, follows it to its end, and says whether that is the right one. One that waits for a person, or goes
+# on for too long, ends the story: nobody is there to answer, and it says what it waits for.
 release() { # VERSION STATUS REASON
 	local status=0
-	run release start helpdesk --to "$1" --strategy "$root/examples/releases/helpdesk.yaml" --reason "$3" --watch || status=$?
+	run release start helpdesk --to "$1" --strategy "$root/examples/releases/helpdesk.yaml" --reason "$3" \
+		--watch --until-paused --within 2m || status=$?
 	[ "$status" = "$2" ] || { echo "the release of $1 ended with $status instead of $2" >&2; exit 1; }
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md.
-#   scripts/bench.sh [embed] [generate] [gateway]      all three by default
+# Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md; and how fast a release is
+# taken back.
+#   scripts/bench.sh [embed] [generate] [gateway] [rollback]      all of them by default
 # BENCH_ROUNDS (3) and BENCH_SECONDS (6, a row) set how long. Peers of some
 # 5 GB each are asked for by BENCH_VLLM=1 and BENCH_INFINITY=1. Everything comes from package registries.
 set -euo pipefail
@@ -90,6 +91,13 @@ bench_gateway() {
 	harness gateway --mock "$TARGET_DIR/release/examples/mock-upstream" --litellm "$VENV/bin/litellm"
 }
 
+# From the command to the last new request on a candidate that is taken back.
+bench_rollback() {
+	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "the tests of releases" --no-deps --no-cache-dir
+	cargo bench --locked -p sluice-gateway --bench rollback
+	"$VENV/bin/python" "$ROOT/tests/python/releases/measure.py"
+}
+
 cd "$ROOT"
 require_toolchain
 mkdir -p "$WORK"
@@ -98,7 +106,7 @@ need_commands wrk:wrk taskset:util-linux
 cargo build --release --locked --bin sluice --example mock-upstream --example in-process
 use_venv "$WORK" harness "$HARNESS/requirements.lock.txt" "the peers" --no-deps
 BENCH_PYTHON=$VENV/bin/python
-for part in "${@:-embed generate gateway}"; do
+for part in "${@:-embed generate gateway rollback}"; do
 	for name in $part; do
 		say "==> $name"
 		"bench_$name"

@@ -10,12 +10,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use sluice_gateway::Gateway;
+use sluice_gateway::auth::KeyEntry;
 use sluice_gateway::config::AllowConfig;
-use tokio::sync::{Notify, watch};
+use sluice_gateway::control_health::{ControlFault, ControlHealth};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::artifacts::Artifacts;
 use crate::release::controller::Releases;
-use crate::store::{DatabaseUrl, Store, StoreError, StoreSettings};
+use crate::store::{DatabaseUrl, IdempotencyTimes, Store, StoreError, StoreSettings, Trouble};
 use crate::tasks::{Queue, QueueSettings};
 
 /// What the API needs to know beside the store.
@@ -25,8 +28,10 @@ pub struct ControlSettings {
     pub open: bool,
     /// Largest JSON body.
     pub max_body: usize,
-    /// How long the answer to a write with an `Idempotency-Key` is kept.
-    pub idempotency_keep: Duration,
+    /// How long the answer to a write with an `Idempotency-Key` is kept, and a claim holds that is not renewed.
+    pub idempotency: IdempotencyTimes,
+    /// Time to send a JSON body.
+    pub body_timeout: Duration,
     /// Where conversion pipelines lie, for telling callers of them before a worker runs one.
     pub pipelines: Option<PathBuf>,
     /// What records may name of this machine and its network.
@@ -38,7 +43,11 @@ impl Default for ControlSettings {
         Self {
             open: false,
             max_body: 1 << 20,
-            idempotency_keep: Duration::from_secs(24 * 3600),
+            idempotency: IdempotencyTimes {
+                lease: Duration::from_secs(5),
+                keep: Duration::from_secs(24 * 3600),
+            },
+            body_timeout: Duration::from_secs(60),
             pipelines: None,
             allow: AllowConfig::default(),
         }
@@ -55,10 +64,15 @@ pub struct Control {
 struct Shared {
     open: OnceLock<Open>,
     releases: OnceLock<Releases>,
+    gateway: OnceLock<Arc<Gateway>>,
     settings: ControlSettings,
     changes: watch::Sender<u64>,
     wake: Arc<Notify>,
     stopping: AtomicBool,
+    /// A place for each write that its client may leave behind.
+    writes: Arc<Semaphore>,
+    /// Why there is no database yet.
+    opening: watch::Sender<Trouble>,
 }
 
 /// What there is once the database is.
@@ -81,6 +95,10 @@ impl Open {
     }
 }
 
+/// Writes with an `Idempotency-Key` at once; others wait.
+const WRITES: u32 = 256;
+/// How long those under way may take when the process stops.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 /// Between two tries to open the database.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -91,10 +109,16 @@ impl Control {
             shared: Arc::new(Shared {
                 open: OnceLock::new(),
                 releases: OnceLock::new(),
+                gateway: OnceLock::new(),
                 settings,
                 changes: watch::Sender::new(0),
                 wake: Arc::default(),
                 stopping: AtomicBool::new(false),
+                writes: Arc::new(Semaphore::new(WRITES as usize)),
+                opening: watch::Sender::new(Trouble {
+                    code: "starting",
+                    reason: "the control plane is opening its database".to_owned(),
+                }),
             }),
         }
     }
@@ -127,7 +151,12 @@ impl Control {
                 Ok(store) => artifacts(store.clone())
                     .map(|artifacts| Open::new(store, artifacts))
                     .map_err(|error| format!("artifacts: {error}")),
-                Err(error) => Err(in_full(&error)),
+                Err(error) => {
+                    if let Some(trouble) = Trouble::of(&error) {
+                        self.shared.opening.send_replace(trouble);
+                    }
+                    Err(in_full(&error))
+                }
             };
             match opened {
                 Ok(open) => {
@@ -164,6 +193,23 @@ impl Control {
         _ = self.shared.releases.set(releases);
     }
 
+    /// Whose configuration says which keys there are beside those in the records, and which names it serves itself.
+    pub fn set_gateway(&self, gateway: Arc<Gateway>) {
+        // The first is kept: a process has one.
+        _ = self.shared.gateway.set(gateway);
+    }
+
+    /// The key of the keys file with an id, as it stands there now.
+    pub fn file_key(&self, id: &str) -> Option<KeyEntry> {
+        self.shared.gateway.get()?.file_key(id)
+    }
+
+    /// Whether the configuration serves this name itself.
+    pub fn is_configured(&self, endpoint: &str) -> bool {
+        let gateway = self.shared.gateway.get();
+        gateway.is_some_and(|gateway| gateway.is_configured(endpoint))
+    }
+
     /// `None` in a process that serves no models.
     pub fn releases(&self) -> Option<&Releases> {
         self.shared.releases.get()
@@ -177,6 +223,40 @@ impl Control {
             changes.changed().await.ok()?;
         }
         self.open()
+    }
+
+    /// Keeps the gateway's word on the control plane up to date, and looks after the database, until `stop` is over.
+    pub async fn look_after(&self, health: &ControlHealth, stop: impl Future<Output = ()>) {
+        let watching = async {
+            let mut opening = self.shared.opening.subscribe();
+            let mut changes = self.changes();
+            let store = loop {
+                if let Some(store) = self.store() {
+                    break store;
+                }
+                health.set(vec![fault(opening.borrow_and_update().clone())]);
+                // An error is the end of all clones, and `self` is one.
+                tokio::select! {
+                    _ = opening.changed() => {}
+                    _ = changes.changed() => {}
+                }
+            };
+            let mut troubles = store.troubles();
+            let saying = async {
+                loop {
+                    let trouble = troubles.borrow_and_update().clone();
+                    health.set(trouble.into_iter().map(fault).collect());
+                    if troubles.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::join!(saying, store.watch_over(std::future::pending()));
+        };
+        tokio::select! {
+            () = watching => {}
+            () = stop => {}
+        }
     }
 
     /// As [`Control::open`].
@@ -199,6 +279,36 @@ impl Control {
         self.shared.wake.notify_waiters();
     }
 
+    /// The same for all who follow, also those who wait for tasks: for a write that is committed later than it was said.
+    pub fn announce(&self) {
+        self.changed();
+        if let Some(open) = self.open() {
+            open.queue.look_again();
+        }
+    }
+
+    /// Does `work` to its end on a task of its own, whether or not its caller goes on waiting.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.shared.writes).acquire_owned().await;
+        let task = tokio::spawn(async move {
+            let done = work.await;
+            drop(place);
+            done
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down, and so is this.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
     /// Counts changes made in this process. Those of other processes are seen by polling.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -212,6 +322,10 @@ impl Control {
 
     /// Closes the database, once nothing uses it any more.
     pub async fn close(&self) {
+        let writes = self.shared.writes.acquire_many(WRITES);
+        if tokio::time::timeout(LAST_WRITES, writes).await.is_err() {
+            tracing::warn!("writes were still under way; their keys are free in a moment");
+        }
         if let Some(store) = self.store() {
             store.close().await;
         }
@@ -219,6 +333,13 @@ impl Control {
 
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping.load(Relaxed)
+    }
+}
+
+fn fault(trouble: Trouble) -> ControlFault {
+    ControlFault {
+        code: trouble.code,
+        reason: trouble.reason,
     }
 }
 

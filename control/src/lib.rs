@@ -38,14 +38,17 @@
 //! Statements of one's own use [`store::Tx::connection`] or [`store::Store::reader`], `$1` places, [`store::arguments`] and
 //! [`store::read`]; sums are cast (`CAST(SUM(x) AS BIGINT)`), since PostgreSQL's are of another type.
 
+mod alive;
 pub mod api;
 pub mod artifacts;
 pub mod control;
 pub mod deploy;
+pub mod doctor;
 pub mod domain;
 pub mod evaluation;
 pub mod id;
 pub mod pipelines;
+pub mod private;
 pub mod publish;
 pub mod quota;
 pub mod release;

@@ -32,6 +32,7 @@ use sluice_gateway::release::ReleaseSink;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::alive::until_it_ends;
 use crate::deploy::{Artifacts, Deployments, Driver, DriverSettings, Replicas};
 use crate::publish::{Publisher, SnapshotFile};
 use crate::release::controller::{Controller, Recorder, Releases};
@@ -52,6 +53,18 @@ pub struct ServingSettings {
     pub ledger: LedgerSettings,
     /// Pairs of answers that are kept of each release, and how long.
     pub pairs: PairSettings,
+    /// For so long a roll-back after another one is the same wish.
+    pub rollback_repeats: RollbackRepeats,
+}
+
+/// How long that is.
+#[derive(Debug, Clone, Copy)]
+pub struct RollbackRepeats(pub Duration);
+
+impl Default for RollbackRepeats {
+    fn default() -> Self {
+        Self(ReleasesConfig::default().rollback_repeats)
+    }
 }
 
 /// What is kept of copied requests.
@@ -120,7 +133,8 @@ impl Serving {
                 Arc::clone(&publisher),
                 Arc::clone(&recorder),
                 Arc::clone(&wake),
-            ),
+            )
+            .repeating_within(settings.rollback_repeats.0),
             recorder,
             publisher,
             replicas,
@@ -133,8 +147,11 @@ impl Serving {
             tasks: Mutex::default(),
         };
         let (ledger, store) = (Arc::clone(&serving.ledger), Arc::clone(&serving.store));
-        let stop = serving.stopped();
-        let run = async move { ledger.run(move || store.get().cloned(), stop).await };
+        let stop = serving.stop.subscribe();
+        let run = async move {
+            let run = || Arc::clone(&ledger).run(|| store.get().cloned(), over(stop.clone()));
+            until_it_ends("ledger of usage", run).await;
+        };
         serving.tasks.lock().spawn(run);
         let (recorder, stop) = (Arc::clone(&serving.recorder), serving.stopped());
         serving
@@ -160,6 +177,7 @@ impl Serving {
             let writing = async move { pairs.run(store, stop).await };
             self.tasks.lock().spawn(writing);
         }
+        let pulsed = store.clone();
         let controller = Controller::new(
             store.clone(),
             Arc::clone(&self.publisher),
@@ -172,16 +190,28 @@ impl Serving {
             self.settings.driver.clone(),
         );
         let mut tasks = self.tasks.lock();
-        let (publisher, wake, stop) = (
-            Arc::clone(&self.publisher),
-            Arc::clone(&self.wake),
-            self.stopped(),
-        );
-        tasks.spawn(async move { publisher.run(&wake, stop).await });
-        let (wake, stop) = (Arc::clone(&self.wake), self.stopped());
-        tasks.spawn(async move { driver.run(&wake, stop).await });
-        let (wake, stop) = (Arc::clone(&self.wake), self.stopped());
-        tasks.spawn(async move { controller.run(&wake, stop).await });
+        let publisher = Arc::clone(&self.publisher);
+        let stop = self.stop.subscribe();
+        tasks.spawn(async move {
+            let run = || publisher.pulse().run(&pulsed, over(stop.clone()));
+            until_it_ends("pulse of the records", run).await;
+        });
+        let publisher = Arc::clone(&self.publisher);
+        let (wake, stop) = (Arc::clone(&self.wake), self.stop.subscribe());
+        tasks.spawn(async move {
+            let run = || publisher.run(&wake, over(stop.clone()));
+            until_it_ends("publisher", run).await;
+        });
+        let (wake, stop) = (Arc::clone(&self.wake), self.stop.subscribe());
+        tasks.spawn(async move {
+            let run = || driver.run(&wake, over(stop.clone()));
+            until_it_ends("driver of work orders", run).await;
+        });
+        let (wake, stop) = (Arc::clone(&self.wake), self.stop.subscribe());
+        tasks.spawn(async move {
+            let run = || controller.run(&wake, over(stop.clone()));
+            until_it_ends("controller of releases", run).await;
+        });
     }
 
     /// For the API.
@@ -210,10 +240,12 @@ impl Serving {
     }
 
     fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut stop = self.stop.subscribe();
-        async move {
-            // An error is a sender that is gone, and with it this struct.
-            _ = stop.wait_for(|stop| *stop).await;
-        }
+        over(self.stop.subscribe())
     }
+}
+
+/// Over when the process stops.
+async fn over(mut stop: watch::Receiver<bool>) {
+    // An error is a sender that is gone, and with it what was served.
+    _ = stop.wait_for(|stop| *stop).await;
 }

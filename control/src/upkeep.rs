@@ -10,6 +10,8 @@ use crate::control::Open;
 use crate::time::Timestamp;
 
 const EVERY: Duration = Duration::from_secs(3600);
+/// After a round that was not finished: the disk was full, perhaps, and this is what makes room.
+const AGAIN: Duration = Duration::from_secs(60);
 /// A process that does it keeps others from it for so long: once is enough.
 const TURN: Duration = Duration::from_secs(1800);
 
@@ -18,13 +20,15 @@ const TURN: Duration = Duration::from_secs(1800);
 pub async fn run(open: &Open, stop: impl Future<Output = ()>) {
     let holder = format!("upkeep {}", Uuid::now_v7().simple());
     let rounds = async {
-        let mut clock = tokio::time::interval(EVERY);
-        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            clock.tick().await;
-            if let Err(error) = round(open, &holder).await {
-                tracing::warn!(%error, "upkeep was not finished");
-            }
+            let pause = match round(open, &holder).await {
+                Ok(()) => EVERY,
+                Err(error) => {
+                    tracing::warn!(%error, "upkeep was not finished; tried again soon");
+                    AGAIN
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     };
     tokio::select! {

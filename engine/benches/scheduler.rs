@@ -10,7 +10,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_engine::backend::fake::{FakeBackend, FakeControl, FakeOptions, FakeTokens};
 use sluice_engine::cache::SlotCache;
 use sluice_engine::generator::{GeneratorHandle, GeneratorOptions};
-use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 use sluice_engine::scheduler::{Drawn, Sampled, Scheduler, SchedulerOptions, Sequence, SequenceId};
 
 const PROMPT: usize = 64;
@@ -25,6 +27,7 @@ fn sequence(id: u64, max_tokens: usize) -> Sequence {
         prompt_logits: false,
         priority: Priority::Normal,
         tenant: "bench".into(),
+        salt: CacheSalt::default(),
         deadline: None,
     }
 }
@@ -103,7 +106,9 @@ async fn burst(handle: &GeneratorHandle, batch: u32, tokens: usize) {
             grammar: None,
             priority: Priority::Normal,
             tenant: "bench".into(),
+            salt: CacheSalt::default(),
             deadline: None,
+            whole: false,
         };
         if let Ok(mut generation) = handle.submit(request) {
             local.spawn_local(async move {

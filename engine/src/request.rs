@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::grammar::Grammar;
 
 /// How the next token is drawn. The order of operations is that of vLLM:
@@ -77,6 +79,35 @@ pub enum Priority {
     High,
 }
 
+/// Which sequences may reuse each other's K/V: those of one salt. How long a prompt takes and how
+/// much of it was cached tells whether somebody sent its beginning before, so what must not know
+/// of each other gets salts that differ. The default is that of all who have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct CacheSalt(u128);
+
+impl CacheSalt {
+    /// The salt of these texts in this order. Nobody can choose texts that give another's salt.
+    #[must_use]
+    pub fn of(texts: &[&str]) -> Self {
+        let mut digest = Sha256::new();
+        for text in texts {
+            // With its length before it, so that "a", "bc" and "ab", "c" differ.
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text.as_bytes());
+        }
+        let mut salt = [0; size_of::<u128>()];
+        for (to, from) in salt.iter_mut().zip(digest.finalize()) {
+            *to = from;
+        }
+        Self(u128::from_le_bytes(salt))
+    }
+
+    /// Its value, for hashing.
+    pub(crate) fn value(self) -> u128 {
+        self.0
+    }
+}
+
 /// One sequence to generate.
 #[derive(Debug, Clone)]
 pub struct GenerateRequest {
@@ -91,8 +122,13 @@ pub struct GenerateRequest {
     /// Requests of different tenants share the device fairly (round by round,
     /// by tokens). Usually the API key's id.
     pub tenant: Arc<str>,
+    /// Whose K/V it may reuse, and who may reuse its own.
+    pub salt: CacheSalt,
     /// Past this instant the answer is worthless: it is not started, or stopped.
     pub deadline: Option<Instant>,
+    /// The answer is worth something only once it is whole: its last token, not its first,
+    /// has to come before the deadline.
+    pub whole: bool,
 }
 
 /// One token with the evidence asked for.
@@ -155,7 +191,7 @@ pub struct Finished {
 
 /// What the device thread publishes for one sequence, in order:
 /// at most one `Prompt`, any number of `Token`, then exactly one
-/// `Finished` or `Failed`.
+/// `Finished`, `Failed`, `NotBegun` or `Refused`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum GenerationEvent {
     /// Log-probabilities of the prompt tokens; the first has none.
@@ -169,4 +205,7 @@ pub enum GenerationEvent {
     /// The executor ended before the sequence had its first step. Nothing of it was
     /// computed, so it cannot be what ended the executor: another one may take it.
     NotBegun(String),
+    /// What the request itself asks for cannot be gone on with: its grammar takes more than the
+    /// matcher's limits allow. The model is well.
+    Refused(String),
 }

@@ -36,7 +36,7 @@ pub struct PromptToken {
 }
 
 /// What a [`TextStream`] delivers: at most one `Prompt`, any number of `Delta`,
-/// then exactly one `Finished`, `Failed` or `NotBegun`.
+/// then exactly one `Finished`, `Failed`, `NotBegun` or `Refused`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TextEvent {
     /// The prompt's tokens, when their log-probabilities were asked for.
@@ -55,6 +55,8 @@ pub enum TextEvent {
     Failed(String),
     /// As [`GenerationEvent::NotBegun`]: another executor may take the request.
     NotBegun(String),
+    /// As [`GenerationEvent::Refused`]: the request's own grammar is too much.
+    Refused(String),
 }
 
 /// One generation as text. Dropping it cancels the sequence.
@@ -140,6 +142,7 @@ impl TextStream {
             Some(GenerationEvent::Finished(finished)) => self.finish(finished),
             Some(GenerationEvent::Failed(reason)) => self.fail(reason),
             Some(GenerationEvent::NotBegun(reason)) => self.end(TextEvent::NotBegun(reason)),
+            Some(GenerationEvent::Refused(reason)) => self.end(TextEvent::Refused(reason)),
             None => self.fail("the generation ended early".to_owned()),
         }
     }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sluice_engine::backend::onnx::{OnnxOptions, init_runtime, language_model};
 use sluice_engine::generator::{Generation, GeneratorHandle, GeneratorOptions};
-use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 
 const TOKENS: usize = 24;
 
@@ -37,7 +39,9 @@ fn submit(handle: &GeneratorHandle, prompt: &[u32]) -> Generation {
         grammar: None,
         priority: Priority::Normal,
         tenant: "test".into(),
+        salt: CacheSalt::default(),
         deadline: None,
+        whole: false,
     };
     handle.submit(request).unwrap()
 }
@@ -47,7 +51,9 @@ async fn tokens(mut generation: Generation) -> Vec<u32> {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(token) => tokens.push(token.id),
-            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+            GenerationEvent::Failed(reason)
+            | GenerationEvent::NotBegun(reason)
+            | GenerationEvent::Refused(reason) => {
                 panic!("{reason}")
             }
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}

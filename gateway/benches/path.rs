@@ -9,12 +9,12 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sluice_engine::request::{FinishReason, Usage};
 use sluice_gateway::config::{Config, MetricsConfig};
+use sluice_gateway::endpoint::Resolved;
 use sluice_gateway::limits::{RateLimiter, RateLimits};
 use sluice_gateway::metrics::{Completed, Metrics};
 use sluice_gateway::remote::{Envelope, RemotePool, balance};
 use sluice_gateway::router::split::{Cohort, Split, SplitConfig, Subject, Weight};
 use sluice_gateway::router::{Release, Source, Standing, Target, load};
-use sluice_gateway::stack::Route;
 use sluice_gateway::{Gateway, Outcome, RequestContext};
 
 /// A gateway with one name under release, and a request's headers.
@@ -66,7 +66,7 @@ fn path(c: &mut Criterion) {
     outcome.set_finish(FinishReason::Stop);
     outcome.token();
     let completed = Completed {
-        route: Route::Chat,
+        endpoint: Resolved::of("/v1/chat/completions").endpoint,
         status: 200,
         total: Duration::from_millis(123),
         fault: None,
@@ -84,12 +84,12 @@ fn path(c: &mut Criterion) {
         b.iter(|| Envelope::parse(black_box(body.as_bytes())));
     });
     c.bench_function("endpoint of a path", |b| {
-        b.iter(|| Route::of(black_box("/v1/chat/completions")));
+        b.iter(|| Resolved::of(black_box("/v1/chat/completions")));
     });
 
     c.bench_function("route under release", |b| {
         let (gateway, headers) = under_release();
-        let context = || RequestContext::new("id");
+        let context = || RequestContext::new("id", "/v1/chat/completions");
         let subject = Subject {
             headers: &headers,
             user: Some("ann"),
@@ -106,6 +106,7 @@ fn path(c: &mut Criterion) {
     let limits = RateLimits {
         requests: Some(u32::MAX),
         tokens: Some(u32::MAX),
+        ..RateLimits::default()
     };
     let limiter = RateLimiter::new(limits, start);
     c.bench_function("take from two buckets", |b| {

@@ -143,9 +143,10 @@ async fn client(
 ) -> Result<(), BoxError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
     while !done.load(Relaxed) {
-        let request = Request::post(format!("http://{address}/v1/chat/completions")).body(
-            Full::new(Bytes::from_static(br#"{"model":"m","messages":[]}"#)),
-        )?;
+        let body = Bytes::from_static(br#"{"model":"m","messages":[]}"#);
+        let request = Request::post(format!("http://{address}/v1/chat/completions"))
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
         let answered = match client.request(request).await {
             Ok(answer) => {
                 let ok = answer.status().is_success();

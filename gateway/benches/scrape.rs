@@ -10,9 +10,9 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use sluice_engine::request::{FinishReason, Timings, Usage};
 use sluice_gateway::Outcome;
 use sluice_gateway::config::MetricsConfig;
+use sluice_gateway::endpoint::Resolved;
 use sluice_gateway::metrics::{Completed, Format, Metrics, Series};
 use sluice_gateway::router::RouteTable;
-use sluice_gateway::stack::Route;
 
 const DEPLOYMENTS: usize = 200;
 /// Requests of each deployment; their times spread over a factor of sixteen.
@@ -34,7 +34,7 @@ fn generation(millis: u64) -> (Completed, Outcome) {
         decode: Duration::from_millis(millis / 2),
     });
     let completed = Completed {
-        route: Route::Chat,
+        endpoint: Resolved::of("/v1/chat/completions").endpoint,
         status: 200,
         total: Duration::from_millis(millis),
         fault: None,

@@ -4,14 +4,19 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sluice_engine::request::{FinishReason, Priority, Timings, Usage};
 
+use crate::access::{Audience, Rights};
 use crate::auth::Account;
+use crate::endpoint::{Endpoint, Resolved};
 use crate::limits::RateLimiter;
 use crate::limits::admission::Admission;
 use crate::limits::quota::Purse;
-use crate::release::Placement;
+use crate::limits::share::Shares;
+use crate::release::{Class, Placement};
 use crate::router::Deployment;
+use crate::validate::Defect;
 
 /// Who asks: the holder of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub struct Principal {
     pub role: Option<Arc<str>>,
     /// Whose it is in a control plane's records; `None` for a key of the file.
     pub owner: Option<Arc<Owner>>,
+    /// Which deployments it reaches.
+    pub rights: Rights,
 }
 
 /// Whose a key is, by the ids of a control plane's records.
@@ -50,9 +57,20 @@ impl Principal {
         self.owner.as_ref().is_some_and(|owner| owner.operator)
     }
 
-    /// Whether the key may use a model.
+    /// Whether the key may use a model with this audience. A few comparisons; nothing is allocated.
     #[must_use]
-    pub fn may_use(&self, model: &str) -> bool {
+    pub fn may_use(&self, model: &str, audience: &Audience) -> bool {
+        !self.rights.looks_only && self.lists(model) && audience.admits(&self.rights)
+    }
+
+    /// Whether the key may see that a model is there, and its numbers.
+    #[must_use]
+    pub fn may_see(&self, model: &str, audience: &Audience) -> bool {
+        self.rights.metrics || self.lists(model) && audience.shows(Some(&self.rights))
+    }
+
+    /// Whether the key's own list of models, if it has one, holds this one.
+    fn lists(&self, model: &str) -> bool {
         self.models
             .as_ref()
             .is_none_or(|models| models.iter().any(|allowed| **allowed == *model))
@@ -65,6 +83,8 @@ impl Principal {
 pub struct RequestContext {
     /// The `x-request-id` of the response: the client's own, or a new one.
     pub id: Arc<str>,
+    /// What its path means.
+    pub path: Resolved,
     /// `None` when authentication is off.
     pub principal: Option<Arc<Principal>>,
     /// Past this instant the answer is worthless (`x-request-timeout-ms`).
@@ -78,22 +98,42 @@ pub struct RequestContext {
     /// Whom the request is for, whatever the route table says by now: see
     /// [`InHouse`](crate::in_house::InHouse).
     pub pinned: Option<Arc<Deployment>>,
+    /// The trace that the client's request belongs to (W3C Trace Context).
+    pub trace: Option<Arc<str>>,
+    /// What keys share; without, nothing is limited by key (requests of the house).
+    pub(crate) shares: Option<Arc<Shares>>,
 }
 
 impl RequestContext {
-    /// A context that begins now, without principal or deadline.
+    /// A context that begins now, without principal or deadline, of a request for `path`.
     #[must_use]
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
+    pub fn new(id: impl Into<Arc<str>>, path: &str) -> Self {
         let received = Instant::now();
         Self {
             id: id.into(),
+            path: Resolved::of(path),
             principal: None,
             deadline: None,
             priority: Priority::Normal,
             received,
             outcome: Arc::new(Outcome::new(received)),
             pinned: None,
+            trace: None,
+            shares: None,
         }
+    }
+
+    /// Which endpoint is asked.
+    #[must_use]
+    pub fn endpoint(&self) -> &'static Endpoint {
+        self.path.endpoint
+    }
+
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_past_deadline(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Who shares the device fairly with whom: the key's id, or `anonymous`.
@@ -130,7 +170,7 @@ impl Fault {
     }
 }
 
-/// What became of one request. Written with atomics by whoever knows, in any
+/// What became of one request. Written by whoever knows, in any
 /// order; read once, when the response's body has ended or was dropped.
 #[derive(Debug)]
 pub struct Outcome {
@@ -151,12 +191,23 @@ pub struct Outcome {
     last_token_ns: AtomicU64,
     finish: AtomicU8,
     fault: AtomicU8,
+    /// How the attempt ended, and what was wrong with its answer, where that is known.
+    ended: Mutex<Ended>,
+    /// The client's own deadline, nanoseconds after `received`; 0 is none.
+    own_deadline_ns: AtomicU64,
     /// Whose limits apply; none when authentication is off.
     account: OnceLock<Arc<Account>>,
     /// Tokens reserved at the door plus one; 0 is no reservation.
     reserved: AtomicU64,
     /// A place of the global admission is held.
     admitted: AtomicBool,
+}
+
+/// What whoever asked a model knows of the end.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    class: Option<Class>,
+    defect: Option<Defect>,
 }
 
 impl Outcome {
@@ -178,6 +229,8 @@ impl Outcome {
             last_token_ns: AtomicU64::new(0),
             finish: AtomicU8::new(0),
             fault: AtomicU8::new(0),
+            ended: Mutex::default(),
+            own_deadline_ns: AtomicU64::new(0),
             account: OnceLock::new(),
             reserved: AtomicU64::new(0),
             admitted: AtomicBool::new(false),
@@ -281,6 +334,49 @@ impl Outcome {
         }
         self.finish.store(0, Relaxed);
         self.fault.store(0, Relaxed);
+        *self.ended.lock() = Ended::default();
+    }
+
+    /// Notes how the request ended for the revision that was asked. The last call counts.
+    pub(crate) fn set_class(&self, class: Class) {
+        self.ended.lock().class = Some(class);
+    }
+
+    /// How the request ended, where status and fault do not tell.
+    #[must_use]
+    pub fn class(&self) -> Option<Class> {
+        self.ended.lock().class
+    }
+
+    /// Notes what was wrong with an upstream's answer.
+    pub(crate) fn set_defect(&self, defect: Defect) {
+        self.ended.lock().defect = Some(defect);
+    }
+
+    /// What was wrong with an upstream's answer.
+    #[must_use]
+    pub fn defect(&self) -> Option<Defect> {
+        self.ended.lock().defect
+    }
+
+    /// Notes how long the client itself said that it would wait.
+    pub(crate) fn set_own_deadline(&self, after: Duration) {
+        self.own_deadline_ns.store(nanos(after).max(1), Relaxed);
+    }
+
+    /// Whether the client itself said how long it would wait.
+    #[must_use]
+    pub fn has_own_deadline(&self) -> bool {
+        self.own_deadline_ns.load(Relaxed) > 0
+    }
+
+    /// Whether the client's own deadline lies within `total` of its request.
+    #[must_use]
+    pub fn is_past_own_deadline(&self, total: Duration) -> bool {
+        match self.own_deadline_ns.load(Relaxed) {
+            0 => false,
+            limit => nanos(total) >= limit,
+        }
     }
 
     /// Adds tokens; `n > 1` or several prompts add up.

@@ -14,10 +14,10 @@ use serde::Serialize;
 use sluice_engine::SubmitError;
 
 use crate::remote::ForwardError;
-use crate::replicas::NoReplica;
 use crate::router::RouteError;
 use crate::{Body, full};
 
+mod later;
 #[cfg(test)]
 mod tests;
 
@@ -50,9 +50,6 @@ const UNAVAILABLE: &str = "unavailable";
 /// The least that `Retry-After` says: it counts whole seconds, and 0 invites a
 /// tight loop.
 const MIN_RETRY: Duration = Duration::from_secs(1);
-
-/// When to ask for a model again that only an operator brings back.
-const GIVEN_UP_RETRY: Duration = Duration::from_secs(60);
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
@@ -163,6 +160,12 @@ impl ApiError {
             "Incorrect API key provided.",
         )
         .code("invalid_api_key")
+    }
+
+    /// 403: the request may come from a web page that has no business here.
+    #[must_use]
+    pub fn foreign(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID, message).code(code)
     }
 
     /// 404: no such deployment, or not for this key.
@@ -302,31 +305,6 @@ impl ApiError {
         error.code(UNAVAILABLE)
     }
 
-    /// 503: no replica of the model serves just now.
-    #[must_use]
-    pub fn no_replica(model: &str, none: NoReplica) -> Self {
-        let model = shorten(model);
-        let (message, wait) = match none.expected {
-            Some(wait) => (
-                format!("The model `{model}` is being restarted, please try again later."),
-                wait,
-            ),
-            None => (
-                format!("The model `{model}` has failed and is not being restarted."),
-                GIVEN_UP_RETRY,
-            ),
-        };
-        let mut error = Self::unavailable(message);
-        error.retry_after = Some(wait);
-        error
-    }
-
-    /// Whether nothing was begun, because the model's executor is lost or ends.
-    #[must_use]
-    pub fn is_unavailable(&self) -> bool {
-        self.code == Some(UNAVAILABLE)
-    }
-
     /// 504: the deadline passed before the answer began.
     #[must_use]
     pub fn deadline() -> Self {
@@ -456,7 +434,8 @@ impl From<ForwardError> for ApiError {
         match error {
             ForwardError::NoUpstream => Self::unavailable(error.to_string()),
             ForwardError::Unreachable(_) => Self::bad_gateway(error.to_string()),
-            ForwardError::Timeout => Self::deadline(),
+            ForwardError::Timeout | ForwardError::Deadline => Self::deadline(),
+            ForwardError::Broken(defect) => Self::bad_gateway(defect.message()),
             ForwardError::Invalid(message) => Self::new(StatusCode::BAD_REQUEST, INVALID, message),
         }
     }
@@ -468,6 +447,7 @@ impl ApiError {
     pub fn from_route(error: &RouteError, model: &str) -> Self {
         match error {
             RouteError::NotFound | RouteError::Forbidden => Self::model_not_found(model),
+            RouteError::Absent(why) => Self::absent(model, why),
             RouteError::Duplicate(_)
             | RouteError::OtherName { .. }
             | RouteError::SameRevision { .. } => Self::internal(error.to_string()),

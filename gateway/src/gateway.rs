@@ -7,17 +7,21 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::absent::Absentees;
 use crate::auth::{KeyEntry, Keys, KeysError, keys};
-use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat};
-use crate::context::RequestContext;
+use crate::config::{AuthConfig, Config, LimitsConfig, LogFormat, RevisionHeader};
+use crate::context::{Principal, RequestContext};
+use crate::control_health::ControlHealth;
 use crate::limits::admission::Admission;
+use crate::limits::share::Shares;
 use crate::limits::{RateLimiter, RateLimits};
 use crate::metrics::Metrics;
+use crate::metrics::log_file::LogFile;
 use crate::metrics::observer::{Observer, Sink, Style};
 use crate::release::{Placement, Watch};
 use crate::replicas::{Devices, Driver};
 use crate::router::split::{Side, Subject};
-use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Source};
+use crate::router::{Deployment, Entry, Parts, RouteError, RouteTable, Served, Source};
 use crate::stack::ControlService;
 
 /// Shared state of the data plane. Always behind an [`Arc`].
@@ -35,7 +39,12 @@ pub struct Gateway {
     /// Limits of requests without a key (authentication off).
     anonymous: RateLimiter,
     admission: Admission,
+    /// Places of requests to the control plane.
+    control_admission: Admission,
+    shares: Arc<Shares>,
     ready: AtomicBool,
+    draining: AtomicBool,
+    pub(crate) absent: Arc<Absentees>,
     control: OnceLock<ControlService>,
 }
 
@@ -104,6 +113,8 @@ impl Gateway {
         let devices = Devices::new(Box::new(Driver), config.devices.clone());
         let metrics = Arc::new(Metrics::new(&config.metrics));
         metrics.show(Arc::clone(&devices));
+        let absent = Arc::<Absentees>::default();
+        metrics.miss(Arc::clone(&absent));
         let observer = Observer::start(Arc::clone(&metrics), config.log.buffer, log)
             .map_err(StartError::Log)?;
         let releases = Arc::new(Watch::new(config.release.clone(), Arc::clone(&metrics)));
@@ -121,8 +132,12 @@ impl Gateway {
             }),
             anonymous: RateLimiter::new(limits, Instant::now()),
             admission: Admission::new(config.limits.max_in_flight),
+            control_admission: Admission::new(config.limits.max_control_in_flight),
+            shares: Arc::new(Shares::new(&config, cpus())),
             config,
             ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            absent,
             control: OnceLock::new(),
         }))
     }
@@ -135,6 +150,14 @@ impl Gateway {
     pub fn reload_keys(&self, auth: &AuthConfig) -> Result<usize, StartError> {
         let variable = std::env::var("SLUICE_API_KEYS").ok();
         let entries = key_entries(auth, variable.as_deref())?;
+        self.replace_file_keys(entries)
+    }
+
+    /// Replaces the keys of the configuration; those of a control plane stay.
+    ///
+    /// # Errors
+    /// As [`Gateway::reload_keys`].
+    pub fn replace_file_keys(&self, entries: Vec<KeyEntry>) -> Result<usize, StartError> {
         let mut parts = self.parts.lock();
         if self.config.auth.required && entries.is_empty() && parts.control_keys.is_empty() {
             return Err(StartError::NoKeys);
@@ -154,6 +177,21 @@ impl Gateway {
         self.replace_keys([&parts.file_keys, &entries])?;
         parts.control_keys = entries;
         Ok(())
+    }
+
+    /// The key of the configuration with this id (the first 12 digits of its digest), as it stands there now.
+    #[must_use]
+    pub fn file_key(&self, id: &str) -> Option<KeyEntry> {
+        let parts = self.parts.lock();
+        let is_it = |entry: &&KeyEntry| *keys::key_id(&entry.digest) == *id;
+        parts.file_keys.iter().find(is_it).cloned()
+    }
+
+    /// Whether the configuration serves this name.
+    #[must_use]
+    pub fn is_configured(&self, model: &str) -> bool {
+        let parts = self.parts.lock();
+        parts.routes.names(Source::File).any(|it| **it == *model)
     }
 
     fn replace_keys(&self, parts: [&Vec<KeyEntry>; 2]) -> Result<(), KeysError> {
@@ -182,12 +220,12 @@ impl Gateway {
     ///
     /// # Errors
     /// Two deployments have the same name; the old ones stay.
-    pub fn publish_from<E: Into<Entry>>(
+    pub fn publish_from<E: Into<Served>>(
         &self,
         source: Source,
         entries: Vec<E>,
     ) -> Result<(), RouteError> {
-        let entries: Vec<Entry> = entries.into_iter().map(Into::into).collect();
+        let entries: Vec<Served> = entries.into_iter().map(Into::into).collect();
         // Checked by itself first: a source must not spoil the others' parts.
         RouteTable::new(entries.clone())?;
         let mut parts = self.parts.lock();
@@ -196,6 +234,20 @@ impl Gateway {
         self.metrics.retire(&routes);
         self.routes.store(Arc::new(routes));
         Ok(())
+    }
+
+    /// What a name leads to, for those who may go there.
+    fn allowed<'a>(
+        &self,
+        routes: &'a RouteTable,
+        context: &RequestContext,
+        model: &str,
+    ) -> Result<&'a Entry, RouteError> {
+        let who = context.principal.as_deref();
+        allowed(routes, context, model).map_err(|error| match (error, self.absence(model, who)) {
+            (RouteError::NotFound, Some(why)) => RouteError::Absent(why),
+            (error, _) => error,
+        })
     }
 
     /// Finds where a request goes, checks that its key may go there and notes it in the
@@ -214,7 +266,7 @@ impl Gateway {
             return Ok(pinned);
         }
         let routes = self.routes.load();
-        match allowed(&routes, context, model)? {
+        match self.allowed(&routes, context, model)? {
             Entry::Settled(deployment) => {
                 context.outcome.set_deployment(deployment);
                 Ok(Arc::clone(deployment))
@@ -243,7 +295,7 @@ impl Gateway {
             return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let entry = allowed(&routes, context, model)?;
+        let entry = self.allowed(&routes, context, model)?;
         let Some(deployment) = entry.revisions().find(|it| *it.revision == *revision) else {
             return Ok(None);
         };
@@ -278,7 +330,7 @@ impl Gateway {
             return Ok(Some(pinned));
         }
         let routes = self.routes.load();
-        let entry = allowed(&routes, context, model)?;
+        let entry = self.allowed(&routes, context, model)?;
         let found = match revision {
             None => Some(entry.stable()),
             Some(revision) => entry.revisions().find(|it| *it.revision == *revision),
@@ -325,15 +377,41 @@ impl Gateway {
         &self.keys
     }
 
+    /// Whether whoever asks is told which revision has answered.
+    #[must_use]
+    pub fn shows_revision(&self, principal: Option<&Principal>) -> bool {
+        match self.config.server.revision_header {
+            RevisionHeader::All => true,
+            RevisionHeader::Operators => principal.is_some_and(Principal::may_try),
+            RevisionHeader::None => false,
+        }
+    }
+
     /// Requests in flight and their ceiling.
     #[must_use]
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
 
+    /// Requests to the control plane in flight and their ceiling.
+    pub(crate) fn control_admission(&self) -> &Admission {
+        &self.control_admission
+    }
+
+    /// What one key may have of what all share.
+    pub(crate) fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
     /// Hands paths under `/api` to the control plane. Only the first call counts.
     pub fn set_control(&self, control: ControlService) {
         _ = self.control.set(control);
+    }
+
+    /// What the control plane says of itself; whoever runs one keeps it up to date.
+    #[must_use]
+    pub fn control_health(&self) -> &Arc<ControlHealth> {
+        self.metrics.control()
     }
 
     pub(crate) fn control(&self) -> Option<&ControlService> {
@@ -350,6 +428,18 @@ impl Gateway {
         self.ready.load(Relaxed)
     }
 
+    /// Whether the process is on its way to its end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// From now on the process finishes what it has and takes nothing more.
+    pub fn drain(&self) {
+        self.set_ready(false);
+        self.draining.store(true, Relaxed);
+    }
+
     /// Set true once models are loaded, false when draining begins.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Relaxed);
@@ -363,26 +453,31 @@ fn pinned(context: &RequestContext) -> Option<Arc<Deployment>> {
     Some(Arc::clone(pinned))
 }
 
-/// What a name leads to, for those who may go there.
+/// What the table has for a name, for those who may go there.
 fn allowed<'a>(
     routes: &'a RouteTable,
     context: &RequestContext,
     model: &str,
 ) -> Result<&'a Entry, RouteError> {
-    let entry = routes.entry(model).ok_or(RouteError::NotFound)?;
+    let served = routes.served(model).ok_or(RouteError::NotFound)?;
     if let Some(principal) = &context.principal {
-        let hidden = entry.stable().standing.hidden;
-        if !principal.may_use(model) || hidden && !principal.may_try() {
+        let hidden = served.stable().standing.hidden;
+        if !principal.may_use(model, &served.audience) || hidden && !principal.may_try() {
             return Err(RouteError::Forbidden);
         }
     }
-    Ok(entry)
+    Ok(&served.entry)
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn rate_limits(limits: &LimitsConfig) -> RateLimits {
     RateLimits {
         requests: Some(limits.requests_per_minute),
         tokens: Some(limits.tokens_per_minute),
+        control: Some(limits.control_requests_per_minute),
     }
 }
 
@@ -408,12 +503,7 @@ fn open_log(config: &Config) -> std::io::Result<Option<(Style, Sink)>> {
         LogFormat::Auto => Style::Json,
     };
     let sink: Sink = match &config.log.file {
-        Some(path) => Box::new(
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?,
-        ),
+        Some(path) => Box::new(LogFile::open(path)?),
         None => Box::new(std::io::stdout()),
     };
     Ok(Some((style, sink)))

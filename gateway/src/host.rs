@@ -27,7 +27,7 @@ use crate::stack::REQUEST_ID;
 use crate::{Body, BoxError, Gateway, RequestContext, api};
 
 /// Microseconds from a request to its first output token, which a whole answer does not tell.
-pub const FIRST_TOKEN: &str = "x-sluice-first-token-us";
+pub const FIRST_TOKEN: &str = "model-host-first-token-us";
 
 /// Pause after a failed accept, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -127,7 +127,7 @@ where
 async fn answer(gateway: Arc<Gateway>, mut request: Request<Incoming>) -> Response<Body> {
     let id = request.headers().get(REQUEST_ID);
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
-    let context = RequestContext::new(id);
+    let context = RequestContext::new(id, request.uri().path());
     request.extensions_mut().insert(context.clone());
     let answered = AssertUnwindSafe(api::route(gateway, request)).catch_unwind();
     let mut response = answered.await.unwrap_or_else(|_panic| {

@@ -16,11 +16,11 @@ use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
 use sluice_engine::request::{Priority, Usage};
 
+use crate::access::Rights;
 use crate::context::{Fault, Owner, Principal};
 use crate::host::FIRST_TOKEN;
 use crate::metrics::Completed;
 use crate::router::Deployment;
-use crate::stack::Route;
 use crate::{Gateway, RequestContext, api};
 
 /// Asks one deployment, as it is at this moment: whatever is published later, the answers come from the same
@@ -66,6 +66,8 @@ impl InHouse {
                 operator: true,
                 ..Owner::default()
             })),
+            // Whoever asks for it was asked for his rights; the deployment is settled.
+            rights: Rights::unlimited(),
         };
         let twin = if deployment.standing.hidden {
             // On trial: its series are of nobody else's requests.
@@ -96,7 +98,7 @@ impl InHouse {
     /// Sends `body` to `path` (`/v1/chat/completions`) and reads the answer. Dropped, it cancels. Past `patience`, a
     /// 504, as for a client.
     pub async fn post(&self, path: &str, body: &Value, patience: Duration) -> Answered {
-        let mut context = RequestContext::new(format!("req_{:032x}", rand::random::<u128>()));
+        let mut context = RequestContext::new(format!("req_{:032x}", rand::random::<u128>()), path);
         context.principal = Some(Arc::clone(&self.principal));
         context.priority = Priority::Low;
         context.deadline = Some(context.received + patience);
@@ -104,7 +106,6 @@ impl InHouse {
         let mut account = Account {
             series: &self.twin.series,
             context: context.clone(),
-            route: Route::of(path),
             status: None,
         };
         let asked = self.ask(path, body, context.clone());
@@ -164,7 +165,7 @@ impl InHouse {
 
 /// The same model under series of its own.
 fn twin(gateway: &Gateway, of: &Deployment) -> Deployment {
-    let label = format!("in-house/{}", of.name);
+    let label = format!("{}{}", crate::metrics::reader::IN_HOUSE, of.name);
     Deployment {
         name: Arc::clone(&of.name),
         revision: Arc::clone(&of.revision),
@@ -190,7 +191,6 @@ fn failed(status: StatusCode, why: &str) -> Answered {
 struct Account<'a> {
     series: &'a crate::metrics::Series,
     context: RequestContext,
-    route: Route,
     /// `None` until there is an answer.
     status: Option<u16>,
 }
@@ -205,7 +205,7 @@ impl Drop for Account<'_> {
             None => Some(Fault::Cancelled),
         };
         let completed = Completed {
-            route: self.route,
+            endpoint: self.context.endpoint(),
             status: self.status.unwrap_or(499),
             total: Instant::now().saturating_duration_since(self.context.received),
             fault: outcome.fault().or(fault),

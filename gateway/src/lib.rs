@@ -4,12 +4,17 @@
 //! Reading order follows a request: [`server`] (accept, TLS, drain), [`stack`]
 //! (the one list of layers), [`router`] (model name → deployment → target), and
 //! for a target elsewhere [`remote`]. What the layers share about one request is
-//! [`context`]; what all requests share is [`gateway`].
+//! [`context`]; what all requests share is [`gateway`]. What a path
+//! means stands in one table, [`endpoint`].
 
+pub mod absent;
+pub mod access;
 pub mod api;
 pub mod auth;
 pub mod config;
 pub mod context;
+pub mod control_health;
+pub mod endpoint;
 pub mod error;
 pub mod gateway;
 pub mod host;
@@ -23,11 +28,12 @@ mod request_body;
 pub mod router;
 pub mod server;
 pub mod stack;
+pub mod validate;
 
 pub use context::{Outcome, Principal, RequestContext};
 pub use error::ApiError;
 pub use gateway::Gateway;
-pub use request_body::RequestBody;
+pub use request_body::{BodyError, RequestBody};
 
 /// The error of a body: whatever the target or the network reported.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

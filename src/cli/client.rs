@@ -117,12 +117,16 @@ impl ApiClient {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = match body {
-            Some(body) => request
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(Full::from(serde_json::to_vec(body)?))?,
-            None => request.body(Full::default())?,
+        if method != "GET" {
+            // Also without a body: what no web page can send is how a server without
+            // authentication knows a program.
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = match body {
+            Some(body) => Full::from(serde_json::to_vec(body)?),
+            None => Full::default(),
         };
+        let request = request.body(body)?;
         let response = self.send(request).await?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(Value::Null);

@@ -1,5 +1,7 @@
 //! `sluice doctor`: what there is to run models on, and what to install for the rest.
 
+mod access;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use sluice_engine::inventory::{Inventory, State};
 
+use self::access::AccessReview;
 use super::model_host::available;
 use super::output::{self, Format};
 use super::plan::configuration;
@@ -14,9 +17,12 @@ use super::plan::configuration;
 /// Look at this machine: GPU, driver, CUDA, cuDNN, ONNX Runtime, TensorRT, isolation.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice doctor\n  sluice doctor -o json\n  sluice doctor --require cuda     # status 1 where provider = \"cuda\" cannot be served\n\nNothing is loaded or changed. What is missing is no failure unless it is asked for."
+    after_help = "Examples:\n  sluice doctor\n  sluice doctor -o json\n  sluice doctor --require cuda     # status 1 where provider = \"cuda\" cannot be served\n  sluice doctor access             # whose requests would be refused now\n\nNothing is loaded or changed. What is missing is no failure unless it is asked for."
 )]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Doctor {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Configuration that names the data folder; ./sluice.toml when it exists.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -28,8 +34,21 @@ pub(crate) struct Doctor {
     output: Format,
 }
 
+/// What else can be looked at.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Access(AccessReview),
+}
+
 impl Doctor {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<()> {
+        match self.what {
+            Some(What::Access(review)) => review.run().await,
+            None => self.machine(),
+        }
+    }
+
+    fn machine(self) -> Result<()> {
         let config = configuration(self.config.as_deref())?;
         let library = config.data.join("lib/libonnxruntime.so");
         let inventory = Inventory::take(library.exists().then_some(&*library));

@@ -63,6 +63,33 @@ enum Verb {
     ModelHost(model_host::ModelHost),
 }
 
+impl Verb {
+    /// Whether it writes what holds hashes, records or content: into files of the data folder, or copies of them.
+    const fn keeps_records(&self) -> bool {
+        match self {
+            Self::Serve(_)
+            | Self::Worker(_)
+            | Self::Records(_)
+            | Self::Apply(_)
+            | Self::Migrate(_)
+            | Self::Backup(_)
+            | Self::Restore(_) => true,
+            Self::Chat(_)
+            | Self::Embed(_)
+            | Self::Models(_)
+            | Self::Top(_)
+            | Self::Bench(_)
+            | Self::Config(_)
+            | Self::Doctor(_)
+            | Self::Engine(_)
+            | Self::Release(_)
+            | Self::Rollback(_)
+            | Self::Completions(_)
+            | Self::ModelHost(_) => false,
+        }
+    }
+}
+
 impl Cli {
     /// What has to be done before there is a second thread, if that is all there is to do.
     pub(crate) fn run_alone(self) -> Result<ExitCode, Self> {
@@ -73,6 +100,9 @@ impl Cli {
     }
 
     pub(crate) async fn run(self) -> Result<()> {
+        if self.verb.keeps_records() {
+            sluice_control::private::by_default();
+        }
         match self.verb {
             Verb::Serve(verb) => verb.run().await,
             Verb::Chat(verb) => verb.run().await,
@@ -82,7 +112,7 @@ impl Cli {
             Verb::Worker(verb) => verb.run().await,
             Verb::Bench(verb) => verb.run().await,
             Verb::Config(verb) => verb.run(),
-            Verb::Doctor(verb) => verb.run(),
+            Verb::Doctor(verb) => verb.run().await,
             Verb::Engine(verb) => verb.run().await,
             Verb::Records(noun) => noun.run().await,
             Verb::Apply(verb) => verb.run().await,
@@ -97,11 +127,15 @@ impl Cli {
     }
 }
 
-/// The exit status of an error: 3 for a release that was watched and did not end well, 1 for all else.
+/// The exit status of an error: 3 for a release that was watched and did not end well, 4 for one that goes on when it
+/// is no longer watched, 1 for all else.
 pub(crate) fn status(error: &anyhow::Error) -> ExitCode {
-    match error.is::<release::NotPromoted>() {
-        true => ExitCode::from(3),
-        false => ExitCode::FAILURE,
+    if error.is::<release::NotPromoted>() {
+        ExitCode::from(3)
+    } else if error.is::<release::StillWaits>() {
+        ExitCode::from(4)
+    } else {
+        ExitCode::FAILURE
     }
 }
 

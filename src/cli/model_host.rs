@@ -18,7 +18,7 @@ use sluice_control::sandbox::render;
 use sluice_gateway::Gateway;
 use sluice_gateway::config::Config;
 use sluice_gateway::host::{self, InHand};
-use sluice_gateway::router::{RouteTable, load};
+use sluice_gateway::router::{RouteTable, Standing, load};
 
 pub(super) use confine::available;
 
@@ -81,7 +81,7 @@ async fn serve(order: Order, listener: UnixListener, isolation: String) -> Resul
     };
     config.control.enabled = false;
     let gateway = Gateway::new(config)?;
-    let deployment = load::deployment(&gateway, &model).await?;
+    let deployment = load::deployment_as(&gateway, &model, Standing::default()).await?;
     let digest = deployment.revision.to_string();
     gateway.publish(RouteTable::new(vec![deployment])?);
     gateway.set_ready(true);

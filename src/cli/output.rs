@@ -1,5 +1,9 @@
 //! Printing: tables for people, JSON for programs.
+//!
+//! What is printed was written by others: names, descriptions, reasons, logs, answers of models. Characters that would
+//! command the terminal, or let a line read as another, are shown escaped, here and so in every verb.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anyhow::Result;
@@ -33,7 +37,7 @@ impl Shape {
         match self {
             Self::Table => return Ok(false),
             Self::Json => json(value)?,
-            Self::Yaml => fragment(&serde_norway::to_string(value)?)?,
+            Self::Yaml => yaml(&serde_norway::to_string(value)?)?,
         }
         Ok(true)
     }
@@ -43,14 +47,24 @@ impl Shape {
 /// is an ordinary way to end, not an error worth a backtrace.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.as_ref())?;
+    writeln!(out, "{}", visible(text.as_ref()))?;
+    Ok(())
+}
+
+/// Writes a document that a program may read again: exactly, unless it goes to a terminal. YAML itself escapes what
+/// commands one, but not what turns the direction of text.
+fn yaml(text: &str) -> Result<()> {
+    if io::stdout().is_terminal() {
+        return fragment(text);
+    }
+    io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
 /// Writes without a newline and flushes: a token of a streamed answer.
 pub(crate) fn fragment(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(visible(text).as_bytes())?;
     out.flush()?;
     Ok(())
 }
@@ -58,14 +72,14 @@ pub(crate) fn fragment(text: &str) -> Result<()> {
 /// Writes a remark to standard error, so that standard output stays clean.
 pub(crate) fn note(text: impl AsRef<str>) {
     // Nothing sensible is left to do when standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text.as_ref()));
 }
 
 /// Overwrites the current line of standard error when it is a terminal.
 pub(crate) fn progress(text: &str) {
     let mut err = io::stderr().lock();
     if err.is_terminal() {
-        let _ = write!(err, "\r\x1b[2K{text}");
+        let _ = write!(err, "\r\x1b[2K{}", in_one_line(text));
         let _ = err.flush();
     }
 }
@@ -77,6 +91,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 
 /// Prints rows under headings, columns padded to their widest cell.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<()> {
+    // Before they are measured: an escape is wider than what it stands for.
+    let rows: Vec<Vec<Cow<'_, str>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| in_one_line(cell)).collect())
+        .collect();
     let widths: Vec<usize> = headings
         .iter()
         .enumerate()
@@ -101,7 +120,46 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<()> {
     };
     print(&mut headings.iter().copied())?;
     rows.iter()
-        .try_for_each(|row| print(&mut row.iter().map(String::as_str)))
+        .try_for_each(|row| print(&mut row.iter().map(AsRef::as_ref)))
+}
+
+/// Whether a terminal takes a character as a command, or people would read something else than is written: control
+/// characters (also the 8-bit ones), overrides of direction, characters that are not seen, and separators of lines.
+pub(crate) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}'
+                | '\u{2066}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// A text as it may be printed: lines and tabs as they are, what commands a terminal as JSON escapes it (`\u001b`). So a
+/// JSON document still says the same.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| is_unsafe(c) && c != '\n' && c != '\t')
+}
+
+/// The same where a line must not become two.
+pub(crate) fn in_one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_unsafe)
+}
+
+fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_escaped(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Terminal columns of a string: wide for CJK and full-width forms.
@@ -109,3 +167,6 @@ pub(crate) fn width(text: &str) -> usize {
     let wide = |c: char| matches!(c as u32, 0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe6f | 0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff);
     text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,18 @@ impl Plan {
             .context("control.artifacts of the configuration")
     }
 
+    /// Takes what an earlier version left open to others away from them: beside the models are served, since there may
+    /// be many files.
+    pub(crate) fn tighten(&self) {
+        let mut folders = vec![self.data.join("control"), self.work.data.join("tasks")];
+        folders.extend(Artifacts::folders(&self.artifacts, &self.data));
+        std::thread::spawn(move || {
+            for folder in folders {
+                sluice_control::private::tighten_folder(&folder);
+            }
+        });
+    }
+
     /// The database and the content store, once.
     ///
     /// # Errors

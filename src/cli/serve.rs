@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use sluice_gateway::Gateway;
+use sluice_gateway::absent::Absent;
 use sluice_gateway::config::{Config, DeploymentConfig};
+use sluice_gateway::router::Source;
 use sluice_gateway::server::{Server, Stop};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::control::Plane;
 use self::lineup::Lineup;
@@ -22,7 +24,7 @@ use super::plan::configuration;
 /// Serve models, local or in front of other servers.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the file and the API keys again."
+    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the file and the API keys again, and opens the access log anew."
 )]
 pub(crate) struct Serve {
     /// Models to serve beside those of the file: NAME=FOLDER, FOLDER, or NAME=URL.
@@ -45,9 +47,15 @@ pub(super) const DEFAULT_FILE: &str = "sluice.toml";
 impl Serve {
     pub(crate) async fn run(self) -> Result<()> {
         start_log();
+        let _too_large = outlive_file_limit()?;
         let config = self.configuration()?;
         let stop = Stop::on_signals().context("signal handlers")?;
         let gateway = Gateway::from_environment(config)?;
+        let names = gateway.config().deployments.iter();
+        let loading = names
+            .map(|it| Absent::loading(&it.name, it.audience()))
+            .collect();
+        gateway.expect(Source::File, loading);
         // Bound before anything is loaded: a taken port should not cost a minute.
         let server = Server::bind(Arc::clone(&gateway)).await?;
         let mut plane = Plane::start(&gateway, &stop)?;
@@ -58,6 +66,7 @@ impl Serve {
         let mut lineup = Lineup::new(Arc::clone(&gateway));
         let loading = async {
             lineup.change(gateway.config()).await?;
+            gateway.expect(Source::File, Vec::new());
             if let Some(plane) = &plane {
                 plane.restore().await;
             }
@@ -137,6 +146,15 @@ fn deployment_of(argument: &str) -> Result<DeploymentConfig> {
     } else {
         DeploymentConfig::of_folder(name, source)
     })
+}
+
+/// The number that Linux gives to the signal of a write beyond the limit on the size of files.
+const SIGXFSZ: i32 = 25;
+
+/// A write beyond the limit on the size of files (`ulimit -f`, `LimitFSIZE=`) is an error like a full disk, and not the end
+/// of the process, as long as the result is held.
+pub(super) fn outlive_file_limit() -> Result<Signal> {
+    signal(SignalKind::from_raw(SIGXFSZ)).context("signal handlers")
 }
 
 /// Events of the process on standard error; the access log has its own way.

@@ -130,7 +130,10 @@ pub(crate) struct BuildStats {
 impl Stats {
     /// A line for each build that goes on.
     fn builds(&self) -> impl Iterator<Item = String> {
-        let line = |build: &BuildStats| format!("{}: {}", build.model, build.progress);
+        let line = |build: &BuildStats| {
+            let line = format!("{}: {}", build.model, build.progress);
+            output::in_one_line(&line).into_owned()
+        };
         self.builds.iter().map(line)
     }
 }
@@ -196,8 +199,8 @@ impl DeploymentStats {
             of.as_ref().map_or_else(dash, |q| milliseconds(pick(q)))
         };
         vec![
-            self.name.clone(),
-            self.revision.clone(),
+            output::in_one_line(&self.name).into_owned(),
+            output::in_one_line(&self.revision).into_owned(),
             format!("{:.1}", self.requests_per_second),
             format!("{:.1}", self.errors_per_second),
             quantile(&self.latency_ms, |q| q.p50),

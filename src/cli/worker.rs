@@ -51,10 +51,12 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) async fn run(self) -> Result<()> {
         serve::start_log();
+        let _too_large = serve::outlive_file_limit()?;
         let plan = self.plan()?;
         let folder = &plan.work.data;
         std::fs::create_dir_all(folder)
             .with_context(|| format!("data: cannot make {}", folder.display()))?;
+        plan.tighten();
         let open = plan.open().await?;
         let kinds =
             work::kinds(&open, &plan.work).context("pipelines (--pipelines names their folder)")?;

@@ -27,7 +27,7 @@ def running(server):
 
 def open_and_drop(server, index):
     body = json.dumps(chat(f"Hello number {index}, my printer is broken", stream=True, max_tokens=200, ignore_eos=True))
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         raw.sendall((head + body).encode())
         # Some drop before the answer begins, some after its first bytes.
@@ -202,7 +202,7 @@ def test_100_mb_body_is_refused_early(server):
     memory = server.resident_mb()
     with socket.create_connection(("127.0.0.1", server.port)) as raw:
         size = 100 * 2**20
-        raw.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {size}\r\n\r\n".encode())
+        raw.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {size}\r\n\r\n".encode())
         answer = raw.recv(65536)
     assert b" 413 " in answer.split(b"\r\n")[0]
     assert server.resident_mb() < memory + 40

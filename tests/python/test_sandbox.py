@@ -153,7 +153,6 @@ def test_hostile_content_ends_its_own_run_with_a_reason(house):
     asking.start()
     try:
         for folder, reason in [
-            (house.model("deep", **with_template(DEEP)), "too many steps"),
             (house.model("doubling", **with_template(DOUBLING)), r"exceeded 700.0 MiB of memory"),
             (house.model("growing", tokenizer=growing), "normalizer can make a text 1000000000000 times as long"),
             (house.graph("concat", concat()), r"memory|alloc"),
@@ -171,6 +170,15 @@ def test_hostile_content_ends_its_own_run_with_a_reason(house):
     assert failed == []
     house.server.wait_until(lambda: house.server.gauge("sluice_model_processes") == 0, what="the end of the children")
     assert house.server.gauge("sluice_model_process_ends_total", reason="memory") >= 1
+
+
+def test_a_template_that_nests_too_deep_answers_nothing(house):
+    """It does not even end its process: the limits of templates hold there as they do for what was approved."""
+    run = house.ended(house.begin(house.model("deep", **with_template(DEEP))))
+    assert run["verdict"] != "passed", run
+    errors = [sample["error"] for sample in house.ask("GET", f"/evaluation_runs/{run['id']}/samples").json()["items"]]
+    assert len(errors) == 2 and all("too many steps" in error for error in errors), errors
+    assert house.server.gauge("sluice_model_process_ends_total", reason="crashed") == 0
 
 
 def test_a_prompt_version_that_doubles_ends_its_own_run(house):

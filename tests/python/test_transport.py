@@ -66,7 +66,7 @@ def test_the_command_line_over_https(secure, certificate):
 
 def test_plain_http_on_the_tls_port_does_no_harm(secure):
     with socket.create_connection(("127.0.0.1", secure.port)) as raw:
-        raw.sendall(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        raw.sendall(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert b"200" not in raw.recv(4096)
     assert secure.client.get("/health/ready").status_code == 200
 
@@ -187,7 +187,7 @@ def exchange(server, data: bytes) -> bytes:
 
 
 def request(body: bytes, *headers: str, path="/v1/chat/completions") -> bytes:
-    head = ["POST " + path + " HTTP/1.1", "host: x", "content-type: application/json", "connection: close", *headers]
+    head = ["POST " + path + " HTTP/1.1", "host: localhost", "content-type: application/json", "connection: close", *headers]
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
@@ -213,8 +213,8 @@ def test_a_body_in_chunks(server):
 
 
 def test_pipelined_requests_are_answered_in_order(server):
-    one = b"GET /v1/models/helpdesk HTTP/1.1\r\nhost: x\r\n\r\n"
-    two = b"GET /v1/models/nope HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    one = b"GET /v1/models/helpdesk HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    two = b"GET /v1/models/nope HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     answer = exchange(server, one + one + two)
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"404"]
 
@@ -226,17 +226,17 @@ def test_pipelined_requests_are_answered_in_order(server):
         b"GET / HTTP/9.9\r\n\r\n",
         request(BODY, "content-length: nine"),
         request(BODY, "content-length: 5", "content-length: 6"),
-        b"GET /v1/models HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nbad header\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_refused(server, data):
     answer = exchange(server, data)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 400") or answer.startswith(b"HTTP/1.0 400") or answer.startswith(b"HTTP/1.1 505")
+    assert answer.startswith(b"HTTP/1.1 400") or answer.startswith(b"HTTP/1.0 400") or answer.startswith(b"HTTP/1.1 505")
     assert server.client.get("/health/live").status_code == 200
 
 
 def test_length_and_chunks_at_once_do_not_smuggle(server):
-    hidden = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n"
+    hidden = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
     answer = exchange(server, request(b"0\r\n\r\n" + hidden, "content-length: 5", "transfer-encoding: chunked"))
     assert answer.count(b"HTTP/1.1 ") <= 1 and b'"helpdesk"' not in answer
 

@@ -24,6 +24,8 @@ pub(crate) struct Desk {
     pub store: Store,
     pub caller: Caller,
     pub verb: Verb,
+    /// The request may change something.
+    pub writes: bool,
     /// The id of the HTTP request.
     pub request: String,
 }

@@ -6,15 +6,22 @@ use super::call::Desk;
 use super::problem::Problem;
 use crate::artifacts::ArtifactError;
 use crate::control::Open;
+use crate::store::StorageFault;
 use crate::tasks::TaskError;
 
 impl Desk {
-    /// Content and the queue of tasks.
-    pub(super) fn open(&self) -> Result<&Open, Problem> {
+    /// Content and the queue of tasks, which writes as the request does.
+    pub(super) fn open(&self) -> Result<Open, Problem> {
         // There is a store, so there is all of it.
-        self.control
+        let open = self
+            .control
             .open()
-            .ok_or_else(|| Problem::unavailable("the control plane is being opened"))
+            .ok_or_else(|| Problem::unavailable("the control plane is being opened"))?;
+        Ok(Open {
+            store: self.store.clone(),
+            artifacts: open.artifacts.clone(),
+            queue: open.queue.with_store(self.store.clone()),
+        })
     }
 }
 
@@ -37,7 +44,10 @@ impl From<ArtifactError> for Problem {
             ArtifactError::Forbidden(_) => Self::forbidden(text),
             ArtifactError::Interrupted(_) => Self::bad_request(text),
             ArtifactError::Source { .. } => Self::new(StatusCode::BAD_GATEWAY, "bad_source", text),
-            ArtifactError::NoSpace => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", text),
+            ArtifactError::NoSpace => Self::content(StorageFault::Full, text),
+            ArtifactError::Io(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                Self::content(StorageFault::ReadOnly, text)
+            }
             ArtifactError::Storage(source) => {
                 tracing::error!(error = %source, "the object store failed");
                 // What it said may name hosts and paths; that stays in the log.

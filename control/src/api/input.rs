@@ -194,6 +194,22 @@ pub(super) fn check_text(field: &str, text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
+/// A name that people choose freely, in one line. It is shown in lists and logs: what commands a terminal or turns the
+/// direction of text has no business in it.
+pub(super) fn check_label(field: &str, text: &str) -> Result<(), Problem> {
+    let is_unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
+    if text.contains(is_unseen) {
+        return Err(Problem::field(
+            field,
+            "should hold no control characters, and none that turn the direction of text or are not seen",
+        ));
+    }
+    check_text(field, text)
+}
+
 /// An http(s) URL: it is shown as a link, and `javascript:` must not be one.
 pub(super) fn check_url(field: &str, url: Option<&str>) -> Result<(), Problem> {
     let fine = url.is_none_or(|url| {

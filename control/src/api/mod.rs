@@ -12,7 +12,9 @@ mod call;
 mod caller;
 mod content;
 mod emergency;
+mod emergency_rights;
 mod events;
+pub(crate) mod file_people;
 mod idempotency;
 mod input;
 mod openapi;
@@ -49,6 +51,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::models::serve_all(&mut api);
     records::versions::serve_all(&mut api);
     records::approvals::serve_all(&mut api);
+    records::requirements::serve_all(&mut api);
     records::datasets::serve_all(&mut api);
     records::trainings::serve_all(&mut api);
     records::evaluations::serve_all(&mut api);

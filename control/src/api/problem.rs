@@ -9,7 +9,7 @@ use crate::deploy::DeployError;
 use crate::domain::roles::Forbidden;
 use crate::id::IdError;
 use crate::release::controller::ReleaseError;
-use crate::store::StoreError;
+use crate::store::{StorageFault, StoreError};
 
 /// A field of the request and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -98,6 +98,37 @@ impl Problem {
         problem
     }
 
+    /// The same request is being carried out.
+    pub(super) fn in_progress(detail: &str) -> Self {
+        let mut problem = Self::conflict("in_progress", detail);
+        problem.0.retry_after = Some(1);
+        problem
+    }
+
+    /// The disk does not take it; nothing was written.
+    pub(super) fn storage(fault: StorageFault) -> Self {
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            fault.code(),
+            fault.to_string(),
+        );
+        problem.0.retry_after = Some(5);
+        problem
+    }
+
+    /// The same of the disk that content lies on, which may be another than the database's.
+    pub(super) fn content(fault: StorageFault, detail: String) -> Self {
+        let mut problem = Self::storage(fault);
+        problem.0.detail = detail;
+        problem
+    }
+
+    /// The storage's fault that it tells of.
+    pub(super) fn storage_fault(&self) -> Option<StorageFault> {
+        let code = self.0.kind.rsplit(':').next()?;
+        StorageFault::of_code(code)
+    }
+
     /// The same with one more field at fault.
     #[must_use]
     pub(super) fn and(mut self, field: impl Into<String>, message: impl Into<String>) -> Self {
@@ -145,6 +176,15 @@ impl From<StoreError> for Problem {
             StoreError::Fixed { field, .. } => Self::field(field, text),
             StoreError::Invalid { field, problem } => Self::field(field, problem),
             StoreError::Unavailable(_) => Self::unavailable(text),
+            StoreError::Storage { fault, cause } => {
+                tracing::warn!(
+                    code = fault.code(),
+                    ?cause,
+                    "a write was refused by the storage"
+                );
+                Self::storage(fault)
+            }
+            StoreError::NewerSchema { .. } => Self::unavailable(text),
             StoreError::Malformed { .. } | StoreError::Migration(_) | StoreError::Database(_) => {
                 tracing::error!(error = ?error, "the store failed");
                 // What the database said stays in the log: it may quote data.
@@ -179,6 +219,7 @@ impl From<DeployError> for Problem {
             DeployError::Busy(_) => Self::conflict("busy", text),
             DeployError::NothingLive => Self::conflict("nothing_live", text),
             DeployError::NothingEarlier => Self::conflict("nothing_earlier", text),
+            DeployError::Unnamed(_) => Self::field("to", text),
         }
     }
 }

@@ -12,13 +12,13 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use sluice_gateway::RequestContext;
+use sluice_gateway::{BodyError, RequestContext};
 
 use super::body::{Sent, discard};
 use super::call::{Answer, Call, Desk, NoBody, NoQuery, Payload};
@@ -74,6 +74,7 @@ impl Registry {
             let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
             async move {
                 let answered = answer(&control, route, &query, request, handler).await;
+                look_after(&control, storage_failed(&answered)).await;
                 answered.unwrap_or_else(IntoResponse::into_response)
             }
         };
@@ -94,8 +95,10 @@ impl Registry {
             async move {
                 let answered = async {
                     let store = store(&control)?;
-                    let (arrived, _) = Arrived::of(&control, route, request).await?;
+                    let (arrived, body) = Arrived::head(request).await?;
+                    // Before anything is read of the body.
                     let caller = arrived.caller(&control, &store, route).await?;
+                    arrived.document(&control, route, body).await?;
                     let headers = arrived.parts.headers.clone();
                     let call = arrived.call(&control, store, caller, route, &query, NoBody)?;
                     handler(call, headers).await
@@ -119,9 +122,9 @@ impl Registry {
         let answer = move |request: Request| {
             let (control, handler, query) = (control.clone(), handler.clone(), query.clone());
             async move {
-                let answered = async {
+                let answered: Result<Response, Problem> = async {
                     let store = store(&control)?;
-                    let (arrived, body) = Arrived::head(route, request).await?;
+                    let (arrived, body) = Arrived::head(request).await?;
                     // From here on: however it ends, the rest of the body is dealt with.
                     let sent = Sent::new(body);
                     // Who may not is told before anything is read.
@@ -130,8 +133,10 @@ impl Registry {
                     let call = arrived.call(&control, store, caller, route, &query, sent)?;
                     let answer = handler(call, headers).await?;
                     reply(&control, route, answer).map(|(response, _)| response)
-                };
-                answered.await.unwrap_or_else(IntoResponse::into_response)
+                }
+                .await;
+                look_after(&control, storage_failed(&answered)).await;
+                answered.unwrap_or_else(IntoResponse::into_response)
             }
         };
         self.add(route.path, on(route.filter(), answer));
@@ -182,6 +187,18 @@ impl Registry {
     }
 }
 
+/// Where the storage refused a write, whether it still does: `/health/ready?of=control` says so from this answer on.
+async fn look_after(control: &Control, storage_failed: bool) {
+    if storage_failed && let Some(store) = control.store() {
+        store.look().await;
+    }
+}
+
+fn storage_failed(answered: &Result<Response, Problem>) -> bool {
+    let problem = answered.as_ref().err();
+    problem.is_some_and(|it| it.storage_fault().is_some())
+}
+
 async fn wrong_method(request: Request) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -217,22 +234,21 @@ struct Arrived {
 }
 
 impl Arrived {
-    async fn of(
+    /// The body. Who asks, and whether he may, is known before: what is not allowed is not read.
+    async fn document(
+        &self,
         control: &Control,
         route: Route,
-        request: Request,
-    ) -> Result<(Self, Value), Problem> {
-        let (arrived, body) = Self::head(route, request).await?;
-        let document = if route.writes() {
-            read_body(control, &arrived.parts.headers, body).await?
-        } else {
-            Value::Object(serde_json::Map::new())
-        };
-        Ok((arrived, document))
+        body: AxumBody,
+    ) -> Result<Value, Problem> {
+        match route.writes() {
+            true => read_body(control, &self.parts.headers, body).await,
+            false => Ok(Value::Object(serde_json::Map::new())),
+        }
     }
 
     /// All but the body, which is not read yet.
-    async fn head(route: Route, mut request: Request) -> Result<(Self, AxumBody), Problem> {
+    async fn head(mut request: Request) -> Result<(Self, AxumBody), Problem> {
         let path = request
             .extract_parts::<RawPathParams>()
             .await
@@ -246,7 +262,6 @@ impl Arrived {
             ));
         }
         let (parts, body) = request.into_parts();
-        refuse_foreign_pages(route, &parts.headers)?;
         let expected = if_match(&parts.headers)?;
         let arrived = Self {
             parts,
@@ -293,6 +308,7 @@ impl Arrived {
                 store,
                 caller,
                 verb: route.verb,
+                writes: route.writes(),
                 request,
             },
             path: self.path,
@@ -311,36 +327,49 @@ async fn answer<Q, B, T, H, F>(
     handler: H,
 ) -> Result<Response, Problem>
 where
-    Q: DeserializeOwned,
-    B: Payload,
-    T: Serialize + 'static,
-    H: Fn(Call<Q, B>) -> F,
-    F: Future<Output = Result<Answer<T>, Problem>>,
+    Q: DeserializeOwned + Send + 'static,
+    B: Payload + 'static,
+    T: Serialize + Send + 'static,
+    H: Fn(Call<Q, B>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Answer<T>, Problem>> + Send + 'static,
 {
     let store = store(control)?;
-    let (arrived, document) = Arrived::of(control, route, request).await?;
+    let (arrived, body) = Arrived::head(request).await?;
     let caller = arrived.caller(control, &store, route).await?;
+    let document = arrived.document(control, route, body).await?;
     let key = match route.writes() {
         true => Key::of(&arrived.parts, caller.principal, &document)?,
         false => None,
     };
     let body = B::read(document)?;
-    let call = arrived.call(control, store.clone(), caller, route, query, body)?;
+    let mut call = arrived.call(control, store.clone(), caller, route, query, body)?;
     let Some(key) = key else {
         let answered = handler(call).await?;
         return reply(control, route, answered).map(|(response, _)| response);
     };
-    if let Some(earlier) = key
-        .begin(&store, control.settings().idempotency_keep)
-        .await?
-    {
-        return Ok(earlier);
-    }
-    let answered = match handler(call).await {
-        Ok(answered) => reply(control, route, answered),
-        Err(problem) => Err(problem),
+    let times = control.settings().idempotency;
+    let control = control.clone();
+    let doing = {
+        let control = control.clone();
+        async move {
+            let replying = control.clone();
+            let work = move |store| async move {
+                call.desk.store = store;
+                reply(&replying, route, handler(call).await?)
+            };
+            let done = key.once(&store, times, work).await;
+            // Said before it was committed, too, to whoever then found nothing.
+            control.announce();
+            done
+        }
     };
-    key.finish(&store, answered).await
+    // The client may leave; what it began is brought to its end. But for taking back: who waits for that no longer has
+    // it done by other means.
+    if route.path.ends_with("/rollback") {
+        doing.await
+    } else {
+        control.to_the_end(doing).await
+    }
 }
 
 /// The response, and what is kept of it for those who repeat the request.
@@ -383,18 +412,6 @@ fn reply<T: Serialize + 'static>(
     Ok((shown.into_response(), kept))
 }
 
-/// A page of another site may make a browser send requests to a server on this machine, but not
-/// without saying so.
-fn refuse_foreign_pages(route: Route, headers: &HeaderMap) -> Result<(), Problem> {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    match site {
-        Some(b"cross-site") if route.writes() => Err(Problem::forbidden(
-            "a page of another site may not change anything here",
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
@@ -410,6 +427,28 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
         .map_err(|_| {
             Problem::bad_request("If-Match: should be the version that was read, such as \"3\"")
         })
+}
+
+/// Why a body did not come to its end.
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    match causes.find_map(|cause| cause.downcast_ref::<BodyError>()) {
+        Some(BodyError::TooSlow(_)) => too_slow(),
+        Some(many @ BodyError::TooMany(_)) => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_bodies",
+            many.to_string(),
+        ),
+        Some(BodyError::Broken(_)) | None => Problem::bad_request("the body broke off"),
+    }
+}
+
+pub(super) fn too_slow() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "request_timeout",
+        "the body did not arrive in time",
+    )
 }
 
 async fn read_body(
@@ -433,16 +472,16 @@ async fn read_body(
         tokio::spawn(discard(body));
         return Err(too_large());
     }
-    let bytes = Limited::new(body, limit)
-        .collect()
+    let whole = Limited::new(body, limit).collect();
+    let bytes = tokio::time::timeout(control.settings().body_timeout, whole)
         .await
-        .map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                too_large()
-            } else {
-                Problem::bad_request("the body broke off")
-            }
-        })?
+        .map_err(|_| too_slow())?
+        .map_err(
+            |error| match error.is::<http_body_util::LengthLimitError>() {
+                true => too_large(),
+                false => unreadable(&*error),
+            },
+        )?
         .to_bytes();
     let is_json = headers
         .get(header::CONTENT_TYPE)

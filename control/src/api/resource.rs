@@ -11,8 +11,10 @@ use super::call::{Answer, Body, Call, Desk, Items, NoQuery, Nothing, Patch, limi
 use super::caller::Caller;
 use super::problem::Problem;
 use super::registry::{Registry, delete, get, patch, post};
+use crate::domain::record::Principal;
 use crate::domain::roles::Verb;
-use crate::id::Id;
+use crate::domain::secrecy::Secrecy;
+use crate::id::{Id, PrincipalId};
 use crate::store::{Column, Listing, Record, Stored, Tx, Viewer};
 
 /// The page and order that every list takes.
@@ -78,6 +80,11 @@ pub(super) trait Resource: Record {
         listing: Listing<Self>,
     ) -> impl Future<Output = Result<Listing<Self>, Problem>> + Send;
 
+    /// The clearance that it takes to touch it, where that is more than to see it.
+    fn takes(&self) -> Option<Secrecy> {
+        None
+    }
+
     fn fields(&self) -> Self::Fields;
 
     /// A record of these fields: a new one, or `current` changed.
@@ -105,6 +112,15 @@ pub(super) trait Resource: Record {
         }
     }
 
+    /// Whether the caller may change it so: what takes more than the right to edit its kind.
+    fn changeable(
+        _desk: &Desk,
+        _stored: &Stored<Self>,
+        _fields: &Self::Fields,
+    ) -> impl Future<Output = Result<(), Problem>> + Send {
+        async { Ok(()) }
+    }
+
     /// What is written along with the record.
     fn written(
         _desk: &Desk,
@@ -128,8 +144,9 @@ impl Caller {
     pub(super) fn viewer(&self) -> Viewer {
         Viewer {
             principal: self.principal,
-            department: self.department,
+            department: self.role.may(Verb::View).then_some(self.department),
             clearance: self.clearance,
+            admin: self.is_admin(),
         }
     }
 }
@@ -148,6 +165,14 @@ pub(super) fn of_models<R: Record>(listing: Listing<R>, caller: &Caller) -> List
         ),
         None => listing,
     }
+}
+
+/// What is found, if a request that writes may take it up: nothing beyond the caller's clearance.
+fn taken<R: Resource>(desk: &Desk, found: Stored<R>) -> Result<Stored<R>, Problem> {
+    if let (true, Some(secrecy)) = (desk.writes, found.takes()) {
+        desk.caller.cleared(R::Id::KIND, secrecy)?;
+    }
+    Ok(found)
 }
 
 impl Desk {
@@ -170,7 +195,9 @@ impl Desk {
         };
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
-            (Some(only), None) => Ok(only),
+            (Some(only), None) => taken(self, only),
+            // Of the same digest, and so the same bytes.
+            (Some(first), Some(_)) if R::NAME == "digest" => taken(self, first),
             (Some(_), Some(_)) => Err(Problem::conflict(
                 "ambiguous",
                 format!(
@@ -209,6 +236,22 @@ impl Desk {
             None => Ok(None),
         }
     }
+}
+
+/// A record is given away by its owner, or by an administrator; one without an owner may be taken.
+pub(super) async fn check_owner(
+    desk: &Desk,
+    owner: Option<PrincipalId>,
+    named: Option<&str>,
+) -> Result<(), Problem> {
+    let next = desk.refer_if::<Principal>("owner", named).await?;
+    let may = owner.is_none() || owner == Some(desk.caller.principal) || desk.caller.is_admin();
+    if next == owner || may {
+        return Ok(());
+    }
+    Err(Problem::forbidden(
+        "owner: is changed by the owner, or by an administrator",
+    ))
 }
 
 fn looks_like_id(text: &str) -> bool {
@@ -307,6 +350,7 @@ pub(super) async fn changed<R: Resource>(
     fields: &R::Fields,
     expected: Option<i64>,
 ) -> Result<Stored<R>, Problem> {
+    R::changeable(desk, before, fields).await?;
     let record = R::build(desk, fields, Some(&before.record)).await?;
     let expected = expected.unwrap_or(before.version);
     let mut tx = desk.store.begin().await?;

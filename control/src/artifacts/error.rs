@@ -66,8 +66,10 @@ pub enum ArtifactError {
     /// 500: the record is there and the bytes are not.
     #[error("the bytes of {0} are missing; import them again")]
     Missing(Digest),
-    /// 507.
-    #[error("there is no space left for it")]
+    /// 503, and worth another try once there is room.
+    #[error(
+        "the disk of the artifacts takes no more: there is no space left, or a quota or limit is reached"
+    )]
     NoSpace,
     /// 502: the place that it should come from does not give it.
     #[error("{place}: {problem}")]

@@ -44,7 +44,7 @@ mod spool;
 mod upload;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
@@ -126,6 +126,14 @@ impl Artifacts {
             settings,
             being_made: Mutex::default(),
         })))
+    }
+
+    /// The folders of this machine that hold content, or what is on its way there.
+    pub fn folders(settings: &ArtifactSettings, data: &Path) -> Vec<PathBuf> {
+        match Location::parse("artifacts.location", &settings.location) {
+            Ok(Location::Folder(folder)) => vec![data.join(folder)],
+            _ => vec![data.join("spool")],
+        }
     }
 
     pub fn settings(&self) -> &ArtifactSettings {
@@ -210,6 +218,7 @@ impl Artifacts {
             .collect::<Result<Vec<_>, ArtifactError>>()?;
         let artifact = Artifact {
             department: new.department,
+            owner: actor.principal,
             kind: new.kind,
             name: new.name,
             digest: list.digest.to_string(),

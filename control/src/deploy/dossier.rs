@@ -4,31 +4,33 @@ use serde_json::{Value, json};
 
 use super::{DeployError, Settings};
 use crate::domain::gate::{
-    self, Approval, Candidate, Evidence, Parity, Passed, Policy, Requirement,
+    self, Approval, Candidate, Demand, Missing, Parity, Passed, Policy, Requirement,
 };
 use crate::domain::model_version::ModelVersionState;
-use crate::domain::record::{ConversionRun, Evaluation, EvaluationRun, ModelVersion, WorkOrder};
+use crate::domain::record::{ConversionRun, Model, ModelVersion, WorkOrder};
 use crate::domain::roles::Role;
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DatasetVersionId, EvaluationRunId, Id as _, PrincipalId};
+use crate::domain::work_order::WorkOrderState;
+use crate::id::{DeploymentId, EvaluationRunId, Id as _, PrincipalId};
 use crate::store::{StoreError, Stored, Tx};
 
 /// A version with everything that speaks for or against it.
 pub(crate) struct Dossier {
     candidate: Candidate,
-    evidence: Option<Evidence>,
+    demands: Vec<Demand>,
     policy: Policy,
 }
 
 impl Dossier {
-    /// For what would serve it, if that is known already.
+    /// For what would serve it, if that is known already: what the model requires and what the deployment does hold
+    /// together.
     ///
     /// # Errors
     /// Only the database's own.
     pub(crate) async fn of(
         tx: &mut Tx,
         version: &Stored<ModelVersion>,
-        evidence: Option<EvaluationRunId>,
+        deployment: Option<DeploymentId>,
         clearance: Option<Secrecy>,
         relaxable: &[Requirement],
     ) -> Result<Self, StoreError> {
@@ -49,31 +51,17 @@ impl Dossier {
             conversion,
             datasets: tx.lineage_datasets(version.id).await?,
         };
-        // Without a run the gate says so first, and looks at neither test set nor thresholds.
-        let mut policy = Policy {
-            test_set: DatasetVersionId::new(),
-            policy_digest: String::new(),
+        let required = tx.required_of(version.model).await?;
+        let verdicts = tx.verdicts_on(version.id).await?;
+        let department = tx.get::<Model>(version.model).await?.department;
+        let policy = Policy {
+            allows: tx.gate_policy(department).await?,
             clearance,
             relaxable: relaxable.to_vec(),
         };
-        let evidence = match evidence {
-            Some(id) => {
-                let run = tx.get::<EvaluationRun>(id).await?;
-                policy.ask_as(tx, &run).await?;
-                Some(Evidence {
-                    run: id,
-                    artifact_digest: run.artifact_digest.clone(),
-                    test_set: run.test_set,
-                    policy_digest: run.policy_digest.clone(),
-                    verdict: run.verdict,
-                    withdrawn: run.withdrawn_at.is_some(),
-                })
-            }
-            None => None,
-        };
         Ok(Self {
+            demands: gate::demands(&required, &verdicts, version.author, deployment),
             candidate,
-            evidence,
             policy,
         })
     }
@@ -85,17 +73,36 @@ impl Dossier {
     pub(super) async fn for_order(
         tx: &mut Tx,
         version: &Stored<ModelVersion>,
+        deployment: DeploymentId,
         settings: &Settings,
     ) -> Result<Self, StoreError> {
         let (clearance, policy) = (Some(settings.clearance), &settings.gate_policy);
-        Self::of(tx, version, version.evidence, clearance, policy).await
+        Self::of(tx, version, Some(deployment), clearance, policy).await
+    }
+
+    /// The newest run among those that the required evaluations rest on.
+    pub(crate) fn newest_run(&self) -> Option<EvaluationRunId> {
+        let runs = self.demands.iter().filter_map(|it| it.evidence.as_ref());
+        runs.map(|evidence| evidence.run).max()
+    }
+
+    /// What is demanded, and the newest verdict of each.
+    pub(crate) fn demands(&self) -> &[Demand] {
+        &self.demands
+    }
+
+    /// What the required evaluations do not say, whoever approves.
+    pub(crate) fn missing_evidence(&self) -> Vec<Missing> {
+        let digest = self.candidate.digest.as_deref().unwrap_or_default();
+        let mut missing = gate::about_evidence(digest, &self.demands);
+        missing.retain(|it| !self.policy.lets_pass(it));
+        missing
     }
 
     /// # Errors
     /// [`DeployError::Gate`], with everything that is missing.
     pub(crate) fn check(&self, approval: &Approval) -> Result<Passed, DeployError> {
-        let evidence = self.evidence.as_ref();
-        gate::check(&self.candidate, evidence, &self.policy, Some(approval))
+        gate::check(&self.candidate, &self.demands, &self.policy, Some(approval))
             .map_err(DeployError::Gate)
     }
 
@@ -105,10 +112,8 @@ impl Dossier {
         json!({
             "artifact_digest": self.candidate.digest,
             "conversion_run": self.candidate.conversion.as_ref().map(|parity| parity.run),
-            "evaluation_run": self.evidence.as_ref().map(|evidence| evidence.run),
-            "verdict": self.evidence.as_ref().and_then(|evidence| evidence.verdict),
-            "test_set": self.evidence.as_ref().map(|evidence| evidence.test_set),
-            "policy_digest": self.evidence.as_ref().map(|evidence| &evidence.policy_digest),
+            "evaluation_run": self.newest_run(),
+            "evaluations": self.demands.iter().map(evaluated).collect::<Vec<_>>(),
             "datasets": self.candidate.datasets.iter()
                 .map(|dataset| json!({"version": dataset.version, "secrecy": dataset.secrecy}))
                 .collect::<Vec<_>>(),
@@ -117,21 +122,17 @@ impl Dossier {
     }
 }
 
-impl Policy {
-    /// What the evaluation of a run asks for now: thresholds that were raised since count. One that was put away
-    /// asks for nothing, and nothing meets it.
-    async fn ask_as(&mut self, tx: &mut Tx, run: &EvaluationRun) -> Result<(), StoreError> {
-        self.test_set = run.test_set;
-        match tx.get::<Evaluation>(run.evaluation).await {
-            Ok(evaluation) => {
-                self.test_set = evaluation.test_set.unwrap_or(run.test_set);
-                self.policy_digest.clone_from(&evaluation.policy_digest);
-                Ok(())
-            }
-            Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
+fn evaluated(demand: &Demand) -> Value {
+    let evidence = demand.evidence.as_ref();
+    json!({
+        "evaluation": demand.requirement.evaluation,
+        "name": demand.requirement.name,
+        "deployment": demand.requirement.deployment,
+        "run": evidence.map(|it| it.run),
+        "verdict": evidence.and_then(|it| it.verdict),
+        "test_set": evidence.map(|it| it.test_set),
+        "policy_digest": evidence.map(|it| &it.policy_digest),
+    })
 }
 
 /// An approval by whom a work order names. The administrator of a process without authentication is
@@ -160,6 +161,10 @@ pub(super) fn still_deployable(
     ) {
         return Err(DeployError::NotApproved(version.state));
     }
+    same_content(version, digest)
+}
+
+fn same_content(version: &ModelVersion, digest: &str) -> Result<(), DeployError> {
     match version.digest.as_deref() {
         Some(found) if found == digest => Ok(()),
         found => Err(DeployError::DigestChanged {
@@ -167,6 +172,22 @@ pub(super) fn still_deployable(
             found: found.unwrap_or("none").to_owned(),
         }),
     }
+}
+
+/// All that a return asks: `target` was live at this deployment, and its version is still the same content. What was
+/// let through once needs no new evidence to be taken back to, whatever has become of thresholds, evidence or quotas.
+///
+/// # Errors
+/// [`DeployError::NothingEarlier`] and [`DeployError::DigestChanged`].
+pub(super) fn was_live_here(
+    target: &WorkOrder,
+    deployment: DeploymentId,
+    version: &ModelVersion,
+) -> Result<(), DeployError> {
+    if target.deployment != deployment || target.state != WorkOrderState::Promoted {
+        return Err(DeployError::NothingEarlier);
+    }
+    same_content(version, &target.candidate_digest)
 }
 
 /// The gate once more, for an order that was approved before, by its row.
@@ -179,7 +200,7 @@ pub(crate) async fn check_order(tx: &mut Tx, order: &Stored<WorkOrder>) -> Resul
     check_again(tx, order, &version, &settings).await
 }
 
-/// The gate once more, for an order that was approved before.
+/// The gate once more, for an order that was approved before; a return is not asked.
 ///
 /// # Errors
 /// [`DeployError::Gate`] and the database's own.
@@ -189,8 +210,11 @@ pub(super) async fn check_again(
     version: &Stored<ModelVersion>,
     settings: &Settings,
 ) -> Result<(), DeployError> {
+    if order.restores.is_some() {
+        return same_content(version, &order.candidate_digest);
+    }
     still_deployable(version, &order.candidate_digest)?;
-    let dossier = Dossier::for_order(tx, version, settings).await?;
+    let dossier = Dossier::for_order(tx, version, order.deployment, settings).await?;
     // Who approved it had the right when he did.
     let approval = approval(
         order.approver,

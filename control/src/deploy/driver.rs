@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::dossier::check_again;
+use super::dossier::{check_again, check_order};
 use super::prepare::{STEPS, prepare};
 use super::replicas::{Blueprint, Replicas};
 use super::service::leave_live;
@@ -255,6 +255,8 @@ impl Driver {
             return Ok(false);
         };
         let mut tx = self.begin(lease).await?;
+        // While it was loaded, what let it through may have ended.
+        check_order(&mut tx, order).await?;
         let began = Release::new(tx.now());
         let replaced = tx.get::<WorkOrder>(live).await?.origin(live);
         let state =
@@ -375,8 +377,14 @@ pub(crate) async fn go_live(
         it.live_work_order = Some(order.id);
     })
     .await?;
-    if version.state == ModelVersionState::Approved {
-        tx.transition::<ModelVersion>(actor, version.id, None, ModelVersionEvent::GoLive, |_| ())
+    let event = match version.state {
+        ModelVersionState::Live => None,
+        ModelVersionState::Approved => Some(ModelVersionEvent::GoLive),
+        // Only a return comes here: the gate lets nothing else through.
+        _ => Some(ModelVersionEvent::Return),
+    };
+    if let Some(event) = event {
+        tx.transition::<ModelVersion>(actor, version.id, None, event, |_| ())
             .await?;
     }
     if let Some(old) = before.live_version.filter(|old| *old != order.candidate) {

@@ -1,5 +1,6 @@
 //! Why a work order, or something asked of one, is refused.
 
+use super::returns::Unnamed;
 use crate::domain::gate::Missing;
 use crate::domain::model_version::ModelVersionState;
 use crate::domain::roles::Forbidden;
@@ -39,6 +40,9 @@ pub enum DeployError {
     /// 409.
     #[error("there is no earlier revision to go back to")]
     NothingEarlier,
+    /// 422, of the field `to`.
+    #[error(transparent)]
+    Unnamed(#[from] Unnamed),
 }
 
 fn list<T: std::fmt::Display>(items: &[T]) -> String {

@@ -9,7 +9,7 @@
 //! | [`Deployments::approve`] | approver | the gate and the quotas are asked; an override takes a reason |
 //! | [`Deployments::reject`] | approver | ends an order that is pending |
 //! | [`Deployments::abort`] | operator | ends an order that has taken no traffic yet |
-//! | [`Deployments::roll_back`] | operator | one call: an approved order back to the revision before the live one |
+//! | [`Deployments::aim`], [`Deployments::bring_back`] | operator | what a roll-back amounts to, and an approved order that does it |
 //! | [`Deployments::stop`] | operator | the deployment serves nothing any more |
 //!
 //! Each commits and wakes the [`Driver`], which runs in the serving process and does the work: it fetches, verifies,
@@ -25,8 +25,10 @@
 mod dossier;
 mod driver;
 mod error;
+mod held;
 mod prepare;
 pub(crate) mod replicas;
+pub mod returns;
 mod service;
 mod settings;
 mod shelf;
@@ -36,8 +38,10 @@ pub(crate) use dossier::{Dossier, check_order};
 pub(crate) use driver::go_live;
 pub use driver::{Driver, DriverSettings};
 pub use error::DeployError;
+pub(crate) use held::held;
 pub use replicas::{Artifacts, Blueprint, Materialised, Replicas};
-pub use service::{Deployments, NewWorkOrder};
+pub use returns::{Aim, Already, History, Return};
+pub use service::{Deployments, NewWorkOrder, Returned};
 pub use settings::{Settings, check_allowed};
 pub use shelf::Shelf;
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluice_engine::encoder::{EmbedOptions, EncodeOptions, EncoderInput};
 use sluice_engine::language::LanguageModel;
-use sluice_engine::request::{GenerateRequest, GenerationEvent, Priority, SamplingParams};
+use sluice_engine::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SamplingParams,
+};
 use sluice_gateway::router::{Deployment as Routed, LocalModel};
 
 use super::driver::StopReason;
@@ -147,7 +149,9 @@ async fn generate(model: &LanguageModel) -> Result<String, String> {
         grammar: None,
         priority: Priority::Low,
         tenant: "warm-up".into(),
+        salt: CacheSalt::of(&["warm-up"]),
         deadline: None,
+        whole: true,
     };
     let mut generation = model
         .generator
@@ -157,7 +161,9 @@ async fn generate(model: &LanguageModel) -> Result<String, String> {
     while let Some(event) = generation.next().await {
         match event {
             GenerationEvent::Token(token) => ids.push(token.id),
-            GenerationEvent::Failed(why) | GenerationEvent::NotBegun(why) => return Err(why),
+            GenerationEvent::Failed(why)
+            | GenerationEvent::NotBegun(why)
+            | GenerationEvent::Refused(why) => return Err(why),
             GenerationEvent::Prompt(_) | GenerationEvent::Finished(_) => {}
         }
     }

@@ -14,12 +14,14 @@ use sluice_engine::LoadError;
 use sluice_engine::backend::onnx::{Bytes, Footprint};
 use sluice_engine::folder::ModelFolder;
 use sluice_gateway::Gateway;
+use sluice_gateway::access::Audience;
 use sluice_gateway::config::DeploymentConfig;
 use sluice_gateway::router::load::DeployError;
 use sluice_gateway::router::{Deployment as Routed, Standing, Target, load};
 
 use super::Settings;
 use crate::id::ArtifactId;
+use crate::publish::clearance;
 use crate::store::{LiveRevision, StoreError};
 
 /// Where models come from. Implemented by the artifact store.
@@ -70,6 +72,11 @@ impl Blueprint {
                 deployment: live.deployment.to_string().into(),
                 version: live.version.to_string().into(),
                 hidden: false,
+                // Until the records say more, nobody else's.
+                audience: Arc::new(Audience::of_department(
+                    live.department.to_string(),
+                    clearance(settings.clearance),
+                )),
             },
             settings,
             key: order.into(),

@@ -1,11 +1,13 @@
 //! What people ask of deployments. Each call authorises, validates, commits, and wakes those who follow.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::dossier::{Dossier, approval, check_again, still_deployable};
+use super::dossier::{Dossier, approval, still_deployable, was_live_here};
+use super::returns::{Aim, Already, History};
 use super::{Caller, DeployError, Settings};
 use crate::domain::model_version::ModelVersionEvent;
 use crate::domain::record::{Deployment, ModelVersion, WorkOrder};
@@ -13,8 +15,10 @@ use crate::domain::roles::Verb;
 use crate::domain::work_order::{WorkOrderEvent, WorkOrderState};
 use crate::id::{DeploymentId, ModelVersionId, PrincipalId, WorkOrderId};
 use crate::quota;
+use crate::release::planner::{Action, Release};
 use crate::release::strategy::Strategy;
 use crate::store::{Actor, Audit, Json, Store, StoreError, Stored, Tx};
+use crate::time::Timestamp;
 
 /// What a work order is about.
 #[derive(Debug, Clone)]
@@ -66,6 +70,14 @@ impl NewWorkOrder {
     }
 }
 
+/// What became of a roll-back.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Returned {
+    /// By this order, which is approved.
+    Ordered(Box<Stored<WorkOrder>>),
+    Already(Already),
+}
+
 /// Deployments and their work orders. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Deployments {
@@ -113,13 +125,17 @@ impl Deployments {
             return Err(DeployError::NothingLive);
         }
         let settings = new.settings(&deployment)?;
+        check_names(&mut tx, &deployment, &settings).await?;
+        let digest = version.digest.clone().unwrap_or_default();
+        still_deployable(&version, &digest)?;
         let order = pending(
             caller.actor.principal,
             &deployment,
             &version,
+            digest,
             &settings,
             new.reason,
-        )?;
+        );
         let order = self.busy(&mut tx, &caller.actor, order).await?;
         tx.commit().await?;
         Ok(order)
@@ -144,7 +160,7 @@ impl Deployments {
         let version = tx.get::<ModelVersion>(order.candidate).await?;
         still_deployable(&version, &order.candidate_digest)?;
         let settings = Settings::read(&order.snapshot)?;
-        let dossier = Dossier::for_order(&mut tx, &version, &settings).await?;
+        let dossier = Dossier::for_order(&mut tx, &version, deployment.id, &settings).await?;
         let passed = dossier.check(&approval(
             caller.actor.principal,
             caller.role,
@@ -235,40 +251,86 @@ impl Deployments {
         Ok(order)
     }
 
-    /// Back to the revision that was live before: a new work order with that one's version and settings, approved by
-    /// the approval that it had, if the gate still lets it through.
+    /// What a roll-back of a deployment amounts to, by its records: to the revision that was live before, or to `to`. A
+    /// release that was taken back within `repeats` is what was meant.
     ///
     /// # Errors
-    /// [`DeployError::NothingLive`], [`DeployError::NothingEarlier`], [`DeployError::Busy`], and the gate's.
+    /// [`DeployError::NothingLive`], [`DeployError::NothingEarlier`], [`DeployError::Unnamed`].
+    pub async fn aim(
+        &self,
+        id: DeploymentId,
+        to: Option<&str>,
+        repeats: Duration,
+    ) -> Result<Aim, DeployError> {
+        let deployment = self.store.get::<Deployment>(id).await?;
+        let live = deployment.live_work_order.ok_or(DeployError::NothingLive)?;
+        let live = self.store.revision_of(live).await?;
+        let taken_back = self.store.taken_back_beside_live().await?;
+        let history = History {
+            returns: self.store.returns(id, HISTORY).await?,
+            taken_back: taken_back
+                .iter()
+                .find(|(it, _)| *it == id)
+                .map(|(_, at)| *at),
+        };
+        let aim = history.aim(&live, to, repeats, Timestamp::now())?;
+        aim.ok_or(DeployError::NothingEarlier)
+    }
+
+    /// Back to the revision that was live before, or to `to`, by the records alone: in a process that serves nothing itself.
+    ///
+    /// # Errors
+    /// Those of [`Deployments::aim`], [`DeployError::Busy`], and the role's.
     pub async fn roll_back(
         &self,
         caller: &Caller,
         id: DeploymentId,
         reason: &str,
-    ) -> Result<Stored<WorkOrder>, DeployError> {
+        to: Option<&str>,
+        repeats: Duration,
+    ) -> Result<Returned, DeployError> {
         let deployment = self.store.get::<Deployment>(id).await?;
         caller.may(Verb::OperateRelease, deployment.department)?;
-        let live = deployment.live_work_order.ok_or(DeployError::NothingLive)?;
-        let promoted = self.store.promoted_work_orders(id, HISTORY).await?;
-        // From where the live revision was first live: taking back twice is not taking back the taking back.
-        let live = promoted.iter().find(|order| order.id == live);
-        let origin = live.map(|order| order.origin(order.id));
-        let mut earlier = promoted.iter().skip_while(|order| Some(order.id) != origin);
-        let live = earlier.next().ok_or(DeployError::NothingEarlier)?;
-        // Not one with the same content: going back to it would change nothing.
-        let target = earlier
-            .find(|order| order.candidate != live.candidate || order.snapshot != live.snapshot)
-            .ok_or(DeployError::NothingEarlier)?;
+        let to = match self.aim(id, to, repeats).await? {
+            Aim::Already(already) => return Ok(Returned::Already(already)),
+            Aim::Bring(to) => to,
+        };
         let actor = with_reason(&caller.actor, Some(reason.to_owned()));
-        let order = self.bring(&actor, id, target).await?;
-        order.ok_or(DeployError::NothingEarlier)
+        let origin = to.revision.origin().to_string();
+        let order = self.bring_back(&actor, id, &origin).await?;
+        let order = order.ok_or(DeployError::NothingEarlier)?;
+        Ok(Returned::Ordered(Box::new(order)))
     }
 
-    /// Back to the revision that a work order brought, as [`Deployments::roll_back`], on behalf of one whose right was
-    /// asked for before. `None` if it is live already.
+    /// Ends the release that is under way, if somebody has approved it and it has not taken any traffic: then it is what
+    /// was to be taken back. `None` where there is none.
     ///
     /// # Errors
-    /// [`DeployError::Busy`], and the gate's.
+    /// [`DeployError::Busy`]: it takes traffic.
+    pub(crate) async fn end_what_has_not_begun(
+        &self,
+        actor: &Actor,
+        id: DeploymentId,
+    ) -> Result<Option<Stored<WorkOrder>>, DeployError> {
+        let Some(active) = self.store.active_work_order(id).await? else {
+            return Ok(None);
+        };
+        if active.state == WorkOrderState::Pending || !is_release(&active)? {
+            return Ok(None);
+        }
+        let mut tx = self.store.begin().await?;
+        tx.lock_deployment(id).await?;
+        let ended = self.supersede(&mut tx, actor, &active).await?;
+        self.commit(tx).await?;
+        Ok(Some(ended))
+    }
+
+    /// Back to the revision that a work order brought: a new order with that one's version and settings, approved by the
+    /// approval that it had; on behalf of one whose right was asked for before. What is under way and has taken no traffic
+    /// gives way to it. `None` if it is live already.
+    ///
+    /// # Errors
+    /// [`DeployError::Busy`].
     pub(crate) async fn bring_back(
         &self,
         actor: &Actor,
@@ -290,11 +352,12 @@ impl Deployments {
         let mut tx = self.store.begin().await?;
         tx.lock_deployment(id).await?;
         let deployment = tx.get::<Deployment>(id).await?;
-        if let Some(active) = self.store.active_work_order(id).await?
+        let active = self.store.active_work_order(id).await?;
+        if let Some(active) = &active
             && active.restores == Some(origin)
         {
             // Asked twice.
-            return Ok(Some(active));
+            return Ok(Some(active.clone()));
         }
         if let Some(live) = deployment.live_work_order
             && tx.get::<WorkOrder>(live).await?.origin(live) == origin
@@ -302,16 +365,26 @@ impl Deployments {
             return Ok(None);
         }
         let version = tx.get::<ModelVersion>(target.candidate).await?;
+        was_live_here(target, id, &version)?;
         let settings = Settings::read(&target.snapshot)?;
-        check_again(&mut tx, target, &version, &settings).await?;
-        quota::check_room(&mut tx, &deployment, &settings).await?;
         let reason = actor.reason.clone().unwrap_or_default();
-        let mut order = pending(actor.principal, &deployment, &version, &settings, reason)?;
+        let digest = target.candidate_digest.clone();
+        let mut order = pending(
+            actor.principal,
+            &deployment,
+            &version,
+            digest,
+            &settings,
+            reason,
+        );
         order.restores = Some(origin);
         order.evidence.clone_from(&target.evidence);
         order.override_reason.clone_from(&target.override_reason);
         order.approver = target.approver;
-        let order = self.busy(&mut tx, actor, order).await?;
+        if let Some(active) = active {
+            self.supersede(&mut tx, actor, &active).await?;
+        }
+        let order = tx.create(actor, order).await?;
         let actor = with_reason(actor, Some(format!("as approved in {}", target.id)));
         let order = tx
             .transition::<WorkOrder>(&actor, order.id, None, WorkOrderEvent::Approve, |_| ())
@@ -333,10 +406,43 @@ impl Deployments {
         }
     }
 
-    /// Nothing is served any more; requests in flight end as they would have.
+    /// Ends an order that has taken no traffic, in favour of taking back.
+    async fn supersede(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        active: &Stored<WorkOrder>,
+    ) -> Result<Stored<WorkOrder>, DeployError> {
+        if active.state.takes_traffic() {
+            return Err(DeployError::Busy(active.id));
+        }
+        let now = tx.now();
+        let because = format!("{}: superseded by taking back", actor.name);
+        let (began, is_release) = (active.release_state.clone(), is_release(active)?);
+        let ended = tx
+            .transition::<WorkOrder>(actor, active.id, None, WorkOrderEvent::Abort, move |it| {
+                it.ended_because = Some(because);
+                if is_release {
+                    // So that it is told from a release that could not be carried out.
+                    let state = began.and_then(|it| serde_json::from_value::<Release>(it.0).ok());
+                    let state = state.unwrap_or_else(|| Release::new(now));
+                    let state = serde_json::to_value(state.after(&Action::Abort, now));
+                    it.release_state = state.ok().map(Json);
+                }
+            })
+            .await;
+        match ended {
+            // It has begun to, since it was read.
+            Err(StoreError::IllegalTransition(_)) => Err(DeployError::Busy(active.id)),
+            other => Ok(other?),
+        }
+    }
+
+    /// Nothing is served any more; requests in flight end as they would have. A work order that has taken no traffic yet
+    /// gives way.
     ///
     /// # Errors
-    /// [`DeployError::NothingLive`], and [`DeployError::Busy`] while a work order is unfinished.
+    /// [`DeployError::NothingLive`], and [`DeployError::Busy`] while a work order takes traffic.
     pub async fn stop(
         &self,
         caller: &Caller,
@@ -349,11 +455,11 @@ impl Deployments {
         tx.lock_deployment(id).await?;
         let deployment = tx.get::<Deployment>(id).await?;
         caller.may(Verb::OperateRelease, deployment.department)?;
-        if let Some(active) = active {
-            return Err(DeployError::Busy(active.id));
-        }
         let live = deployment.live_version.ok_or(DeployError::NothingLive)?;
         let actor = with_reason(&caller.actor, Some(reason.to_owned()));
+        if let Some(active) = active {
+            self.supersede(&mut tx, &actor, &active).await?;
+        }
         let stopped = tx
             .update::<Deployment>(&actor, id, expected, |it| {
                 it.live_version = None;
@@ -373,8 +479,32 @@ impl Deployments {
     }
 }
 
+/// What a strategy names has to be there: an objective on an evaluation that does not exist would wait for ever.
+async fn check_names(
+    tx: &mut Tx,
+    deployment: &Deployment,
+    settings: &Settings,
+) -> Result<(), DeployError> {
+    if !settings.is_stepwise() {
+        return Ok(());
+    }
+    for (field, name) in settings.strategy()?.evaluations() {
+        if !tx.has_evaluation(deployment.model, name).await? {
+            let problem = format!("the deployment's model has no evaluation {name}");
+            return Err(StoreError::invalid(format!("strategy.{field}"), problem).into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether an order moves traffic in steps.
+fn is_release(order: &WorkOrder) -> Result<bool, StoreError> {
+    let is_new = order.previous.is_some() && order.restores.is_none();
+    Ok(is_new && Settings::read(&order.snapshot)?.is_stepwise())
+}
+
 /// How far back a roll-back looks for a revision that differs.
-const HISTORY: u32 = 100;
+pub(super) const HISTORY: u32 = 100;
 
 fn with_reason(actor: &Actor, reason: Option<String>) -> Actor {
     Actor {
@@ -387,12 +517,11 @@ fn pending(
     author: Option<PrincipalId>,
     deployment: &Stored<Deployment>,
     version: &Stored<ModelVersion>,
+    digest: String,
     settings: &Settings,
     reason: String,
-) -> Result<WorkOrder, DeployError> {
-    let digest = version.digest.clone().unwrap_or_default();
-    still_deployable(version, &digest)?;
-    Ok(WorkOrder {
+) -> WorkOrder {
+    WorkOrder {
         deployment: deployment.id,
         candidate: version.id,
         candidate_digest: digest,
@@ -410,7 +539,7 @@ fn pending(
         replaced: None,
         ended_because: None,
         finished_at: None,
-    })
+    }
 }
 
 /// A version that the deployment no longer serves: the last to do so takes it back to `approved`.

@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 /// Set by the work order, not by hand.
-const OWN: [&str; 3] = ["name", "path", "revision"];
+const OWN: [&str; 5] = ["name", "path", "revision", "department", "clearance"];
 
 impl Settings {
     pub fn of(deployment: &Deployment) -> Self {

@@ -3,6 +3,7 @@
 
 mod crash;
 mod gate;
+mod held;
 mod resume;
 pub(crate) mod rig;
 mod switch;

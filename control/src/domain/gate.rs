@@ -1,5 +1,11 @@
-//! What a model version must have before it may serve: asked when it is approved, and again when it is
-//! promoted. A pure function of the evidence, so that a decision can be replayed from the audit log.
+//! What a model version must have before it may serve: asked when it is approved, and again before every rise of its
+//! share and when it is promoted. A pure function of the evidence, so that a decision can be replayed from the audit log.
+
+mod required;
+
+pub use required::{
+    Demand, Place, RequiredEvaluation, Terms, Verdicts, demands, in_force, relaxes,
+};
 
 use super::Verdict;
 use super::roles::{Role, Verb};
@@ -12,13 +18,15 @@ words! {
     pub enum Requirement ("requirement of the approval gate") {
         /// The version has an artifact with a digest.
         Digest = "digest",
-        /// An evaluation run that was not withdrawn, for this very digest.
+        /// The model or the deployment requires an evaluation, or the department lets it do without.
+        Required = "required_evaluations",
+        /// A run of each required evaluation that was not withdrawn, for this very digest.
         Evidence = "evidence",
-        /// That run used the test set's version that the policy asks for.
+        /// The newest of them used the test set as it was required.
         TestSet = "test_set",
-        /// That run was judged by the thresholds that the policy asks for.
+        /// It was judged by the thresholds as they were required.
         Thresholds = "thresholds",
-        /// That run's verdict is that the version passed.
+        /// Its verdict is that the version passed.
         Verdict = "verdict",
         /// The conversion's output was shown to agree with the model that was trained.
         Parity = "parity",
@@ -31,8 +39,16 @@ words! {
     }
 }
 
+words! {
+    /// What a department may let pass at its gates.
+    pub enum Allowance ("allowance of a department's gate policy") {
+        /// A version of a model for which no evaluation is required.
+        NoRequiredEvaluations = "no_required_evaluations",
+    }
+}
+
 impl Requirement {
-    /// Whether a policy may name it as one that can be overridden. The others protect people's data
+    /// Whether a deployment's policy may name it as one that can be overridden. The others protect people's data
     /// and the meaning of an approval, and hold for everyone.
     pub const fn can_be_relaxed(self) -> bool {
         matches!(
@@ -68,21 +84,23 @@ pub struct Parity {
 }
 
 /// What an evaluation run says, copied from it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
     pub run: EvaluationRunId,
     pub artifact_digest: String,
     pub test_set: DatasetVersionId,
     pub policy_digest: String,
+    /// As in [`Terms`].
+    pub ask_digest: String,
     pub verdict: Option<Verdict>,
     pub withdrawn: bool,
 }
 
-/// What is asked for: by the model's evaluation, and by the deployment that wants to serve it.
+/// What is asked for beside the required evaluations.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    pub test_set: DatasetVersionId,
-    pub policy_digest: String,
+    /// What the department lets pass.
+    pub allows: Vec<Allowance>,
     /// The deployment's clearance; `None` when a version is approved before it has a deployment.
     pub clearance: Option<Secrecy>,
     /// What this deployment lets an approver override, by name.
@@ -102,33 +120,51 @@ pub struct Approval {
 pub enum Missing {
     #[error("the version has no artifact digest; register it first")]
     Digest,
-    #[error("there is no evaluation run for it")]
-    NoEvidence,
-    #[error("evaluation run {0} was withdrawn")]
-    Withdrawn(EvaluationRunId),
+    #[error(
+        "no evaluation is required of it, so nothing says what it is worth: require one (sluice model require MODEL \
+         EVALUATION), or an approver of its department allows \"no_required_evaluations\" (sluice department gate-policy)"
+    )]
+    NoneRequired,
+    #[error("evaluation {evaluation} is required and has no run about this version; run it")]
+    NoEvidence { evaluation: String },
+    #[error("evaluation run {run} of {evaluation} was withdrawn; run it again")]
+    Withdrawn {
+        run: EvaluationRunId,
+        evaluation: String,
+    },
     #[error("evaluation run {run} is about artifact {found}, the version's is {expected}")]
     OtherArtifact {
         run: EvaluationRunId,
         found: String,
         expected: String,
     },
-    #[error("evaluation run {run} used test set {found}, the policy asks for {expected}")]
+    #[error(
+        "evaluation run {run} of {evaluation} used test set {found}, what is required asks for {expected}; run it again"
+    )]
     OtherTestSet {
         run: EvaluationRunId,
+        evaluation: String,
         found: DatasetVersionId,
         expected: DatasetVersionId,
     },
     #[error(
-        "evaluation run {run} was judged by thresholds {found}, the policy asks for {expected}"
+        "evaluation run {run} of {evaluation} was judged by {found}, what is required asks for {expected}; run it again"
     )]
     OtherThresholds {
         run: EvaluationRunId,
+        evaluation: String,
         found: String,
         expected: String,
     },
-    #[error("evaluation run {run} ended with verdict {}", verdict.map_or("none", Verdict::word))]
+    #[error(
+        "{by}, who made this version, has lowered what {evaluation} asks for; for it the earlier terms hold until \
+         somebody else confirms the change (sluice model require MODEL {evaluation})"
+    )]
+    LoweredByAuthor { evaluation: String, by: String },
+    #[error("evaluation run {run} of {evaluation} ended with verdict {}", verdict.map_or("none", Verdict::word))]
     NotPassed {
         run: EvaluationRunId,
+        evaluation: String,
         verdict: Option<Verdict>,
     },
     #[error("conversion run {0} has no passed parity report for the version's artifact")]
@@ -158,11 +194,12 @@ impl Missing {
     pub const fn requirement(&self) -> Requirement {
         match self {
             Self::Digest => Requirement::Digest,
-            Self::NoEvidence | Self::Withdrawn(_) | Self::OtherArtifact { .. } => {
+            Self::NoneRequired => Requirement::Required,
+            Self::NoEvidence { .. } | Self::Withdrawn { .. } | Self::OtherArtifact { .. } => {
                 Requirement::Evidence
             }
             Self::OtherTestSet { .. } => Requirement::TestSet,
-            Self::OtherThresholds { .. } => Requirement::Thresholds,
+            Self::OtherThresholds { .. } | Self::LoweredByAuthor { .. } => Requirement::Thresholds,
             Self::NotPassed { .. } => Requirement::Verdict,
             Self::Parity(_) => Requirement::Parity,
             Self::Secrecy { .. } => Requirement::Secrecy,
@@ -189,7 +226,7 @@ pub struct Passed {
 /// Everything that is missing, not only the first of it.
 pub fn check(
     candidate: &Candidate,
-    evidence: Option<&Evidence>,
+    demands: &[Demand],
     policy: &Policy,
     approval: Option<&Approval>,
 ) -> Result<Passed, Vec<Missing>> {
@@ -197,57 +234,44 @@ pub fn check(
     match &candidate.digest {
         None => missing.push(Missing::Digest),
         Some(digest) => {
-            missing.extend(about_evidence(digest, evidence, policy));
+            missing.extend(about_evidence(digest, demands));
             missing.extend(about_parity(digest, candidate.conversion.as_ref()));
         }
     }
     missing.extend(about_secrecy(candidate, policy.clearance));
     missing.extend(about_approver(candidate.author, approval));
-    if missing.is_empty() {
-        return Ok(Passed {
+    let allowed: Vec<Missing> = missing.extract_if(.., |it| policy.lets_pass(it)).collect();
+    let mut passed = if missing.is_empty() {
+        Passed {
             overridden: missing,
-        });
-    }
-    overridden(missing, policy, approval)
+        }
+    } else {
+        overridden(missing, policy, approval)?
+    };
+    passed.overridden.extend(allowed);
+    Ok(passed)
 }
 
-fn about_evidence(digest: &str, evidence: Option<&Evidence>, policy: &Policy) -> Vec<Missing> {
-    let Some(evidence) = evidence else {
-        return vec![Missing::NoEvidence];
-    };
-    let run = evidence.run;
+/// What the required evaluations do not say about a version with this digest; empty where each says that it passed.
+pub fn about_evidence(digest: &str, demands: &[Demand]) -> Vec<Missing> {
+    if demands.is_empty() {
+        return vec![Missing::NoneRequired];
+    }
     let mut missing = Vec::new();
-    if evidence.withdrawn {
-        missing.push(Missing::Withdrawn(run));
-    }
-    if evidence.artifact_digest != digest {
-        missing.push(Missing::OtherArtifact {
-            run,
-            found: evidence.artifact_digest.clone(),
-            expected: digest.to_owned(),
-        });
-    }
-    if evidence.test_set != policy.test_set {
-        missing.push(Missing::OtherTestSet {
-            run,
-            found: evidence.test_set,
-            expected: policy.test_set,
-        });
-    }
-    if evidence.policy_digest != policy.policy_digest {
-        missing.push(Missing::OtherThresholds {
-            run,
-            found: evidence.policy_digest.clone(),
-            expected: policy.policy_digest.clone(),
-        });
-    }
-    if evidence.verdict != Some(Verdict::Passed) {
-        missing.push(Missing::NotPassed {
-            run,
-            verdict: evidence.verdict,
-        });
+    for lacking in demands.iter().flat_map(|it| it.missing(digest)) {
+        // A model and a deployment may ask for the same.
+        if !missing.contains(&lacking) {
+            missing.push(lacking);
+        }
     }
     missing
+}
+
+impl Policy {
+    /// What the department lets pass without a word of the approver's.
+    pub fn lets_pass(&self, missing: &Missing) -> bool {
+        *missing == Missing::NoneRequired && self.allows.contains(&Allowance::NoRequiredEvaluations)
+    }
 }
 
 fn about_parity(digest: &str, conversion: Option<&Parity>) -> Option<Missing> {

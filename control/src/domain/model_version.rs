@@ -36,6 +36,8 @@ words! {
         /// Asks for approval in spite of a failed evaluation. The gate lets it through only by an
         /// override, which takes an approver and a reason.
         RequestOverride = "request_override",
+        /// Asks for approval of a version that nothing was asked of: where its department lets that pass.
+        RequestUnevaluated = "request_unevaluated",
         Approve = "approve",
         Reject = "reject",
         /// The digest changed or the evidence was withdrawn: what was said about it no longer holds.
@@ -45,6 +47,12 @@ words! {
         /// The last deployment stopped to serve it.
         LeaveLive = "leave_live",
         Archive = "archive",
+        /// Takes archiving back: what is said about the version has to be said anew.
+        Unarchive = "unarchive",
+        /// Takes archiving back for one that had been approved; the gate is asked again wherever it is to serve.
+        UnarchiveApproved = "unarchive_approved",
+        /// A roll-back brings it back, which was live before: that needs no new evidence.
+        Return = "return",
     }
 }
 
@@ -52,8 +60,9 @@ impl Machine for ModelVersionState {
     type Event = ModelVersionEvent;
 
     const NAME: &'static str = "model version";
-    const SUMMARY: &'static str = "`live` is only reached from `approved`, and left only back to it. A changed digest or withdrawn \
-evidence (`invalidate`) sends a version back to `registered`; one that is live has to leave traffic first. `request_override` is the way of a version \
+    const SUMMARY: &'static str = "`live` is reached from `approved`, or by a `return`, and left only to `approved`. A changed digest or withdrawn \
+evidence (`invalidate`) sends a version back to `registered`; one that is live has to leave traffic first. \
+`return` is a roll-back to what was live: it asks for no new evidence, wherever the version stands by then. `request_override` is the way of a version \
 whose evaluation failed: the approval gate lets it through only with a named override.";
     const INITIAL: Self = Self::Draft;
     const STATES: &'static [Self] = Self::ALL;
@@ -69,12 +78,26 @@ whose evaluation failed: the approval gate lets it through only with a named ove
             (Self::Evaluating, Event::EvaluationPass) => Self::EvalPassed,
             (Self::Evaluating, Event::EvaluationFail) => Self::EvalFailed,
             (Self::EvalPassed, Event::RequestApproval)
+            | (Self::Registered, Event::RequestUnevaluated)
             | (Self::EvalFailed, Event::RequestOverride) => Self::PendingApproval,
             (Self::PendingApproval, Event::Approve) | (Self::Live, Event::LeaveLive) => {
                 Self::Approved
             }
             (Self::PendingApproval, Event::Reject) => Self::Rejected,
-            (Self::Approved, Event::GoLive) => Self::Live,
+            (Self::Approved, Event::GoLive)
+            | (
+                Self::Registered
+                | Self::Evaluating
+                | Self::EvalPassed
+                | Self::EvalFailed
+                | Self::PendingApproval
+                | Self::Approved
+                | Self::Rejected
+                | Self::Archived,
+                Event::Return,
+            ) => Self::Live,
+            (Self::Archived, Event::UnarchiveApproved) => Self::Approved,
+            (Self::Archived, Event::Unarchive) => Self::Registered,
             (
                 Self::Evaluating
                 | Self::EvalPassed

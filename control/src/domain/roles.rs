@@ -19,9 +19,11 @@ words! {
 words! {
     /// What a request wants to do.
     pub enum Verb ("verb") {
-        /// See records, runs, tasks and states.
+        /// See oneself, and what was granted to one by name.
+        ViewGranted = "view_granted",
+        /// See records, runs, tasks and states of the department.
         View = "view",
-        /// Send requests to deployed models.
+        /// Send requests to the department's deployments and to those open to all.
         Infer = "infer",
         /// Make and withdraw one's own keys.
         ManageOwnKeys = "manage_own_keys",
@@ -36,6 +38,9 @@ words! {
         RequestApproval = "request_approval",
         ApproveVersion = "approve_version",
         OverrideGate = "override_gate",
+        /// Say which evaluations a model or a deployment requires; not less than before by the author of a version that is
+        /// not approved yet.
+        RequireEvaluation = "require_evaluation",
         EditDeployment = "edit_deployment",
         CreateWorkOrder = "create_work_order",
         ApproveWorkOrder = "approve_work_order",
@@ -45,7 +50,7 @@ words! {
         ViewUsage = "view_usage",
         ManageQuota = "manage_quota",
         ViewAudit = "view_audit",
-        /// Give others access to a dataset or a model.
+        /// Give others access to a dataset or a model that one sees.
         ManageGrants = "manage_grants",
         ManagePeople = "manage_people",
         /// Back up, restore, migrate, collect garbage.
@@ -59,9 +64,12 @@ const ALLOWED: &[(Verb, &[Role])] = {
     const EVERYONE: &[Role] = &[
         Viewer, Annotator, Reviewer, Developer, Operator, Approver, Admin,
     ];
+    /// An annotator does the work that is handed to him and sees that. What else he may see or ask is granted by name.
+    const SEEING: &[Role] = &[Viewer, Reviewer, Developer, Operator, Approver, Admin];
     &[
-        (Verb::View, EVERYONE),
-        (Verb::Infer, EVERYONE),
+        (Verb::ViewGranted, EVERYONE),
+        (Verb::View, SEEING),
+        (Verb::Infer, SEEING),
         (Verb::ManageOwnKeys, EVERYONE),
         (Verb::Annotate, &[Annotator, Reviewer, Admin]),
         (Verb::Review, &[Reviewer, Admin]),
@@ -71,6 +79,10 @@ const ALLOWED: &[(Verb, &[Role])] = {
         (Verb::RequestApproval, &[Developer, Admin]),
         (Verb::ApproveVersion, &[Approver, Admin]),
         (Verb::OverrideGate, &[Approver, Admin]),
+        (
+            Verb::RequireEvaluation,
+            &[Developer, Operator, Approver, Admin],
+        ),
         (Verb::EditDeployment, &[Operator, Admin]),
         (Verb::CreateWorkOrder, &[Developer, Operator, Admin]),
         (Verb::ApproveWorkOrder, &[Approver, Admin]),

@@ -12,14 +12,24 @@
 mod file;
 mod keys;
 mod publisher;
+mod pulse;
 mod routes;
 mod snapshot;
+mod standing;
 
 pub use file::SnapshotFile;
+#[cfg(test)]
+pub(crate) use keys::key_entries;
+pub(crate) use keys::person_rights as rights;
+pub(crate) use publisher::told;
 pub use publisher::{Publisher, Trial, TrialError};
+pub use pulse::Pulse;
 pub(crate) use routes::Place;
 pub use routes::{BrakeError, Routes};
-pub use snapshot::{PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot};
+pub use snapshot::{
+    FileKeys, PublishedKey, PublishedQuota, PublishedRelease, PublishedWarm, Snapshot,
+};
+pub(crate) use standing::{Standing, both, clearance, secrecy};
 
 #[cfg(test)]
 mod tests;

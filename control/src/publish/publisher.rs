@@ -1,5 +1,6 @@
 //! The round that makes the gateway do what the records say.
 
+mod absent;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_gateway::Gateway;
+use sluice_gateway::access::Audience;
 use sluice_gateway::router::{Deployment as Routed, Release as Split};
 use tokio::sync::{Mutex, Notify};
 use trial::OnTrial;
@@ -14,8 +16,10 @@ pub use trial::{Trial, TrialError};
 
 use super::file::{Kept, SnapshotFile};
 use super::keys::{Counters, entries};
+use super::pulse::Pulse;
 use super::routes::{Keyed, Place, Routes};
 use super::snapshot::{PublishedRelease, PublishedWarm, Snapshot};
+use super::standing::clearance;
 use crate::deploy::replicas::{LocalCopy, Need};
 use crate::deploy::{Blueprint, Replicas, replicas};
 use crate::id::ApiKeyId;
@@ -23,7 +27,7 @@ use crate::quota;
 use crate::release::analysis::Share;
 use crate::release::controller::{Watches, split};
 use crate::sandbox::Hosts;
-use crate::store::{LiveRevision, Store};
+use crate::store::{DeploymentAudience, LiveRevision, Store};
 use crate::time::Timestamp;
 
 /// Publishes what the records say. Shared; rounds come one after the other.
@@ -39,6 +43,7 @@ pub struct Publisher {
     state: Mutex<State>,
     /// Set once the database was opened: until then the file's snapshot stands.
     store: std::sync::OnceLock<Store>,
+    pulse: Pulse,
     /// What was published last, for those who cannot wait for a model to load.
     published: parking_lot::Mutex<Arc<Snapshot>>,
     /// By key: why a revision was given up after some tries. It is tried again all the same.
@@ -57,11 +62,14 @@ struct State {
     failures: HashMap<Arc<str>, Failure>,
     books_read: Option<Instant>,
     database_is_down: bool,
+    /// The file on the disk is older than what is published: it could not be written.
+    file_is_old: bool,
 }
 
 /// A revision that could not be loaded, and when it is tried again.
 #[derive(Debug)]
 struct Failure {
+    why: String,
     count: u32,
     again: Instant,
 }
@@ -71,6 +79,8 @@ const BOOKS: Duration = Duration::from_secs(10);
 /// So many times a release's candidate is tried before the release is taken back.
 const TRIES: u32 = 4;
 const POLL: Duration = Duration::from_secs(1);
+/// How long somebody who takes back waits for the upstreams of a revision to be looked up.
+const REMOTE: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -92,6 +102,7 @@ impl Publisher {
             file,
             state: Mutex::default(),
             store: std::sync::OnceLock::new(),
+            pulse: Pulse::new(),
             published: parking_lot::Mutex::default(),
             given_up: parking_lot::Mutex::default(),
         })
@@ -105,6 +116,7 @@ impl Publisher {
             return;
         };
         state.copies = kept.copies;
+        self.gateway.set_unread(false);
         self.apply(&mut state, kept.snapshot).await;
     }
 
@@ -132,6 +144,40 @@ impl Publisher {
     pub fn follow(&self, store: Store) {
         // The first is kept: there is one database.
         _ = self.store.set(store);
+        self.pulse.set_away(false);
+    }
+
+    /// Whether the database answers.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Loads a revision that other servers compute, which takes no memory and no file, without waiting for a round.
+    /// Whether it is loaded now.
+    pub(crate) async fn bring(&self, revision: &LiveRevision) -> bool {
+        let Ok(blueprint) = Blueprint::of(revision) else {
+            return false;
+        };
+        if self.replicas.get(&blueprint.key).is_some() {
+            return true;
+        }
+        if !blueprint.settings.is_remote() {
+            return false;
+        }
+        let nowhere = std::path::Path::new("");
+        let loading = self.replicas.load(&blueprint, nowhere, Need::Served);
+        match tokio::time::timeout(REMOTE, loading).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(why)) => {
+                tracing::warn!(
+                    revision = blueprint.revision,
+                    why,
+                    "cannot be taken back to"
+                );
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Rounds until `stop` is over: each second, and when woken.
@@ -156,8 +202,15 @@ impl Publisher {
     /// One round. Whatever goes wrong is said, and the next round tries again.
     pub async fn tick(&self) {
         let mut state = self.state.lock().await;
+        let file_key = |id: &str| self.gateway.file_key(id);
         let taken = match self.store.get() {
-            Some(store) => Snapshot::take(store).await.map(Some),
+            // Whatever waits for this round does not wait for the database.
+            Some(store) => tokio::select! {
+                taken = Snapshot::take(store, &state.snapshot, &file_key) => {
+                    taken.map(Some).map_err(|it| it.to_string())
+                }
+                () = self.pulse.lost() => Err("nothing was heard of it".to_owned()),
+            },
             None => Ok(None),
         };
         let snapshot = match taken {
@@ -165,6 +218,9 @@ impl Publisher {
                 if std::mem::take(&mut state.database_is_down) {
                     tracing::info!("the database answers again; what is published follows it");
                 }
+                // Before it is loaded: what is to come is known from now on.
+                self.tell_absent(&snapshot, &state.failures);
+                self.gateway.set_unread(false);
                 snapshot
             }
             Ok(None) => state.snapshot.clone(),
@@ -177,7 +233,10 @@ impl Publisher {
         };
         self.apply(&mut state, snapshot).await;
         if !state.database_is_down {
-            self.read_books(&mut state).await;
+            tokio::select! {
+                () = self.read_books(&mut state) => {}
+                () = self.pulse.lost() => {}
+            }
         }
     }
 
@@ -185,15 +244,24 @@ impl Publisher {
         let changed = snapshot != state.snapshot;
         if changed {
             state.counters.follow(&snapshot.quotas);
+            let file = |id: &str| self.gateway.file_key(id);
+            state.counters.follow_keys(&snapshot.keys, &file);
             *self.published.lock() = Arc::new(snapshot.clone());
             state.snapshot = snapshot;
             state.keys_are_stale = true;
         }
-        quota::begin_month(state.counters.iter().map(|(_, counter)| counter));
+        let of_keys = state.counters.of_keys().map(|(_, counter)| counter);
+        quota::begin_month(
+            state
+                .counters
+                .iter()
+                .map(|(_, counter)| counter)
+                .chain(of_keys),
+        );
         self.publish_keys(state);
         // Before it takes hold: a process that is killed in between starts with what was on its way, not with what was
         // over. Where its models lie is known once they are loaded.
-        if changed {
+        if changed || state.file_is_old {
             self.keep(state).await;
         }
         if self.publish_routes(state).await {
@@ -248,7 +316,13 @@ impl Publisher {
                 stable = stable.or_else(|| candidate.clone());
             }
             if let Some(stable) = stable {
-                places.insert(id, place(stable, candidate, release.as_ref()));
+                let mut place = place(stable, candidate, release.as_ref());
+                let audience = state.snapshot.audiences.iter();
+                if let Some(audience) = audience.clone().find(|it| it.deployment == id) {
+                    place.audience = Arc::new(told(audience));
+                    place.yields = !audience.adopted;
+                }
+                places.insert(id, place);
             }
         }
         let came = self.hold_braked(state).await;
@@ -257,6 +331,7 @@ impl Publisher {
         if came {
             self.routes.renew();
         }
+        self.tell_absent(&state.snapshot, &state.failures);
         let warm = self.keep_warm(state).await;
         let in_use: HashSet<Arc<str>> = self
             .routes
@@ -273,7 +348,9 @@ impl Publisher {
     /// one came.
     async fn hold_braked(&self, state: &mut State) -> bool {
         let mut came = false;
-        for PublishedWarm { revision, .. } in state.snapshot.warm.clone() {
+        let warm = state.snapshot.warm.iter().map(|it| it.revision.clone());
+        let earlier = state.snapshot.returns.iter().map(|it| it.revision.clone());
+        for revision in warm.chain(earlier).collect::<Vec<_>>() {
             let key = revision.origin().to_string();
             if self.routes.is_braked_to(revision.deployment, &key) {
                 self.held(state, &revision, &mut came).await;
@@ -368,9 +445,12 @@ impl Publisher {
                     ),
                 }
                 if count + 1 >= TRIES {
-                    self.given_up.lock().insert(Arc::clone(&blueprint.key), why);
+                    self.given_up
+                        .lock()
+                        .insert(Arc::clone(&blueprint.key), why.clone());
                 }
                 let failure = Failure {
+                    why,
                     count: (count + 1).min(8),
                     again: Instant::now() + pause,
                 };
@@ -414,7 +494,9 @@ impl Publisher {
         let snapshot = &state.snapshot;
         let candidates = snapshot.releases.iter().map(|it| &it.candidate);
         let warm = snapshot.warm.iter().map(|it| &it.revision);
-        let revisions = snapshot.revisions.iter().chain(candidates).chain(warm);
+        let earlier = snapshot.returns.iter().map(|it| &it.revision);
+        let revisions = snapshot.revisions.iter();
+        let revisions = revisions.chain(candidates).chain(warm).chain(earlier);
         for LiveRevision { digest, .. } in revisions {
             let copy = self.replicas.copy_of(digest);
             if let Some(copy) = copy.or_else(|| state.copies.get(digest).cloned()) {
@@ -425,14 +507,22 @@ impl Publisher {
         let kept = Kept::new(state.snapshot.clone(), state.copies.clone());
         let file = self.file.clone();
         let written = tokio::task::spawn_blocking(move || file.write(&kept)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "the snapshot for the next start was not written")
+        let refused = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        // Once, not each second: the disk may be full for a while.
+        let was_old = std::mem::replace(&mut state.file_is_old, refused.is_some());
+        match refused {
+            Some(error) if !was_old => {
+                tracing::error!(
+                    error,
+                    "the snapshot for the next start was not written; tried again each second"
+                )
             }
-            Err(panic) => {
-                tracing::error!(%panic, "the snapshot for the next start was not written")
-            }
+            None if was_old => tracing::info!("the snapshot for the next start is written again"),
+            Some(_) | None => {}
         }
     }
 
@@ -443,11 +533,32 @@ impl Publisher {
         ) else {
             return;
         };
-        match quota::read_books(store, state.counters.iter()).await {
+        let read = async {
+            quota::read_books(store, state.counters.iter()).await?;
+            quota::read_key_books(store, state.counters.of_keys()).await
+        };
+        match read.await {
             Ok(()) => state.books_read = Some(Instant::now()),
             Err(error) => tracing::warn!(%error, "the month's use could not be read"),
         }
     }
+}
+
+/// Who may use a deployment, in the gateway's terms.
+pub(crate) fn told(audience: &DeploymentAudience) -> Audience {
+    let people = audience.people.iter().map(|id| id.to_string().into());
+    let file_keys = audience.file_keys.iter();
+    let people = people.chain(file_keys.map(|id| format!("file:{id}").into()));
+    let departments = audience.departments.iter();
+    Audience::of_department(
+        audience.department_name.as_str(),
+        clearance(audience.clearance),
+    )
+    .opened(audience.open_to_all)
+    .granted(
+        people.collect(),
+        departments.map(|name| name.as_str().into()).collect(),
+    )
 }
 
 /// Where a deployment's name leads, by what is loaded.

@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sluice_gateway::Gateway;
+use sluice_gateway::access::Audience;
 use sluice_gateway::metrics::TakenBack as Cause;
-use sluice_gateway::router::{Deployment as Routed, Entry, Release as Split, RouteError, Source};
+use sluice_gateway::router::{
+    Deployment as Routed, Entry, Release as Split, RouteError, Served, Source,
+};
 
 use crate::deploy::Replicas;
 use crate::id::DeploymentId;
@@ -45,6 +48,10 @@ pub(crate) struct Place {
     pub(crate) candidate: Option<Keyed>,
     /// While requests are divided between the two.
     pub(crate) split: Option<Arc<Split>>,
+    /// Who may use it.
+    pub(crate) audience: Arc<Audience>,
+    /// It leaves a name to the configuration that serves it.
+    pub(crate) yields: bool,
 }
 
 /// A brake that cannot take hold.
@@ -58,8 +65,10 @@ pub enum BrakeError {
 
 impl Place {
     /// Nothing but one revision.
-    pub(crate) const fn alone(stable: Keyed) -> Self {
+    pub(crate) fn alone(stable: Keyed) -> Self {
         Self {
+            audience: Arc::clone(&stable.replica.standing.audience),
+            yields: false,
             stable,
             candidate: None,
             split: None,
@@ -74,6 +83,8 @@ impl Place {
             Some((Arc::clone(split.id()), by.weight(), by.shadow()))
         };
         self.stable.key == other.stable.key
+            && self.audience == other.audience
+            && self.yields == other.yields
             && candidate(self) == candidate(other)
             && split(self) == split(other)
     }
@@ -150,6 +161,20 @@ impl Routes {
         })
     }
 
+    /// As [`Routes::brake`], also where the revision is not loaded here: then it takes hold as soon as it is. Whether it
+    /// holds now.
+    pub(crate) fn brake_when_loaded(&self, deployment: DeploymentId, key: &Arc<str>) -> bool {
+        let mut table = self.table.lock();
+        table.brakes.insert(deployment, Arc::clone(key));
+        let place = table.places.get(&deployment);
+        let holds = place.is_some_and(|place| self.replica(place, key).is_some());
+        if let Err(error) = self.swap(&table) {
+            tracing::error!(%error, "a brake did not take hold");
+            return false;
+        }
+        holds
+    }
+
     /// Counts what was taken back.
     pub(crate) fn count(&self, cause: Cause) {
         self.gateway.metrics().taken_back(cause);
@@ -192,7 +217,7 @@ impl Routes {
     }
 
     fn swap(&self, table: &Table) -> Result<(), RouteError> {
-        let entry = |(id, place): (&DeploymentId, &Place)| -> Entry {
+        let entry = |id: &DeploymentId, place: &Place| -> Entry {
             let braked = table.brakes.get(id);
             if let Some(alone) = braked.and_then(|key| self.replica(place, key)) {
                 return alone.into();
@@ -202,7 +227,12 @@ impl Routes {
                 None => Arc::clone(&place.stable.replica).into(),
             }
         };
-        let entries: Vec<Entry> = table.places.iter().map(entry).collect();
+        let served = |(id, place): (&DeploymentId, &Place)| Served {
+            entry: entry(id, place),
+            audience: Arc::clone(&place.audience),
+            yields: place.yields,
+        };
+        let entries: Vec<Served> = table.places.iter().map(served).collect();
         self.gateway.publish_from(Source::Control, entries)
     }
 }

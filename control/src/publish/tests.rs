@@ -98,6 +98,58 @@ async fn what_was_published_is_served_after_a_restart_without_a_database() {
     assert_eq!(next.chat("helpdesk", Some(&secret)).await.0, 401);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_live_and_not_served_is_not_unknown() {
+    let fresh = Fresh::sqlite().await;
+    let store = &fresh.store;
+    let folder = tempfile::tempdir().unwrap();
+    let rig = Rig::with(store, u64::MAX, with_keys(), folder).await;
+    let people = people(store).await;
+    let product = product(store, &people).await;
+    let at = deployment(store, &people, &product, "helpdesk", small()).await;
+    let v1 = passed(store, &people, &product, "v1").await;
+    rig.deploy(&people, &at, v1).await;
+    let secret = key(store, &people.developer, vec![Scope::Inference]).await;
+    rig.publisher.tick().await;
+    assert_eq!(rig.chat("helpdesk", Some(&secret)).await.0, 200);
+
+    // The next process on this machine, killed and started: what it will serve is known before it is loaded.
+    let next = Rig::with(store, u64::MAX, with_keys(), tempfile::tempdir().unwrap()).await;
+    let starting = |file: SnapshotFile| {
+        let nowhere = Arc::new(Folders::default());
+        let replicas = crate::deploy::Replicas::new(Arc::clone(&next.gateway), nowhere, u64::MAX);
+        let hosts = Arc::new(InProcess(Arc::clone(&next.gateway)));
+        Publisher::new(Arc::clone(&next.gateway), replicas, hosts, file)
+    };
+    starting(SnapshotFile::in_folder(rig.data.path().join("control"))).expect_kept();
+    for (model, status) in [("helpdesk", 503), ("unknown", 404)] {
+        let (found, _, answer) = next.ask(model, Some(&secret)).await;
+        assert_eq!(found, status, "{model}: {:?}", answer.body());
+        let later = answer.headers().contains_key("retry-after");
+        assert_eq!(later, status == 503);
+    }
+
+    // On another machine nothing is known before the records were read, and so no name is unknown.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let publisher = starting(SnapshotFile::in_folder(elsewhere.path().join("control")));
+    next.gateway
+        .expect(sluice_gateway::router::Source::Control, Vec::new());
+    publisher.expect_kept();
+    assert_eq!(next.chat("unknown", Some(&secret)).await.0, 503);
+    // The bytes are not there: that is said, of this model, until they are.
+    publisher.follow(store.clone());
+    publisher.tick().await;
+    let absent = next.gateway.absent();
+    assert_eq!(absent.len(), 1, "{absent:?}");
+    assert_eq!(&*absent[0].name, "helpdesk");
+    assert!(matches!(
+        absent[0].why,
+        sluice_gateway::absent::Absence::Failed(_)
+    ));
+    assert_eq!(next.chat("helpdesk", Some(&secret)).await.0, 503);
+    assert_eq!(next.chat("unknown", Some(&secret)).await.0, 404);
+}
+
 #[tokio::test]
 async fn keys_follow_the_records_and_share_quotas() {
     on_both(async |fresh: Arc<Fresh>| {

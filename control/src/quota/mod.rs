@@ -232,5 +232,24 @@ pub(crate) async fn read_books<'a>(
     Ok(())
 }
 
+/// The same for keys that have a limit of their own, by the lines that they belong to.
+pub(crate) async fn read_key_books<'a>(
+    store: &Store,
+    counters: impl Iterator<Item = (&'a str, &'a Arc<Counter>)>,
+) -> Result<(), StoreError> {
+    let from = Timestamp::now().start_of_month();
+    for (line, counter) in counters {
+        let limits = counter.limits();
+        if limits.month_requests.is_none() && limits.month_tokens.is_none() {
+            continue;
+        }
+        let used = store.usage_of_keys(line, from).await?;
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        let tokens = used.input_tokens.saturating_add(used.output_tokens);
+        counter.at_least(count(used.requests), count(tokens));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;

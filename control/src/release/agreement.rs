@@ -20,8 +20,7 @@ mod words;
 use std::borrow::Cow;
 
 use serde_json::Value;
-use sluice_gateway::release::{ShadowAnswer, ShadowPair, refuses};
-use sluice_gateway::stack::Route;
+use sluice_gateway::release::{Class, ShadowAnswer, ShadowPair, refuses};
 use unicode_normalization::{UnicodeNormalization as _, is_nfc_quick};
 
 use crate::evaluation::metrics::json_fields::same;
@@ -86,7 +85,7 @@ pub fn compare(pair: &ShadowPair) -> Option<Agreement> {
         (true, false) | (false, true) => return Some(Agreement::new(false, 0.0, "failed")),
     }
     let known = Known::of(&pair.live, &pair.candidate);
-    if matches!(pair.route, Route::Chat | Route::Completions) {
+    if pair.kind.is_generation() {
         return (!known.is_unread()).then(|| texts(pair, &known));
     }
     match numbers::compare(known.live, known.candidate, known.cut) {
@@ -98,7 +97,7 @@ pub fn compare(pair: &ShadowPair) -> Option<Agreement> {
 
 /// A refusal of the request (4xx) is no answer either: the other revision has answered it.
 fn answered(answer: &ShadowAnswer) -> bool {
-    !answer.failed && answer.status < 400
+    answer.class == Class::Answered && answer.status < 400
 }
 
 /// As much of both answers as is known of both.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use sluice_engine::request::FinishReason;
-use sluice_gateway::release::{ShadowAnswer, ShadowPair};
+use sluice_gateway::release::{Class, ShadowAnswer, ShadowPair};
 
 use super::agreement::{Agreement, beginning};
 use crate::domain::record::{PairAnswer, ReleasePair};
@@ -119,7 +119,7 @@ fn answer(answer: &ShadowAnswer, refuses: bool) -> PairAnswer {
     PairAnswer {
         revision: answer.revision.to_string(),
         status: answer.status,
-        failed: answer.failed,
+        failed: answer.class != Class::Answered,
         text: text(kept),
         cut: !answer.whole || kept.len() < answer.text.len(),
         refuses,

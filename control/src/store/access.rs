@@ -3,13 +3,15 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::TryRngCore as _;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
 
 use super::column::{Column, arguments, read};
 use super::record::{find, get};
-use super::{Actor, Json, Store, StoreError, Stored, Tx, mapped};
+use super::{Actor, Json, Store, StoreError, Stored, Tx, Viewer, mapped};
 use crate::domain::record::{Access, ApiKey, Dataset, Department, Grant, Principal, Scope};
+use crate::domain::roles::Verb;
 use crate::id::{ApiKeyId, DatasetId, DepartmentId, GrantId, Id as _, PrincipalId};
 use crate::time::Timestamp;
 
@@ -17,12 +19,15 @@ mapped! { Department(DepartmentId) in "departments": fixed [], editable [name, d
 mapped! {
     Principal(PrincipalId) in "principals":
     fixed [],
-    editable [department, name, email, role, clearance, disabled]
+    editable [department, name, email, role, clearance, disabled, file_key]
 }
 mapped! {
     ApiKey(ApiKeyId) in "api_keys":
-    fixed [principal, prefix, hash],
-    editable [name, scopes, expires_at, last_used_at]
+    fixed [principal, prefix, hash, made_by, ends_with_maker, line],
+    editable [
+        name, scopes, expires_at, last_used_at, models, requests_per_minute, tokens_per_minute, requests_per_month,
+        tokens_per_month,
+    ]
 }
 mapped! {
     Grant(GrantId) in "grants":
@@ -35,6 +40,76 @@ const KEY_MARK: &str = "sk-sluice-";
 const SECRET_BYTES: usize = 32;
 /// How much of a key is kept for people to recognise it by: 6 characters of its 43 random ones.
 const PREFIX_LENGTH: usize = KEY_MARK.len() + 6;
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    pub principal: PrincipalId,
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    pub expires_at: Option<Timestamp>,
+    pub models: Option<Vec<String>>,
+    pub limits: KeyLimits,
+    pub made_by: Option<String>,
+    pub ends_with_maker: bool,
+    pub line: Option<ApiKeyId>,
+}
+
+/// How much a key may ask; `None` is without limit, 0 nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeyLimits {
+    pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    pub requests_per_month: Option<i64>,
+    pub tokens_per_month: Option<i64>,
+}
+
+impl KeyLimits {
+    pub fn of(key: &ApiKey) -> Self {
+        Self {
+            requests_per_minute: key.requests_per_minute,
+            tokens_per_minute: key.tokens_per_minute,
+            requests_per_month: key.requests_per_month,
+            tokens_per_month: key.tokens_per_month,
+        }
+    }
+
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl NewKey {
+    /// One without limits, made by nobody's key.
+    pub fn new(principal: PrincipalId, name: impl Into<String>, scopes: Vec<Scope>) -> Self {
+        Self {
+            principal,
+            name: name.into(),
+            scopes,
+            expires_at: None,
+            models: None,
+            limits: KeyLimits::default(),
+            made_by: None,
+            ends_with_maker: false,
+            line: None,
+        }
+    }
+
+    /// The next key of another's line: the same but for its secret.
+    pub fn after(key: &Stored<ApiKey>) -> Self {
+        Self {
+            principal: key.principal,
+            name: key.name.clone(),
+            scopes: key.scopes.0.clone(),
+            expires_at: key.expires_at,
+            models: key.models.as_ref().map(|models| models.0.clone()),
+            limits: KeyLimits::of(key),
+            made_by: key.made_by.clone(),
+            ends_with_maker: key.ends_with_maker,
+            line: Some(key.line()),
+        }
+    }
+}
 
 /// A key that was just made. The secret is shown to its owner now and never again.
 pub struct IssuedKey {
@@ -64,19 +139,12 @@ fn hash_of(secret: &str) -> String {
 }
 
 impl Tx {
-    /// Makes a key for `principal`.
+    /// Makes a key.
     ///
     /// # Errors
     /// [`StoreError::Reference`] if there is no such principal, [`StoreError::Unavailable`] if the
     /// system has no randomness.
-    pub async fn issue_key(
-        &mut self,
-        actor: &Actor,
-        principal: PrincipalId,
-        name: &str,
-        scopes: Vec<Scope>,
-        expires_at: Option<Timestamp>,
-    ) -> Result<IssuedKey, StoreError> {
+    pub async fn issue(&mut self, actor: &Actor, new: NewKey) -> Result<IssuedKey, StoreError> {
         let mut random = [0u8; SECRET_BYTES];
         rand::rngs::OsRng
             .try_fill_bytes(&mut random)
@@ -85,21 +153,46 @@ impl Tx {
             })?;
         let secret = format!("{KEY_MARK}{}", URL_SAFE_NO_PAD.encode(random));
         let record = ApiKey {
-            principal,
-            name: name.to_owned(),
+            principal: new.principal,
+            name: new.name,
             prefix: secret[..PREFIX_LENGTH].to_owned(),
             hash: hash_of(&secret),
-            scopes: Json(scopes),
-            expires_at,
+            scopes: Json(new.scopes),
+            expires_at: new.expires_at,
             last_used_at: None,
+            models: new.models.map(Json),
+            requests_per_minute: new.limits.requests_per_minute,
+            tokens_per_minute: new.limits.tokens_per_minute,
+            requests_per_month: new.limits.requests_per_month,
+            tokens_per_month: new.limits.tokens_per_month,
+            made_by: new.made_by,
+            ends_with_maker: new.ends_with_maker,
+            line: new.line,
         };
         let key = self.create(actor, record).await?;
         Ok(IssuedKey { key, secret })
     }
 }
 
+impl Tx {
+    /// As [`Store::note_key_use`].
+    pub(super) async fn note_key_use(
+        &mut self,
+        key: &str,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query_with(
+            "UPDATE api_keys SET last_used_at = $1 WHERE id = $2 AND (last_used_at IS NULL OR last_used_at < $1)",
+            arguments([at.to_value(), key.to_owned().to_value()])?,
+        )
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
 impl Store {
-    /// [`Tx::issue_key`] in a transaction of its own.
+    /// A key without limits, in a transaction of its own.
     ///
     /// # Errors
     /// As there.
@@ -111,10 +204,18 @@ impl Store {
         scopes: Vec<Scope>,
         expires_at: Option<Timestamp>,
     ) -> Result<IssuedKey, StoreError> {
+        let mut new = NewKey::new(principal, name, scopes);
+        new.expires_at = expires_at;
+        self.issue(actor, new).await
+    }
+
+    /// [`Tx::issue`] in a transaction of its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn issue(&self, actor: &Actor, new: NewKey) -> Result<IssuedKey, StoreError> {
         let mut tx = self.begin().await?;
-        let issued = tx
-            .issue_key(actor, principal, name, scopes, expires_at)
-            .await?;
+        let issued = tx.issue(actor, new).await?;
         tx.commit().await?;
         Ok(issued)
     }
@@ -135,6 +236,17 @@ impl Store {
             return Ok(None);
         };
         owner(&mut reader, key, now).await
+    }
+
+    /// Notes that a key was used at `at`. No change that anybody has to see: neither its version nor the audit log
+    /// follows.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn note_key_use(&self, key: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        tx.note_key_use(&key.to_string(), at).await?;
+        tx.commit().await
     }
 
     /// Every key in force at `now` with the hash of its secret: what the gateway checks requests by
@@ -179,26 +291,25 @@ impl Store {
                 });
             }
         }
-        Ok(owners)
+        Ok(lines::with_makers(owners))
     }
 
-    /// What `principal` may do with `dataset`: nothing without the clearance; with it, what was granted
-    /// to it or its department, and everything if it owns the dataset.
+    /// What `viewer` may do with `dataset`: nothing without the clearance; with it, what was granted
+    /// to it or its department, and everything if it owns the dataset or is an administrator.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if one of the two does not exist.
+    /// [`StoreError::NotFound`] if it does not exist.
     pub async fn dataset_access(
         &self,
-        principal: PrincipalId,
+        viewer: Viewer,
         dataset: DatasetId,
     ) -> Result<Option<Access>, StoreError> {
         let mut reader = self.reader().await?;
-        let person = get::<Principal>(&mut reader, principal).await?;
         let data = get::<Dataset>(&mut reader, dataset).await?;
-        if !data.secrecy.within(person.clearance) {
+        if !data.secrecy.within(viewer.clearance) {
             return Ok(None);
         }
-        if data.owner == Some(principal) {
+        if viewer.admin || data.owner == Some(viewer.principal) {
             return Ok(Some(Access::Edit));
         }
         let rows = sqlx::query_with(
@@ -206,8 +317,8 @@ impl Store {
              AND (principal = $2 OR department = $3) AND deleted_at IS NULL",
             arguments([
                 dataset.to_value(),
-                principal.to_value(),
-                person.department.to_value(),
+                viewer.principal.to_value(),
+                viewer.department.to_value(),
             ])?,
         )
         .fetch_all(&mut *reader)
@@ -235,7 +346,11 @@ impl Store {
 }
 
 fn in_force(key: &ApiKey, principal: &Principal, now: Timestamp) -> bool {
-    !principal.disabled && key.expires_at.is_none_or(|end| now < end)
+    !principal.disabled && is_unexpired(key, now)
+}
+
+fn is_unexpired(key: &ApiKey, now: Timestamp) -> bool {
+    key.expires_at.is_none_or(|end| now < end)
 }
 
 async fn owner(
@@ -248,8 +363,17 @@ async fn owner(
         Err(StoreError::NotFound { kind, .. }) if kind == PrincipalId::KIND => return Ok(None),
         Err(error) => return Err(error),
     };
-    Ok(in_force(&key, &principal, now).then_some(KeyOwner { key, principal }))
+    if !in_force(&key, &principal, now)
+        || !lines::is_made_by_one_in_force(connection, &key, now).await?
+    {
+        return Ok(None);
+    }
+    Ok(Some(KeyOwner { key, principal }))
 }
 
+mod audiences;
+mod lines;
 #[cfg(test)]
 mod tests;
+
+pub use audiences::DeploymentAudience;

@@ -5,13 +5,13 @@ use sqlx::any::AnyRow;
 use super::column::{Column, Value, arguments, read};
 use super::record::{columns, get, not_found};
 use super::{Actor, Store, StoreError, Stored, Tx, mapped, stateful};
-use crate::domain::record::{Artifact, ArtifactKind, Upload};
+use crate::domain::record::{Artifact, Upload};
 use crate::domain::upload::UploadState;
-use crate::id::{ArtifactId, DepartmentId, Id, UploadId};
+use crate::id::{ArtifactId, Id, UploadId};
 
 mapped! {
     Artifact(ArtifactId) in "artifacts":
-    fixed [department, kind, digest, bytes, files, source],
+    fixed [department, owner, kind, digest, bytes, files, source],
     editable [name]
 }
 mapped! {
@@ -49,7 +49,8 @@ impl ArtifactFile {
 
 impl Tx {
     /// Registers an artifact with its files, whose blobs are there, as is the one of its list of files. The same
-    /// content in the same department is the same artifact: that one is returned then, and stays longer.
+    /// content of the same owner is the same artifact: that one is returned then, and stays longer. Another owner's is
+    /// another, over the same blobs: what becomes of that one, a part of a secret dataset perhaps, is not this one's.
     ///
     /// # Errors
     /// [`StoreError::Reference`] if a blob is not there, [`StoreError::Conflict`] if a path comes twice.
@@ -62,10 +63,7 @@ impl Tx {
         // The department's row is the lock: two that register the same content at once come one after the other.
         self.lock("departments", artifact.department.to_value())
             .await?;
-        if let Some(same) = self
-            .artifact_by_digest(artifact.department, artifact.kind, &artifact.digest)
-            .await?
-        {
+        if let Some(same) = self.same_artifact(&artifact).await? {
             match self.lock_artifact(same.id).await {
                 Ok(()) => return Ok(same),
                 // Deleted since it was read: it is made anew.
@@ -100,20 +98,22 @@ impl Tx {
         Ok(stored)
     }
 
-    async fn artifact_by_digest(
+    async fn same_artifact(
         &mut self,
-        department: DepartmentId,
-        kind: ArtifactKind,
-        digest: &str,
+        artifact: &Artifact,
     ) -> Result<Option<Stored<Artifact>>, StoreError> {
         let sql = format!(
-            "SELECT {} FROM artifacts WHERE department = $1 AND kind = $2 AND digest = $3 AND deleted_at IS NULL",
+            "SELECT {} FROM artifacts WHERE department = $1 AND kind = $2 AND digest = $3 \
+             AND COALESCE(owner, '') = $4 AND deleted_at IS NULL",
             columns::<Artifact>()
         );
+        let owner = artifact.owner.map(|it| it.to_string());
+        let owner = owner.unwrap_or_default();
         let values = arguments([
-            department.to_value(),
-            kind.to_value(),
-            digest.to_owned().to_value(),
+            artifact.department.to_value(),
+            artifact.kind.to_value(),
+            artifact.digest.to_value(),
+            owner.to_value(),
         ])?;
         // Safe: the columns are constants of the program.
         let row = sqlx::query_with(sqlx::AssertSqlSafe(sql), values)

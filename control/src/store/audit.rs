@@ -145,7 +145,7 @@ pub struct AuditFilter {
     pub verb: Option<String>,
     /// Only events older than this one: the last of the page before.
     pub before: Option<AuditEventId>,
-    /// Nothing about datasets that it may not know of, nor about evaluations on them.
+    /// Nothing about datasets that it may not know of. What a model is asked, and its verdicts, are no secret of theirs.
     pub viewer: Option<Viewer>,
     /// Only what people of this department did.
     pub department: Option<DepartmentId>,
@@ -229,7 +229,7 @@ impl Store {
 }
 
 /// Leaves out what is about datasets that the viewer may not know of: themselves, their versions, grants on them, and
-/// evaluations and runs with them as test set.
+/// trainings' runs that name them.
 fn hide_secrets(viewer: Viewer, clauses: &mut Vec<String>, values: &mut Vec<Value>) {
     let versions = Viewer::dataset_versions();
     let kinds = [
@@ -243,21 +243,11 @@ fn hide_secrets(viewer: Viewer, clauses: &mut Vec<String>, values: &mut Vec<Valu
             ),
         ),
         (
-            "evaluation",
-            format!(
-                "SELECT e.id FROM evaluations e WHERE e.test_set IS NULL OR e.test_set IN ({versions})"
-            ),
-        ),
-        (
             "training run",
             format!(
                 "SELECT r.id FROM training_runs r WHERE NOT EXISTS (SELECT 1 FROM training_datasets t \
                  WHERE t.training = r.training AND t.dataset_version NOT IN ({versions}))"
             ),
-        ),
-        (
-            "evaluation run",
-            format!("SELECT r.id FROM evaluation_runs r WHERE r.test_set IN ({versions})"),
         ),
     ];
     for (kind, visible) in kinds {

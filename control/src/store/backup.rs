@@ -34,7 +34,9 @@ pub enum BackupError {
     #[error("the database already holds records; restore into an empty one")]
     NotEmpty,
     #[error(
-        "the backup is of schema {found}, this binary knows {known}; restore it with the version that made it"
+        "the backup is of schema {found}, and this is sluice {}, which knows schemas up to {known}; restore it with the \
+         version that made it, or a later one",
+        env!("CARGO_PKG_VERSION")
     )]
     Newer { found: i64, known: i64 },
 }
@@ -151,8 +153,9 @@ impl Store {
     /// Writes all records, as they are at one instant, to `file`; returns the number of rows.
     ///
     /// # Errors
-    /// [`BackupError::Store`] or [`BackupError::File`].
+    /// [`BackupError::Store`], among them [`StoreError::NewerSchema`], or [`BackupError::File`].
     pub async fn back_up(&self, file: &mut (impl Write + Send)) -> Result<u64, BackupError> {
+        self.check_schema().await?;
         let schema = self.schema().await?;
         let mut reader = self.reader().await?;
         let begin = match self.dialect {
@@ -195,6 +198,7 @@ impl Store {
                 known,
             });
         }
+        self.check_schema().await?;
         if self.schema().await? > 0 {
             self.check_empty().await?;
         }

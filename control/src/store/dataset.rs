@@ -10,14 +10,17 @@ use crate::id::{DatasetId, DatasetVersionId, DepartmentId, PrincipalId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewer {
     pub principal: PrincipalId,
-    pub department: DepartmentId,
+    /// Whose grants it shares; `None` sees only what was granted to itself.
+    pub department: Option<DepartmentId>,
     pub clearance: Secrecy,
+    /// An administrator needs no grant; a clearance it does need.
+    pub admin: bool,
 }
 
 impl Viewer {
     /// A SELECT of the ids of the datasets that the viewer may know of, with `?` for the values: within its
-    /// clearance, and its own or granted to it or its department.
-    pub(crate) const DATASETS: &'static str = "SELECT d.id FROM datasets d WHERE d.secrecy IN (?, ?, ?, ?) AND (d.owner = ? \
+    /// clearance, and its own, granted to it or its department, or any for an administrator.
+    pub(crate) const DATASETS: &'static str = "SELECT d.id FROM datasets d WHERE d.secrecy IN (?, ?, ?, ?) AND (d.owner = ? OR ? = 1 \
         OR EXISTS (SELECT 1 FROM grants g WHERE g.object_kind = 'dataset' AND g.object_id = d.id \
         AND g.deleted_at IS NULL AND (g.principal = ? OR g.department = ?)))";
 
@@ -35,6 +38,7 @@ impl Viewer {
         let mut values: Vec<Value> = Secrecy::ALL.iter().map(|it| level(*it)).collect();
         values.extend([
             self.principal.to_value(),
+            i64::from(self.admin).to_value(),
             self.principal.to_value(),
             self.department.to_value(),
         ]);

@@ -20,7 +20,7 @@ mapped! {
     fixed [department, model],
     editable [
         owner, endpoint, clearance, cpu_millis, gpus, memory_bytes, zone, replicas, engine_options, strategy,
-        gate_policy, live_version, live_digest, live_work_order,
+        gate_policy, open_to_all, adopted, live_version, live_digest, live_work_order,
     ]
 }
 mapped! {

@@ -1,5 +1,6 @@
 //! Everything that can go wrong with a record, in the words of the caller rather than the database.
 
+use super::StorageFault;
 use crate::domain::machine::Illegal;
 
 /// Why the store did not do it. The comment of each says what it becomes over HTTP.
@@ -39,6 +40,20 @@ pub enum StoreError {
     /// 503, and worth another try: the database cannot be reached, is busy or is starting.
     #[error("the database does not answer")]
     Unavailable(#[source] sqlx::Error),
+    /// 503, and worth another try: the disk or the server takes no writes. Nothing was written.
+    #[error("{fault}")]
+    Storage {
+        fault: StorageFault,
+        #[source]
+        cause: Option<sqlx::Error>,
+    },
+    /// The schema has steps that this binary does not know: it could lose or damage what they hold.
+    #[error(
+        "the database is at schema {found}, and this is sluice {}, which knows schemas up to {known}: use the version \
+         that brought it there, or a later one",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NewerSchema { found: i64, known: i64 },
     /// 500: a column holds what this binary cannot read, a newer one's word for example.
     #[error("column {column} of {table} cannot be read: {problem}")]
     Malformed {
@@ -65,7 +80,7 @@ impl StoreError {
 
     /// Whether the same call may succeed if it is made again, unchanged, a little later.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Storage { .. })
     }
 }
 
@@ -81,8 +96,14 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(refusal) => match refusal.kind() {
                 ErrorKind::UniqueViolation => collision(refusal.as_ref()),
                 ErrorKind::ForeignKeyViolation => Self::Reference,
-                _ if passes(refusal.code().as_deref()) => Self::Unavailable(error),
-                _ => Self::Database(error),
+                _ => match StorageFault::of(refusal.as_ref()) {
+                    Some(fault) => Self::Storage {
+                        fault,
+                        cause: Some(error),
+                    },
+                    None if passes(refusal.code().as_deref()) => Self::Unavailable(error),
+                    None => Self::Database(error),
+                },
             },
             _ => Self::Database(error),
         }
@@ -90,17 +111,18 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// Codes of refusals that a later try may not meet. SQLite: busy and locked, with their extended
-/// forms. PostgreSQL: class 08 (connection), 40 (serialization, deadlock), 53 (out of something),
-/// 55P03 (lock), 57P (shutting down, starting up).
+/// forms, and a file that cannot be opened. PostgreSQL: class 08 (connection), 28 (a login that is refused: passwords
+/// are rotated), 3D (the database is not there), 40 (serialization, deadlock), 53 (out of something), 55P03 (lock), 57P
+/// (shutting down, starting up).
 fn passes(code: Option<&str>) -> bool {
     let Some(code) = code else { return false };
     if code.len() == 5 {
-        return ["08", "40", "53", "55P03", "57P"]
+        return ["08", "28", "3D", "40", "53", "55P03", "57P"]
             .iter()
             .any(|class| code.starts_with(class));
     }
     // The low byte of an extended SQLite code is its primary code.
-    matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6))
+    matches!(code.parse::<u32>().map(|code| code & 0xff), Ok(5 | 6 | 14))
 }
 
 /// PostgreSQL names the index (`models__name_unique`), SQLite the columns (`models.department,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-use super::{Dialect, Store, StoreError};
+use super::{Dialect, Store, StoreError, read};
 
 macro_rules! steps {
     ($($version:literal $file:literal $what:literal,)*) => {
@@ -29,6 +29,10 @@ steps! {
     21 "0021_releases.sql" "releases",
     22 "0022_release_pairs.sql" "release_pairs",
     23 "0023_webhooks.sql" "webhooks",
+    30 "0030_access.sql" "access_to_deployments",
+    32 "0032_required_evaluations.sql" "required_evaluations",
+    38 "0038_idempotency_leases.sql" "idempotency_leases",
+    39 "0039_artifact_owners.sql" "artifact_owners",
 }
 
 fn migrator() -> Migrator {
@@ -60,9 +64,10 @@ impl Store {
     /// Applies the steps that this database has not seen yet; none on most starts.
     ///
     /// # Errors
-    /// [`StoreError::Migration`] if a step was changed after it was applied, or the database has steps
-    /// that this binary does not know.
+    /// [`StoreError::Migration`] if a step was changed after it was applied, [`StoreError::NewerSchema`] if the database
+    /// has steps that this binary does not know.
     pub async fn migrate(&self) -> Result<(), StoreError> {
+        self.check_schema().await?;
         let mut tries = if self.dialect == Dialect::Sqlite {
             SQLITE_TRIES
         } else {
@@ -86,6 +91,37 @@ impl Store {
     /// The newest step that this binary knows.
     pub const fn latest_schema() -> i64 {
         STEPS[STEPS.len() - 1].0
+    }
+
+    /// Refuses a database with steps that this binary does not know: what they hold would be left out of a backup, or
+    /// broken by a write.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`]
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        let applied = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success")
+            .fetch_all(&mut *self.reader().await?)
+            .await;
+        let applied = match applied {
+            Ok(rows) => rows,
+            // There is no such table before the first step.
+            Err(sqlx::Error::Database(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut newest_unknown = None;
+        for row in applied {
+            let version = read::<i64>(&row, "version")?;
+            if STEPS.iter().all(|step| step.0 != version) {
+                newest_unknown = newest_unknown.max(Some(version));
+            }
+        }
+        match newest_unknown {
+            Some(found) => Err(StoreError::NewerSchema {
+                found,
+                known: Self::latest_schema(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The newest step that was applied; 0 for a new database.

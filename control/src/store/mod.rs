@@ -11,6 +11,8 @@ mod audit;
 mod backup;
 pub(crate) mod column;
 mod error;
+mod fault;
+mod health;
 mod migration;
 mod page;
 mod record;
@@ -25,10 +27,12 @@ mod deployment;
 mod evaluation;
 mod idempotency;
 mod lease;
+mod lineage;
 mod model;
 mod quota;
 mod release;
 mod release_pair;
+mod required;
 mod run;
 mod task;
 mod upload;
@@ -38,13 +42,15 @@ mod webhook;
 #[cfg(test)]
 pub(crate) mod rig;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
-pub use access::{IssuedKey, KeyOwner};
+pub use access::{DeploymentAudience, IssuedKey, KeyLimits, KeyOwner, NewKey};
 pub use artifact::{ArtifactFile, Reference};
 pub use audit::{Actor, Audit, AuditEvent, AuditFilter};
 pub use backup::BackupError;
@@ -53,7 +59,9 @@ pub use dataset::Viewer;
 pub use deployment::{Commitment, LiveRevision};
 pub use error::StoreError;
 pub use evaluation::{AbandonedRun, EvaluationSample, SampleFilter, SampleScores};
-pub use idempotency::Idempotency;
+pub use fault::StorageFault;
+pub use health::Trouble;
+pub use idempotency::{Claim, Idempotency, IdempotencyTimes};
 pub use lease::Lease;
 pub use model::{DatasetSummary, DeploymentSummary, EvaluationSummary, ModelView, VersionView};
 pub use page::{DEFAULT_LIMIT, Listing, MAX_LIMIT, Page};
@@ -63,11 +71,12 @@ pub use task::LoggedEvent;
 pub use transition::{EventOf, Stateful, Transition};
 pub use upload::UploadPart;
 pub use url::{DatabaseUrl, DatabaseUrlError};
-pub use usage::{Amounts, UsageEntry, UsageFilter, UsageGroup, UsageSum};
+pub use usage::{Amounts, KeyUse, UsageEntry, UsageFilter, UsageGroup, UsageSum};
 
 pub use webhook::{Hook, ReleaseRevisions};
 
 pub(crate) use column::text_column;
+use health::{Files, Health, with_suffix};
 use record::mapped;
 use transition::{stateful, stateful_run};
 
@@ -108,6 +117,10 @@ pub struct Store {
     dialect: Dialect,
     writers: AnyPool,
     readers: AnyPool,
+    health: Arc<Health>,
+    patience: Duration,
+    /// The request with an `Idempotency-Key` that it works for.
+    claim: Option<Claim>,
 }
 
 impl Store {
@@ -130,7 +143,10 @@ impl Store {
         sqlx::any::install_default_drivers();
         let options = url.connect_options()?;
         match url {
-            DatabaseUrl::Sqlite(_) => Self::connect_sqlite(options, settings).await,
+            DatabaseUrl::Sqlite(path) => {
+                let again = url.options_of_existing()?;
+                Self::connect_sqlite(path, options, again, settings).await
+            }
             DatabaseUrl::Postgres(_) => {
                 let pool = pool(settings, settings.connections)
                     .connect_with(options)
@@ -139,15 +155,23 @@ impl Store {
                     dialect: Dialect::Postgres,
                     writers: pool.clone(),
                     readers: pool,
+                    health: Health::new(None),
+                    patience: settings.patience,
+                    claim: None,
                 })
             }
         }
     }
 
+    /// `first` makes the file where there is none; `again` is for connections that come later, and would otherwise
+    /// make a new database where somebody deleted this one.
     async fn connect_sqlite(
-        options: AnyConnectOptions,
+        path: &Path,
+        first: AnyConnectOptions,
+        again: AnyConnectOptions,
         settings: &StoreSettings,
     ) -> Result<Self, StoreError> {
+        make_private(path);
         let patience = settings.patience.as_millis();
         let sync = if settings.full_sync { "FULL" } else { "NORMAL" };
         let common = format!(
@@ -156,18 +180,25 @@ impl Store {
         let writing = format!("{common} PRAGMA journal_mode = WAL; PRAGMA synchronous = {sync};");
         let reading = format!("{common} PRAGMA query_only = ON;");
         // The writer first: it makes the file, and the mode that readers then find.
-        let writers = pool(settings, 1)
+        let writers = sqlite_pool(settings, 1)
             .after_connect(move |connection, _| Box::pin(run(connection, writing.clone())))
-            .connect_with(options.clone())
+            .before_acquire(|connection, _| Box::pin(is_between_transactions(connection)))
+            .connect_with(first)
             .await?;
-        let readers = pool(settings, settings.connections)
+        writers.set_connect_options(again.clone());
+        let readers = sqlite_pool(settings, settings.connections)
             .after_connect(move |connection, _| Box::pin(run(connection, reading.clone())))
-            .connect_with(options)
+            .connect_with(again)
             .await?;
+        let files = Files::new(path.to_owned());
+        files.learn();
         Ok(Self {
             dialect: Dialect::Sqlite,
             writers,
             readers,
+            health: Health::new(Some(files)),
+            patience: settings.patience,
+            claim: None,
         })
     }
 
@@ -180,15 +211,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        let transaction = match self.dialect {
+        if let Some(claim) = &self.claim {
+            claim.settle().await?;
+        }
+        self.health.in_place(self.patience).await?;
+        let begun = match self.dialect {
             // Deferred, two transactions that read first and then write would fail each other.
-            Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
-            Dialect::Postgres => self.writers.begin().await?,
+            Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await,
+            Dialect::Postgres => self.writers.begin().await,
         };
         Ok(Tx {
-            transaction,
+            transaction: begun.map_err(|error| self.noted(error))?,
             dialect: self.dialect,
             now: Timestamp::now(),
+            health: Arc::clone(&self.health),
+            patience: self.patience,
+            claim: self.claim.clone(),
         })
     }
 
@@ -197,7 +235,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
+        if let Some(claim) = &self.claim {
+            claim.settle().await?;
+        }
         Ok(self.readers.acquire().await?)
+    }
+
+    fn noted(&self, error: sqlx::Error) -> StoreError {
+        let error = error.into();
+        self.health.met(&error);
+        error
     }
 
     /// Whether the database answers now.
@@ -224,6 +271,38 @@ fn pool(settings: &StoreSettings, connections: u32) -> AnyPoolOptions {
         .acquire_timeout(settings.patience)
 }
 
+/// Connections that stay: with the last one SQLite would put its log away, and where the log is gone somebody else took
+/// it.
+fn sqlite_pool(settings: &StoreSettings, connections: u32) -> AnyPoolOptions {
+    pool(settings, connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// Both ends of a transaction that SQLite itself undid, the disk being full, fail to be said to it: the driver goes on
+/// counting it as open, and would refuse every later one. Such a connection is closed, and another takes its place.
+async fn is_between_transactions(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    use sqlx::Connection as _;
+    Ok(!connection.is_in_transaction())
+}
+
+/// Makes the file for its owner alone, before SQLite makes it for everybody; its log and index take after it. One that
+/// is there is tightened. Where that cannot be done, opening says why, or somebody else owns it.
+fn make_private(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // Only a new file is opened here: closing one that is in use would lose this process's locks on it.
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    if made.is_err() {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            crate::private::tighten_file(&with_suffix(path, suffix));
+        }
+    }
+}
+
 /// Runs settings of the program's own making on a new connection.
 async fn run(connection: &mut AnyConnection, sql: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
@@ -238,6 +317,9 @@ pub struct Tx {
     transaction: Transaction<'static, Any>,
     dialect: Dialect,
     now: Timestamp,
+    health: Arc<Health>,
+    patience: Duration,
+    claim: Option<Claim>,
 }
 
 impl Tx {
@@ -258,8 +340,25 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Unavailable`] or [`StoreError::Database`]; nothing was written then, unless the
     /// connection broke while the database answered.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        // Of a request whose answer is kept: committed together with that.
+        if let Some(claim) = self.claim.take() {
+            claim.put(self);
+            return Ok(());
+        }
+        // Begun on a file that was taken away since, it would be lost.
+        self.health.in_place(self.patience).await?;
+        match self.transaction.commit().await {
+            Ok(()) => {
+                self.health.wrote();
+                Ok(())
+            }
+            Err(error) => {
+                let error = error.into();
+                self.health.met(&error);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -10,9 +10,10 @@ use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::column::{Column, Document, arguments, placed, read};
 use super::record::{columns, find, get};
+use super::required::{gate_policy, histories, verdicts};
 use super::{Actor, Json, Record, Store, StoreError, Stored, Tx, Viewer, mapped, stateful};
 use crate::domain::Verdict;
-use crate::domain::gate::LineageDataset;
+use crate::domain::gate::{self, Allowance, Place, RequiredEvaluation, Verdicts};
 use crate::domain::model_version::ModelVersionState;
 use crate::domain::record::{ConversionRun, Model, ModelVersion, TrainingRun};
 use crate::domain::run::RunStatus;
@@ -57,6 +58,10 @@ pub struct VersionView {
     pub deployments: Vec<DeploymentSummary>,
     /// The dataset versions of its lineage that the viewer may see.
     pub datasets: Vec<DatasetSummary>,
+    /// It is approved or live, and what let it through does not hold any more: it stays live, and rises no further.
+    pub evidence_outdated: bool,
+    /// What is missing then.
+    pub evidence_missing: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
@@ -130,35 +135,6 @@ impl Tx {
         .await?;
         Ok(())
     }
-
-    /// Every dataset version of the lineage, with how secret it is: by link, and by the training that
-    /// the version came out of. For the gate, which must know them all.
-    ///
-    /// # Errors
-    /// Only the database's own.
-    pub async fn lineage_datasets(
-        &mut self,
-        version: ModelVersionId,
-    ) -> Result<Vec<LineageDataset>, StoreError> {
-        let rows = sqlx::query_with(
-            "SELECT v.id, d.secrecy FROM dataset_versions v JOIN datasets d ON d.id = v.dataset \
-             WHERE v.id IN (SELECT dataset_version FROM model_version_datasets WHERE model_version = $1) \
-                OR v.id IN (SELECT t.dataset_version FROM training_datasets t JOIN training_runs r ON r.training = t.training \
-                            JOIN model_versions m ON m.training_run = r.id WHERE m.id = $1) \
-             ORDER BY v.id",
-            arguments([version.to_value()])?,
-        )
-        .fetch_all(self.connection())
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(LineageDataset {
-                    version: read(row, "id")?,
-                    secrecy: read(row, "secrecy")?,
-                })
-            })
-            .collect()
-    }
 }
 
 impl Store {
@@ -199,9 +175,14 @@ impl Store {
         }
         let conversions =
             of_model::<ConversionRun>(&mut reader, &made_by("conversion_run"), model).await?;
-        let mut evaluations = grouped(evaluations(&mut reader, model, viewer).await?);
+        let mut evaluations = grouped(evaluations(&mut reader, model).await?);
         let deployments = deployments(&mut reader, model).await?;
         let mut datasets = grouped(datasets(&mut reader, model, viewer).await?);
+        let gates = Gates {
+            required: histories(&mut reader, model).await?,
+            verdicts: verdicts(&mut reader, model).await?,
+            allows: gate_policy(&mut reader, record.department).await?,
+        };
         let trainings = by_id(trainings);
         let conversions = by_id(conversions);
         let versions = versions
@@ -220,7 +201,13 @@ impl Store {
                     .cloned()
                     .collect(),
                 datasets: datasets.remove(&version.id).unwrap_or_default(),
+                evidence_outdated: false,
+                evidence_missing: gates.missing(&version, &deployments),
                 version,
+            })
+            .map(|view| VersionView {
+                evidence_outdated: !view.evidence_missing.is_empty(),
+                ..view
             })
             .collect();
         Ok(ModelView {
@@ -228,6 +215,52 @@ impl Store {
             versions,
             deployments,
         })
+    }
+}
+
+/// What the gate asks for, of all versions of a model.
+struct Gates {
+    required: HashMap<Place, Vec<RequiredEvaluation>>,
+    verdicts: HashMap<ModelVersionId, Verdicts>,
+    allows: Vec<Allowance>,
+}
+
+impl Gates {
+    /// What a version that is approved or live does not meet any more, at the model and wherever it is live.
+    fn missing(
+        &self,
+        version: &Stored<ModelVersion>,
+        deployments: &[DeploymentSummary],
+    ) -> Vec<String> {
+        if !matches!(
+            version.state,
+            ModelVersionState::Approved | ModelVersionState::Live
+        ) {
+            return Vec::new();
+        }
+        let digest = version.digest.as_deref().unwrap_or_default();
+        let none = Verdicts::new();
+        let verdicts = self.verdicts.get(&version.id).unwrap_or(&none);
+        let policy = gate::Policy {
+            allows: self.allows.clone(),
+            clearance: None,
+            relaxable: Vec::new(),
+        };
+        let serving = deployments
+            .iter()
+            .filter(|it| it.live_version == Some(version.id))
+            .map(|it| Some(it.deployment));
+        let mut missing = Vec::new();
+        for at in std::iter::once(None).chain(serving) {
+            let demands = gate::demands(&self.required, verdicts, version.author, at);
+            for lacking in gate::about_evidence(digest, &demands) {
+                let said = lacking.to_string();
+                if !policy.lets_pass(&lacking) && !missing.contains(&said) {
+                    missing.push(said);
+                }
+            }
+        }
+        missing
     }
 }
 
@@ -280,27 +313,16 @@ async fn of_model<R: Record>(
 async fn evaluations(
     connection: &mut AnyConnection,
     model: ModelId,
-    viewer: Option<Viewer>,
 ) -> Result<Vec<(ModelVersionId, EvaluationSummary)>, StoreError> {
-    let mut values = vec![model.to_value()];
-    let visible = match viewer {
-        Some(viewer) => {
-            let visible = placed(&Viewer::dataset_versions(), values.len());
-            values.extend(viewer.values());
-            format!(" AND r.test_set IN ({visible})")
-        }
-        None => String::new(),
-    };
-    let sql = format!(
+    let rows = sqlx::query_with(
         "SELECT r.id, r.model_version, r.evaluation, e.name, r.status, r.verdict, r.scores, r.withdrawn_at, r.finished_at \
          FROM evaluation_runs r JOIN evaluations e ON e.id = r.evaluation \
-         WHERE r.model_version IN (SELECT id FROM model_versions WHERE model = $1) AND r.deleted_at IS NULL{visible} \
-         ORDER BY r.id DESC"
-    );
-    // Safe: made of constants and places.
-    let rows = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?)
-        .fetch_all(connection)
-        .await?;
+         WHERE r.model_version IN (SELECT id FROM model_versions WHERE model = $1) AND r.deleted_at IS NULL \
+         ORDER BY r.id DESC",
+        arguments([model.to_value()])?,
+    )
+    .fetch_all(connection)
+    .await?;
     let summary = |row: &AnyRow| {
         Ok((
             read(row, "model_version")?,

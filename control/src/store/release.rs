@@ -3,8 +3,9 @@
 use super::deployment::{LiveRevision, REVISION};
 use super::record::columns;
 use super::{Column as _, Document, Store, StoreError, Stored, Tx, arguments, read};
+use crate::deploy::Return;
 use crate::domain::record::WorkOrder;
-use crate::id::{EvaluationRunId, ModelVersionId, WorkOrderId};
+use crate::id::{DeploymentId, EvaluationRunId, ModelVersionId, WorkOrderId};
 use crate::time::Timestamp;
 
 /// The candidate of a release, and where the release stands.
@@ -91,7 +92,76 @@ impl Store {
     }
 }
 
+/// As `REVISION`, of orders that made a revision which was live: not of those that brought one back.
+fn was_live() -> String {
+    REVISION.replace("SELECT ", "SELECT w.finished_at AS since, ")
+        + " AND w.state = 'promoted' AND w.restores IS NULL AND w.finished_at IS NOT NULL AND w.deleted_at IS NULL"
+}
+
 impl Store {
+    /// What was live at a deployment, the latest first.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn returns(
+        &self,
+        deployment: DeploymentId,
+        limit: u32,
+    ) -> Result<Vec<Return>, StoreError> {
+        let sql = was_live()
+            + &format!(
+                " AND w.deployment = $1 ORDER BY w.finished_at DESC, w.id DESC LIMIT {limit}"
+            );
+        // Safe: constants of the program and a number.
+        let rows = sqlx::query_with(
+            sqlx::AssertSqlSafe(sql),
+            arguments([deployment.to_value()])?,
+        )
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter().map(returned).collect()
+    }
+
+    /// The latest of what was live, `limit` of each deployment that serves something.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn latest_returns(&self, limit: u32) -> Result<Vec<Return>, StoreError> {
+        let ranked = was_live().replace(
+            "SELECT ",
+            "SELECT ROW_NUMBER() OVER (PARTITION BY w.deployment ORDER BY w.finished_at DESC, w.id DESC) AS place, ",
+        );
+        let sql = format!(
+            "SELECT * FROM ({ranked} AND d.live_work_order IS NOT NULL) ranked WHERE place <= {limit} \
+             ORDER BY deployment, place"
+        );
+        // Safe: constants of the program and a number.
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        rows.iter().map(returned).collect()
+    }
+
+    /// When a release was last taken back, or given up, that was made after what is live; of deployments that had one.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn taken_back_beside_live(
+        &self,
+    ) -> Result<Vec<(DeploymentId, Timestamp)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT d.id AS deployment, MAX(w.finished_at) AS at FROM work_orders w \
+             JOIN deployments d ON d.id = w.deployment WHERE w.release_state IS NOT NULL \
+             AND w.state IN ('rolled_back', 'aborted') AND w.id > d.live_work_order \
+             AND w.deleted_at IS NULL AND d.deleted_at IS NULL GROUP BY d.id ORDER BY d.id",
+        )
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((read(row, "deployment")?, read(row, "at")?)))
+            .collect()
+    }
+
     /// The newest run of an evaluation, by its name, that has scored a version.
     ///
     /// # Errors
@@ -134,6 +204,13 @@ impl Store {
         .await?;
         read(&row, "delta")
     }
+}
+
+fn returned(row: &sqlx::any::AnyRow) -> Result<Return, StoreError> {
+    Ok(Return {
+        revision: LiveRevision::from_row(row)?,
+        since: read(row, "since")?,
+    })
 }
 
 impl Tx {

@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::model::tests::{deployment, work_order};
 use super::{Actor, DatabaseUrl, Dialect, Store, StoreSettings, tests};
-use crate::domain::record::{Department, Principal};
+use crate::domain::gate::RequiredEvaluation;
+use crate::domain::record::{Department, Evaluation, Principal};
 use crate::domain::roles::Role;
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DepartmentId, PrincipalId, WorkOrderId};
+use crate::id::{DepartmentId, EvaluationId, PrincipalId, WorkOrderId};
 
 /// A database that a test has for itself, and that is gone after it.
 pub(crate) struct Fresh {
@@ -151,6 +152,7 @@ pub(crate) async fn somebody(store: &Store, role: Role) -> Somebody {
                 role,
                 clearance: Secrecy::Internal,
                 disabled: false,
+                file_key: None,
             },
         )
         .await
@@ -161,6 +163,27 @@ pub(crate) async fn somebody(store: &Store, role: Role) -> Somebody {
         principal: principal.id,
         actor,
     }
+}
+
+/// Requires an evaluation of its model, as it stands.
+pub(crate) async fn require(store: &Store, evaluation: EvaluationId) {
+    let mut tx = store.begin().await.unwrap();
+    let evaluation = tx.get::<Evaluation>(evaluation).await.unwrap();
+    let terms = tx.terms_of(&evaluation).await.unwrap();
+    let row = RequiredEvaluation {
+        evaluation: evaluation.id,
+        name: evaluation.name.clone(),
+        deployment: None,
+        number: 0,
+        required: true,
+        relaxes: false,
+        author: None,
+        author_name: None,
+        at: tx.now(),
+        terms,
+    };
+    tx.require(&system(), None, row).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// A work order of a deployment that nothing was done for.

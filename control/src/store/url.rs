@@ -41,12 +41,22 @@ impl FromStr for DatabaseUrl {
 }
 
 impl DatabaseUrl {
+    /// For the first connection, which makes SQLite's file where there is none.
     pub(super) fn connect_options(&self) -> Result<AnyConnectOptions, StoreError> {
+        self.options(true)
+    }
+
+    /// For a database that is there.
+    pub(super) fn options_of_existing(&self) -> Result<AnyConnectOptions, StoreError> {
+        self.options(false)
+    }
+
+    fn options(&self, create: bool) -> Result<AnyConnectOptions, StoreError> {
         match self {
             Self::Sqlite(path) => {
                 let url = SqliteConnectOptions::new()
                     .filename(path)
-                    .create_if_missing(true)
+                    .create_if_missing(create)
                     .to_url_lossy();
                 Ok(AnyConnectOptions::from_url(&url)?)
             }

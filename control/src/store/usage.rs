@@ -97,6 +97,18 @@ pub struct UsageSum {
     pub amounts: Amounts,
 }
 
+/// That a key was answered by a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The id of a key in the records, or of one in the keys file.
+    pub key: String,
+    /// The deployment's id.
+    pub deployment: String,
+    pub endpoint: String,
+    pub requests: i64,
+    pub last: Timestamp,
+}
+
 impl Amounts {
     fn values(&self) -> [i64; AMOUNTS.len()] {
         [
@@ -157,13 +169,14 @@ impl UsageEntry {
     }
 
     fn key(&self, rollup: &Rollup) -> Key<'_> {
-        let names = [
-            self.department.as_str(),
-            self.principal.as_str(),
-            self.deployment.as_str(),
-            self.model_version.as_str(),
-        ];
-        let names = names.into_iter().take(rollup.names().len()).collect();
+        let named = |name: &&'static str| match *name {
+            "department" => self.department.as_str(),
+            "principal" => self.principal.as_str(),
+            "deployment" => self.deployment.as_str(),
+            "model_version" => self.model_version.as_str(),
+            _ => self.api_key.as_str(),
+        };
+        let names = rollup.names().iter().map(named).collect();
         (start_of(self.at, rollup.period), names)
     }
 
@@ -192,8 +205,8 @@ struct Rollup {
     table: &'static str,
     /// What a row covers, in microseconds.
     period: i64,
-    /// Whether people, deployments and versions are told apart, or only departments.
-    detailed: bool,
+    /// What is told apart.
+    names: &'static [&'static str],
 }
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -201,22 +214,28 @@ const DAY_US: i64 = 24 * HOUR_US;
 const DAYS: Rollup = Rollup {
     table: "usage_days",
     period: DAY_US,
-    detailed: true,
+    names: &DETAILS,
 };
 const HOURS: Rollup = Rollup {
     table: "usage_hours",
     period: HOUR_US,
-    detailed: true,
+    names: &DETAILS,
 };
 const DEPARTMENT_HOURS: Rollup = Rollup {
     table: "usage_department_hours",
     period: HOUR_US,
-    detailed: false,
+    names: &["department"],
 };
+const KEY_DAYS: Rollup = Rollup {
+    table: "usage_key_days",
+    period: DAY_US,
+    names: &["api_key"],
+};
+const DETAILS: [&str; 4] = ["department", "principal", "deployment", "model_version"];
 
 impl Rollup {
     /// All, in the order in which a writer takes their locks.
-    const ALL: [Self; 3] = [HOURS, DAYS, DEPARTMENT_HOURS];
+    const ALL: [Self; 4] = [HOURS, DAYS, DEPARTMENT_HOURS, KEY_DAYS];
 
     /// The smallest that can tell.
     fn that_tells(filter: &UsageFilter, by: Option<UsageGroup>) -> Self {
@@ -230,8 +249,7 @@ impl Rollup {
     }
 
     fn names(&self) -> &'static [&'static str] {
-        const NAMES: [&str; 4] = ["department", "principal", "deployment", "model_version"];
-        if self.detailed { &NAMES } else { &NAMES[..1] }
+        self.names
     }
 }
 
@@ -257,6 +275,14 @@ impl Tx {
                     *amounts = amounts.plus(entry.amounts);
                 }
             }
+        }
+        let mut used: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| !entry.api_key.is_empty()) {
+            let at = used.entry(&entry.api_key).or_insert(entry.at);
+            *at = (*at).max(entry.at);
+        }
+        for (key, at) in used {
+            self.note_key_use(key, at).await?;
         }
         for (rollup, sums) in &sums {
             let rows: Vec<_> = sums.iter().collect();
@@ -409,6 +435,57 @@ impl Store {
             })
         };
         rows.iter().map(line).collect()
+    }
+
+    /// What the keys of a line used since the day of `from`.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn usage_of_keys(&self, line: &str, from: Timestamp) -> Result<Amounts, StoreError> {
+        let sums = AMOUNTS
+            .map(|column| format!("CAST(COALESCE(SUM({column}), 0) AS BIGINT) AS {column}"))
+            .join(", ");
+        // Safe: made of constants and places.
+        let row = sqlx::query_with(
+            AssertSqlSafe(format!(
+                "SELECT {sums} FROM usage_key_days WHERE period >= $1 AND api_key IN \
+                 (SELECT id FROM api_keys WHERE id = $2 OR line = $2)"
+            )),
+            arguments([
+                start_of(from, KEY_DAYS.period).to_value(),
+                line.to_owned().to_value(),
+            ])?,
+        )
+        .fetch_one(&mut *self.reader().await?)
+        .await?;
+        Amounts::from_row(&row)
+    }
+
+    /// Which keys had answers of which recorded deployments since `since`, from the ledger.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn used_by_keys(&self, since: Timestamp) -> Result<Vec<KeyUse>, StoreError> {
+        let rows = sqlx::query_with(
+            "SELECT u.api_key AS api_key, u.deployment AS deployment, d.endpoint AS endpoint, \
+             CAST(SUM(u.requests) AS BIGINT) AS requests, MAX(u.at) AS last FROM usage_entries u \
+             JOIN deployments d ON d.id = u.deployment AND d.deleted_at IS NULL \
+             WHERE u.at >= $1 AND u.api_key <> '' AND u.status < 400 \
+             GROUP BY u.api_key, u.deployment, d.endpoint ORDER BY d.endpoint, u.api_key",
+            arguments([since.to_value()])?,
+        )
+        .fetch_all(&mut *self.reader().await?)
+        .await?;
+        let used = |row: &AnyRow| {
+            Ok(KeyUse {
+                key: read(row, "api_key")?,
+                deployment: read(row, "deployment")?,
+                endpoint: read(row, "endpoint")?,
+                requests: read(row, "requests")?,
+                last: read(row, "last")?,
+            })
+        };
+        rows.iter().map(used).collect()
     }
 
     /// The ledger, newest first. `after` is the `next` of the page before.

@@ -165,6 +165,20 @@ impl Queue {
         self.changed(task);
     }
 
+    /// Lets workers look again: something was committed later than it was announced.
+    pub(crate) fn look_again(&self) {
+        self.signals.work.notify_waiters();
+    }
+
+    /// The same queue for what writes by another store, such as one that holds a claim.
+    #[must_use]
+    pub fn with_store(&self, store: Store) -> Self {
+        Self {
+            store,
+            ..self.clone()
+        }
+    }
+
     pub(super) fn changed(&self, task: TaskId) {
         // Fails if nobody watches, which is fine.
         _ = self.signals.changed.send(task);

@@ -26,7 +26,6 @@ use super::sweep::timed_out;
 use super::{TaskError, TaskFailure};
 use crate::domain::task::TaskState;
 use crate::id::TaskId;
-use crate::store::StoreError;
 
 /// How a worker works.
 #[derive(Debug, Clone)]
@@ -411,9 +410,7 @@ impl Shared {
         let began = std::time::Instant::now();
         loop {
             match self.queue.finish(claim, ending.clone()).await {
-                Err(TaskError::Store(error @ StoreError::Unavailable(_)))
-                    if began.elapsed() < lease =>
-                {
+                Err(TaskError::Store(error)) if error.is_retryable() && began.elapsed() < lease => {
                     tracing::warn!(task = %claim.id, %error, "the end of an attempt is not written yet");
                     sleep(Duration::from_millis(200)).await;
                 }

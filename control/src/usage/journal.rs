@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::store::UsageEntry;
@@ -112,10 +113,15 @@ impl Journal {
 
     fn begin(&mut self) -> io::Result<Segment> {
         let path = self.folder.join(format!("{:020}.jsonl", self.next));
-        File::create_new(&path)?;
+        // Also where it fails: a file that was made and not used is in the way of the next try.
+        self.next += 1;
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
         // The file's name must be as durable as its lines.
         File::open(&self.folder)?.sync_all()?;
-        self.next += 1;
         Ok(Segment { path, bytes: 0 })
     }
 

@@ -58,6 +58,8 @@ struct Desk {
     journal: Journal,
     /// Lines that the disk refused; tried again with the next ones.
     unwritten: Vec<UsageEntry>,
+    /// The last try to write failed.
+    refused: bool,
 }
 
 impl Ledger {
@@ -75,6 +77,7 @@ impl Ledger {
             desk: Mutex::new(Desk {
                 journal,
                 unwritten: Vec::new(),
+                refused: false,
             }),
             dropped: AtomicU64::new(0),
             settings,
@@ -97,15 +100,24 @@ impl Ledger {
     pub fn flush(&self) {
         let (entries, mut dropped) = self.tally.take();
         let mut desk = self.desk.lock();
-        let Desk { journal, unwritten } = &mut *desk;
+        let Desk {
+            journal,
+            unwritten,
+            refused,
+        } = &mut *desk;
         unwritten.extend(entries);
         match journal.append(unwritten) {
             Ok(without_room) => {
                 unwritten.clear();
+                if std::mem::take(refused) {
+                    tracing::info!("the usage journal is written again");
+                }
                 dropped += without_room as u64;
             }
             Err(error) => {
-                tracing::error!(%error, "the usage journal cannot be written; tried again");
+                if !std::mem::replace(refused, true) {
+                    tracing::error!(%error, "the usage journal cannot be written; kept in memory and tried again");
+                }
                 let surplus = unwritten.len().saturating_sub(self.settings.max_sums);
                 unwritten.truncate(self.settings.max_sums);
                 dropped += surplus as u64;

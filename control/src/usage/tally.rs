@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use sluice_gateway::metrics::observer::{Record, UsageSink};
 use sluice_gateway::router::{Deployment, Target};
-use sluice_gateway::stack::Route;
 
 use crate::id::{Id as _, UsageId};
 use crate::store::{Amounts, UsageEntry};
@@ -84,7 +83,7 @@ impl UsageSink for Tally {
         let Some(deployment) = outcome.deployment() else {
             return;
         };
-        if deployment.standing.hidden || record.completed.route == Route::Models {
+        if deployment.standing.hidden || !record.completed.endpoint.kind.is_use() {
             return;
         }
         let principal = outcome.principal().map(std::convert::AsRef::as_ref);

@@ -83,6 +83,8 @@ struct State<J, R> {
     queue: BatchQueue<Work<J, R>>,
     /// Workers that hold a batch.
     busy: usize,
+    /// Tokens of the batches that they hold.
+    running: usize,
     /// Why nothing is accepted any more.
     closed: Option<String>,
     /// A worker was lost: not a shutdown but a failure.
@@ -108,6 +110,7 @@ impl<J, R> WorkQueue<J, R> {
             state: Mutex::new(State {
                 queue: BatchQueue::new(max_waiting),
                 busy: 0,
+                running: 0,
                 closed: None,
                 failed: false,
                 pace: 0.0,
@@ -131,11 +134,12 @@ impl<J, R> WorkQueue<J, R> {
             return Err(SubmitError::Unavailable(reason.clone()));
         }
         let wait = self.expected_wait(&state, terms.priority);
+        let whole = wait + self.expected_service(&state, terms.tokens);
         if let Some(deadline) = terms.deadline
-            && now + wait >= deadline
+            && now + whole + whole / 8 >= deadline
         {
             return Err(SubmitError::DeadlineUnmeetable {
-                expected_wait: wait,
+                expected_wait: whole,
             });
         }
         let (reply, answer) = oneshot::channel();
@@ -167,12 +171,24 @@ impl<J, R> WorkQueue<J, R> {
         })
     }
 
-    /// How long the tokens ahead of a new job of this class take.
+    /// How long the tokens ahead of a new job of this class take, and what runs: of that half
+    /// is over on average.
     fn expected_wait(&self, state: &State<J, R>, priority: Priority) -> Duration {
-        let ahead = state.queue.tokens_from(priority) as f64;
-        Duration::try_from_secs_f64(ahead * state.pace / self.workers as f64)
-            .unwrap_or(Duration::MAX)
-            .min(Duration::from_secs(3600))
+        let running = match state.busy < self.workers {
+            true => 0.0,
+            false => state.running as f64 / 2.0,
+        };
+        let ahead = state.queue.tokens_from(priority) as f64 + running;
+        seconds(ahead * state.pace / self.workers as f64)
+    }
+
+    /// How long a job of so many tokens takes itself. Nothing when all workers are idle: only so
+    /// is it noticed when they have become faster.
+    fn expected_service(&self, state: &State<J, R>, tokens: usize) -> Duration {
+        match state.busy {
+            0 => Duration::ZERO,
+            _ => seconds(tokens as f64 * state.pace),
+        }
     }
 
     /// The next batch for a worker, as soon as there is one; `None` after
@@ -192,8 +208,10 @@ impl<J, R> WorkQueue<J, R> {
             let items = state.queue.pop(budget, now);
             if !items.is_empty() {
                 state.busy += 1;
+                let tokens: usize = items.iter().map(|item| item.tokens).sum();
+                state.running += tokens;
                 return Some(Batch {
-                    tokens: items.iter().map(|item| item.tokens).sum(),
+                    tokens,
                     alone: state.busy == 1 && state.queue.is_empty(),
                     works: items.into_iter().map(|item| item.value).collect(),
                     started: now,
@@ -258,6 +276,13 @@ impl<J, R> WorkQueue<J, R> {
         let state = self.state.lock();
         (state.queue.len(), state.busy)
     }
+}
+
+/// At most an hour, which is for ever.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds)
+        .unwrap_or(Duration::MAX)
+        .min(Duration::from_secs(3600))
 }
 
 /// A batch in a worker's hands. Dropped unanswered (a panic), its jobs fail.
@@ -326,7 +351,9 @@ impl<J, R> Drop for Batch<'_, J, R> {
         // Not empty: the worker panicked. Dropping the replies tells the callers.
         let lost = self.works.len() as u64;
         self.queue.stats.failure.fetch_add(lost, Relaxed);
-        self.queue.state.lock().busy -= 1;
+        let mut state = self.queue.state.lock();
+        state.busy -= 1;
+        state.running -= self.tokens;
     }
 }
 

@@ -3,47 +3,70 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use crate::request::CacheSalt;
+
 /// Tokens hashed together. A prefix shorter than this is not worth a copy.
 pub const BLOCK: usize = 16;
 
 /// Chained hashes of the complete blocks of a token sequence: hash *i* covers
-/// all tokens up to the end of block *i*, so equal hashes mean (almost surely)
-/// equal prefixes.
+/// the salt and all tokens up to the end of block *i*, so equal hashes mean (almost
+/// surely) equal prefixes under one salt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PrefixKey(Vec<u64>);
+pub struct PrefixKey {
+    salt: CacheSalt,
+    hashes: Vec<u64>,
+}
 
 impl PrefixKey {
     /// One hash a complete block.
     #[must_use]
     pub fn hashes(&self) -> &[u64] {
-        &self.0
+        &self.hashes
+    }
+
+    /// Under which salt its tokens are shared.
+    #[must_use]
+    pub fn salt(&self) -> CacheSalt {
+        self.salt
+    }
+
+    /// No tokens under another salt.
+    pub(super) fn begin(&mut self, salt: CacheSalt) {
+        debug_assert!(self.hashes.is_empty() || self.salt == salt);
+        self.salt = salt;
     }
 
     /// Complete blocks.
     #[must_use]
     pub fn blocks(&self) -> usize {
-        self.0.len()
+        self.hashes.len()
     }
 
     /// The key of the first `tokens` tokens.
     pub(super) fn truncated(&self, tokens: usize) -> Self {
-        Self(self.0[..self.0.len().min(tokens / BLOCK)].to_vec())
+        Self {
+            salt: self.salt,
+            hashes: self.hashes[..self.hashes.len().min(tokens / BLOCK)].to_vec(),
+        }
     }
 
     /// Cuts the key to the first `tokens` tokens; returns what was cut off.
     pub(super) fn truncate(&mut self, tokens: usize) -> Vec<u64> {
-        self.0.split_off(self.0.len().min(tokens / BLOCK))
+        self.hashes.split_off(self.hashes.len().min(tokens / BLOCK))
     }
 
     /// Tokens in complete blocks that both have in common.
     #[must_use]
     pub fn common_tokens(&self, other: &Self) -> usize {
         // Chained hashes agree up to some block and differ from there on.
-        let blocks = self.0.len().min(other.0.len());
+        if self.salt != other.salt {
+            return 0;
+        }
+        let blocks = self.hashes.len().min(other.hashes.len());
         let (mut low, mut high) = (0, blocks);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.0[middle] == other.0[middle] {
+            if self.hashes[middle] == other.hashes[middle] {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -59,22 +82,28 @@ impl PrefixKey {
 pub(super) struct KeyMaker(RandomState);
 
 impl KeyMaker {
-    pub(super) fn of(&self, tokens: &[u32]) -> PrefixKey {
-        let mut key = PrefixKey(Vec::with_capacity(tokens.len() / BLOCK));
+    pub(super) fn of(&self, salt: CacheSalt, tokens: &[u32]) -> PrefixKey {
+        let mut key = PrefixKey {
+            salt,
+            hashes: Vec::with_capacity(tokens.len() / BLOCK),
+        };
         self.extend(&mut key, tokens);
         key
     }
 
     /// Adds the hashes of the blocks of `tokens` that `key` does not have yet.
     pub(super) fn extend(&self, key: &mut PrefixKey, tokens: &[u32]) {
-        let done = key.0.len() * BLOCK;
+        let done = key.hashes.len() * BLOCK;
         for block in tokens[done..].chunks_exact(BLOCK) {
             let mut hasher = self.0.build_hasher();
-            hasher.write_u64(key.0.last().copied().unwrap_or(0));
+            match key.hashes.last() {
+                Some(&before) => hasher.write_u64(before),
+                None => hasher.write_u128(key.salt.value()),
+            }
             for &token in block {
                 hasher.write_u32(token);
             }
-            key.0.push(hasher.finish());
+            key.hashes.push(hasher.finish());
         }
     }
 }

@@ -4,7 +4,8 @@
 //! leases one slot; when it ends, its K/V stay behind as a prefix cache until the
 //! slot is needed (least recently used first). A new sequence takes over what an
 //! earlier one, *or one still running*, has computed for the same prefix: in place
-//! where the slot is free and little else would be lost, by a copy otherwise.
+//! where the slot is free and little else would be lost, by a copy otherwise. It takes
+//! over only what was computed under its own [`CacheSalt`].
 //!
 //! A decode step runs over the slots `0..=highest leased`, so leases are kept
 //! low: what is cached in a low slot is moved out of the way rather than letting
@@ -23,6 +24,8 @@ mod tests;
 pub use index::{BLOCK, PrefixKey};
 use index::{KeyMaker, PrefixIndex};
 use placement::Placement;
+
+use crate::request::CacheSalt;
 
 /// A copy of the K/V of the first `tokens` tokens between two slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,15 +147,16 @@ impl SlotCache {
         })
     }
 
-    /// The chained block hashes of a prompt, to be computed once per sequence.
+    /// The chained block hashes of a prompt under a salt, to be computed once per sequence.
     #[must_use]
-    pub fn key(&self, tokens: &[u32]) -> PrefixKey {
-        self.keys.of(tokens)
+    pub fn key(&self, salt: CacheSalt, tokens: &[u32]) -> PrefixKey {
+        self.keys.of(salt, tokens)
     }
 
     /// The slot that holds the longest prefix of `tokens`, of at least one
-    /// [`BLOCK`] and at most `limit` tokens. Hashes find candidates; tokens are
-    /// compared, so a hash collision costs a miss and never a wrong prefix.
+    /// [`BLOCK`] and at most `limit` tokens, computed under the key's salt. Hashes find
+    /// candidates; salt and tokens are compared, so a hash collision costs a miss and
+    /// never a wrong prefix or another's.
     #[must_use]
     pub fn match_prefix(
         &self,
@@ -167,6 +171,7 @@ impl SlotCache {
             .deepest(key)
             .iter()
             .map(|&slot| (slot, &self.slots[slot as usize]))
+            .filter(|(_, held)| held.key.salt() == key.salt())
             .map(|(slot, held)| (common_prefix(tokens, &held.tokens).min(limit), slot, held))
             .filter(|(common, ..)| *common >= BLOCK)
             // Of equal ones, that which is free and loses the least when taken over.
@@ -181,9 +186,11 @@ impl SlotCache {
     }
 
     /// Leases a slot that holds the matched prefix, and nothing else, once
-    /// `copies` are made. `None` when every slot is leased.
+    /// `copies` are made; what is computed there is shared under `salt`, that of the
+    /// key by which the match was found. `None` when every slot is leased.
     pub fn lease(
         &mut self,
+        salt: CacheSalt,
         found: Option<PrefixMatch>,
         copies: &mut Vec<CopyPrefix>,
     ) -> Option<SlotLease> {
@@ -212,6 +219,7 @@ impl SlotCache {
         let leased = &mut self.slots[slot as usize];
         leased.leased = true;
         leased.used_at = self.clock;
+        leased.key.begin(salt);
         Some(SlotLease { slot })
     }
 

@@ -34,10 +34,14 @@ impl Arena {
 
     /// Leases for a prompt and computes all of it; the index of the lease.
     fn run(&mut self, prompt: &[u32]) -> Option<(usize, usize)> {
-        let key = self.cache.key(prompt);
+        self.run_under(CacheSalt::default(), prompt)
+    }
+
+    fn run_under(&mut self, salt: CacheSalt, prompt: &[u32]) -> Option<(usize, usize)> {
+        let key = self.cache.key(salt, prompt);
         let found = self.cache.match_prefix(&key, prompt, prompt.len() - 1);
         let mut copies = Vec::new();
-        let lease = self.cache.lease(found, &mut copies)?;
+        let lease = self.cache.lease(salt, found, &mut copies)?;
         self.carry_out(&copies);
         let cached = found.map_or(0, |found| found.tokens);
         assert_eq!(self.cache.held(&lease), cached);
@@ -69,7 +73,7 @@ impl Arena {
                 cells.starts_with(&slot.tokens),
                 "the arena holds what the cache says"
             );
-            assert_eq!(slot.key, self.cache.key(&slot.tokens));
+            assert_eq!(slot.key, self.cache.key(slot.key.salt(), &slot.tokens));
             entries += slot.key.blocks();
             assert!(slot.tokens.len() <= self.cache.capacity());
             assert!(slot.leased || slot.tokens.len() < self.cache.capacity());
@@ -104,10 +108,13 @@ fn the_same_conversation_goes_on_in_place() {
     arena.run(&tokens(0..40)).unwrap();
     arena.end(0);
     let before = arena.cells.clone();
-    let key = arena.cache.key(&tokens(0..60));
+    let key = arena.cache.key(CacheSalt::default(), &tokens(0..60));
     let found = arena.cache.match_prefix(&key, &tokens(0..60), 59);
     let mut copies = Vec::new();
-    let lease = arena.cache.lease(found, &mut copies).unwrap();
+    let lease = arena
+        .cache
+        .lease(CacheSalt::default(), found, &mut copies)
+        .unwrap();
     assert_eq!((lease.slot(), copies), (0, vec![]));
     assert_eq!(arena.cells, before);
     arena.leases.push(lease);
@@ -159,7 +166,7 @@ fn the_least_recently_used_is_given_up_first() {
     arena.check();
     let held = |start: u32| {
         let prompt = tokens(start..start + 50);
-        let key = arena.cache.key(&prompt);
+        let key = arena.cache.key(CacheSalt::default(), &prompt);
         let found = arena.cache.match_prefix(&key, &prompt, 49);
         found.map_or(0, |found| found.tokens)
     };
@@ -171,7 +178,7 @@ fn equal_hashes_of_different_tokens_are_no_match() {
     let mut arena = Arena::new(2, 64);
     arena.run(&tokens(0..40)).unwrap();
     // As if the hashes of these tokens collided with those held.
-    let key = arena.cache.key(&tokens(0..40));
+    let key = arena.cache.key(CacheSalt::default(), &tokens(0..40));
     let others = tokens(500..540);
     assert_eq!(arena.cache.match_prefix(&key, &others, 39), None);
 }
@@ -203,11 +210,39 @@ fn the_highest_lease_moves_down_when_it_has_long_to_go() {
 }
 
 #[test]
+fn nothing_is_reused_across_salts_running_or_ended() {
+    let (ours, theirs) = (CacheSalt::of(&["ours"]), CacheSalt::of(&["theirs"]));
+    let mut arena = Arena::new(3, 64);
+    assert_eq!(arena.run_under(ours, &tokens(0..40)), Some((0, 0)));
+    assert_eq!(arena.run_under(theirs, &tokens(0..40)), Some((1, 0)));
+    arena.check();
+    arena.end(0);
+    arena.end(0);
+    arena.check();
+    // Each finds its own, also where the other's lies nearer, and nobody finds a stranger's.
+    assert_eq!(arena.run_under(theirs, &tokens(0..50)), Some((0, 40)));
+    assert_eq!(arena.run_under(ours, &tokens(0..50)), Some((1, 40)));
+    let stranger = CacheSalt::of(&["stranger"]);
+    assert_eq!(arena.run_under(stranger, &tokens(0..50)), Some((2, 0)));
+    arena.check();
+}
+
+#[test]
+fn a_salt_is_that_of_its_texts_as_they_are_divided() {
+    assert_eq!(CacheSalt::of(&["a", "b"]), CacheSalt::of(&["a", "b"]));
+    assert_ne!(CacheSalt::of(&["a", "b"]), CacheSalt::of(&["ab"]));
+    assert_ne!(CacheSalt::of(&["a", "bc"]), CacheSalt::of(&["ab", "c"]));
+    assert_ne!(CacheSalt::of(&[]), CacheSalt::default());
+}
+
+#[test]
 fn nothing_is_reused_when_reuse_is_off() {
     let mut cache = SlotCache::new(2, 64, false);
     let prompt = tokens(0..40);
-    let key = cache.key(&prompt);
-    let lease = cache.lease(None, &mut Vec::new()).unwrap();
+    let key = cache.key(CacheSalt::default(), &prompt);
+    let lease = cache
+        .lease(CacheSalt::default(), None, &mut Vec::new())
+        .unwrap();
     cache.grow(&lease, &prompt);
     assert_eq!(cache.match_prefix(&key, &prompt, 39), None);
     cache.release(lease);
@@ -258,11 +293,14 @@ proptest! {
         for op in ops {
             match op {
                 Op::Run { family, shared, own, salt } => {
-                    let shared = (0..shared as u32).map(|i| family * 1000 + i);
+                    let shared = (0..shared as u32).map(|i| family % 2 * 1000 + i);
                     let own = (0..own as u32).map(|i| 9000 + salt * 100 + i);
                     let prompt: Vec<u32> = shared.chain(own).collect();
-                    let key = arena.cache.key(&prompt);
+                    // One family is of somebody else, who shares tokens with the first.
+                    let under = CacheSalt::of(if family == 2 { &["b"] } else { &["a"] });
+                    let key = arena.cache.key(under, &prompt);
                     let best = arena.cache.slots.iter()
+                        .filter(|slot| slot.key.salt() == under)
                         .map(|slot| common_prefix(&prompt, &slot.tokens))
                         .max()
                         .unwrap()
@@ -270,7 +308,7 @@ proptest! {
                     let found = arena.cache.match_prefix(&key, &prompt, prompt.len() - 1);
                     let found = found.map_or(0, |found| found.tokens);
                     prop_assert_eq!(found, if best < BLOCK { 0 } else { best });
-                    arena.run(&prompt);
+                    arena.run_under(under, &prompt);
                 }
                 Op::Grow { lease, tokens } if lease < arena.leases.len() => {
                     let held = arena.cache.held(&arena.leases[lease]);

@@ -242,6 +242,7 @@ impl Encoder {
         special: bool,
         options: &EncodeOptions,
     ) -> Result<Encoded, EncodeError> {
+        let text = self.0.text.bounded(text, options.truncate)?;
         if text.len() <= text::LONG_TEXT {
             return Ok(self.0.text.tokenize(&text, special)?);
         }

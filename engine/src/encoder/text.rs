@@ -95,7 +95,29 @@ impl EncoderText {
         self.max_tokens
     }
 
-    /// Token ids of a text of any length.
+    /// Bytes of a text that are looked at. More cannot matter, whatever the tokenizer leaves out
+    /// (blanks) or makes one token of (an unknown word); tokenising takes about a hundred bytes of
+    /// memory for each byte of text.
+    pub(super) fn max_bytes(&self) -> usize {
+        let generous = self.tokenizer.max_bytes(self.max_tokens).saturating_mul(8);
+        generous.max(LEAST_TEXT)
+    }
+
+    /// A text within [`Self::max_bytes`].
+    pub(super) fn bounded(&self, mut text: String, truncate: bool) -> Result<String, SubmitError> {
+        let most = self.max_bytes();
+        if text.len() <= most {
+            return Ok(text);
+        }
+        if !truncate {
+            return Err(self.too_long(text.len() / self.tokenizer.longest_token().max(1)));
+        }
+        let kept = TextTokenizer::beginning(&text, most).len();
+        text.truncate(kept);
+        Ok(text)
+    }
+
+    /// Token ids of a text.
     pub(super) fn tokenize(&self, text: &str, special: bool) -> Result<Encoded, SubmitError> {
         let ids = self.tokenizer.encode(text, special);
         let ids = ids.map_err(|error| invalid_input(error.to_string()))?;
@@ -209,6 +231,9 @@ fn invalid_input(message: String) -> SubmitError {
         message,
     }
 }
+
+/// Bytes of text that every model takes, however short its context.
+const LEAST_TEXT: usize = 128 << 10;
 
 /// A text that takes long to tokenise.
 #[derive(Debug)]

@@ -345,8 +345,8 @@ impl Device {
         for (due, token) in self.due.iter().zip(self.tokens.drain(..)) {
             if let Some(stream) = self.streams.get_mut(&due.sequence) {
                 let taken = stream.take(token);
-                self.sampled[due.place].drawn = taken.unwrap_or_else(|reason| {
-                    stream.fail(&reason);
+                self.sampled[due.place].drawn = taken.unwrap_or_else(|why| {
+                    stream.give_up(why);
                     Drawn::Nothing
                 });
             }
@@ -383,7 +383,7 @@ impl Device {
                 None => {}
                 Some(_) if !row.draws => continue,
                 Some(stream) => match stream.prepare() {
-                    Err(reason) => stream.fail(&reason),
+                    Err(why) => stream.give_up(why),
                     Ok(()) => self.due.push(Due {
                         place,
                         sequence,
@@ -434,7 +434,7 @@ impl Device {
                     usage,
                 } => {
                     if let Some(mut stream) = self.streams.remove(&sequence) {
-                        stats.count_finished(reason, stream.age(now));
+                        stats.count_finished(reason, stream.age(now), usage.completion);
                         stream.finish(reason, usage, now);
                     }
                 }

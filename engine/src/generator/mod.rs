@@ -221,12 +221,18 @@ impl Shared {
         let Some(deadline) = request.deadline else {
             return Ok(());
         };
-        let expected_wait = self
-            .stats
-            .expected_wait(request.priority, self.capabilities.slots);
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || expected_wait > left {
-            Err(SubmitError::DeadlineUnmeetable { expected_wait })
+        let slots = self.capabilities.slots;
+        let wait = self.stats.expected_wait(request.priority, slots);
+        // An idle model takes everything: only so is it noticed when it has become faster.
+        let service = match request.whole && self.stats.load() > 0 {
+            true => self.stats.expected_service(request.params.max_tokens),
+            false => Duration::ZERO,
+        };
+        if left.is_zero() || with_margin(wait + service) > left {
+            Err(SubmitError::DeadlineUnmeetable {
+                expected_wait: wait + service,
+            })
         } else {
             Ok(())
         }
@@ -249,6 +255,11 @@ impl Shared {
             None => format!("`{}` is being unloaded", self.name),
         })
     }
+}
+
+/// Averages say what half of the requests take; most are to meet their deadline.
+fn with_margin(expected: Duration) -> Duration {
+    expected + expected / 8
 }
 
 /// The right to wait, counted from submission to the first step. Given back when
@@ -306,7 +317,7 @@ pub struct Generation {
 
 impl Generation {
     /// The next event; `None` after [`GenerationEvent::Finished`],
-    /// [`GenerationEvent::Failed`] or [`GenerationEvent::NotBegun`], one of which
+    /// [`GenerationEvent::Failed`], `NotBegun` or `Refused`, one of which
     /// always comes.
     pub async fn next(&mut self) -> Option<GenerationEvent> {
         std::future::poll_fn(|context| self.poll_next(context)).await
@@ -358,6 +369,7 @@ impl Generation {
             GenerationEvent::Finished(_)
                 | GenerationEvent::Failed(_)
                 | GenerationEvent::NotBegun(_)
+                | GenerationEvent::Refused(_)
         );
         event
     }

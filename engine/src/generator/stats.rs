@@ -32,6 +32,8 @@ pub struct GeneratorStats {
     pub(super) refused: AtomicU64,
     /// Moving average of the time from a sequence's first step to its end.
     pub(super) residence_nanos: AtomicU64,
+    /// The same of a generated token: a sequence's time by its tokens, its prompt's included.
+    pub(super) token_nanos: AtomicU64,
 }
 
 /// [`GeneratorStats`] at one moment. `running`, `waiting` and
@@ -146,6 +148,15 @@ impl GeneratorStats {
             .saturating_mul(u32::try_from((before + 1).saturating_sub(free)).unwrap_or(u32::MAX))
     }
 
+    /// Time from the first step of a sequence of at most so many tokens to its last: that of
+    /// recent sequences, or of so many of their tokens, where that is less.
+    #[must_use]
+    pub fn expected_service(&self, max_tokens: usize) -> Duration {
+        let tokens = u64::try_from(max_tokens).unwrap_or(u64::MAX).max(1);
+        let by_tokens = self.token_nanos.load(Relaxed).saturating_mul(tokens);
+        Duration::from_nanos(by_tokens.min(self.residence_nanos.load(Relaxed)))
+    }
+
     /// Time between two sequences' ends when all slots are busy.
     #[must_use]
     pub fn turnover(&self, slots: u32) -> Duration {
@@ -166,26 +177,40 @@ impl GeneratorStats {
         self.prefix_hits.fetch_add(cached as u64, Relaxed);
     }
 
-    /// `residence`: time since the sequence's first step, if it had one.
-    pub(super) fn count_finished(&self, reason: FinishReason, residence: Option<Duration>) {
+    /// `residence`: time since the sequence's first step, if it had one; `tokens` that it has
+    /// generated in it.
+    pub(super) fn count_finished(
+        &self,
+        reason: FinishReason,
+        residence: Option<Duration>,
+        tokens: usize,
+    ) {
         self.finished[slot_of(reason)].fetch_add(1, Relaxed);
-        if let Some(residence) = residence {
-            self.observe_residence(residence);
-        }
-    }
-
-    /// Exponential moving average with weight 1/8 for the newest. Only the device
-    /// thread writes it.
-    fn observe_residence(&self, residence: Duration) {
-        let before = self.residence_nanos.load(Relaxed);
-        let now = nanos(residence);
-        let next = if before == 0 {
-            now
-        } else {
-            before - before / 8 + now / 8
+        let Some(residence) = residence else {
+            return;
         };
-        self.residence_nanos.store(next.max(1), Relaxed);
+        let whole = match reason {
+            FinishReason::Stop | FinishReason::Length => true,
+            // Cut off, it would have taken longer than that: under deadlines that nobody meets the
+            // average would tend to the deadline, and everything look feasible.
+            FinishReason::Cancelled | FinishReason::Deadline => false,
+        };
+        average(&self.residence_nanos, nanos(residence), whole);
+        let a_token = nanos(residence) / u64::try_from(tokens).unwrap_or(u64::MAX).max(1);
+        average(&self.token_nanos, a_token, whole || tokens > 0);
     }
+}
+
+/// Exponential moving average with weight 1/8 for the newest; a sample that is only a lower bound
+/// can raise it. Only the device thread writes it.
+fn average(of: &AtomicU64, now: u64, exact: bool) {
+    let before = of.load(Relaxed);
+    let next = match before {
+        0 => now,
+        _ if !exact && now < before => before,
+        _ => before - before / 8 + now / 8,
+    };
+    of.store(next.max(1), Relaxed);
 }
 
 fn nanos(duration: Duration) -> u64 {

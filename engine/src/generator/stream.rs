@@ -27,6 +27,15 @@ pub(super) struct Submission {
     pub(super) submitted: Instant,
 }
 
+/// Why a sequence cannot go on.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// Nothing could be drawn from the model's logits.
+    Failed(String),
+    /// Its grammar met a limit of the matcher.
+    Refused(String),
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -60,7 +69,9 @@ impl Stream {
             grammar,
             priority,
             tenant,
+            salt,
             deadline,
+            whole: _,
         } = submission.request;
         let stop: Arc<[u32]> = if params.ignore_eos {
             Arc::clone(&params.stop_token_ids)
@@ -79,6 +90,7 @@ impl Stream {
             prompt_logits: params.prompt_logprobs.is_some(),
             priority,
             tenant,
+            salt,
             deadline,
         };
         let stream = Self {
@@ -133,9 +145,11 @@ impl Stream {
 
     /// Gets ready to draw: the grammar's mask, and the sequence's next random number.
     /// `Err`: why no token can follow; the sequence is lost.
-    pub(super) fn prepare(&mut self) -> Result<(), String> {
+    pub(super) fn prepare(&mut self) -> Result<(), Lost> {
         if let Some(matcher) = &mut self.matcher {
-            matcher.mask().map_err(|error| error.to_string())?;
+            matcher
+                .mask()
+                .map_err(|error| Lost::Refused(error.to_string()))?;
         }
         self.uniform = self.sampling.draw_number(&self.params);
         Ok(())
@@ -153,11 +167,8 @@ impl Stream {
     }
 
     /// Takes the token that was drawn. `Err`: as in [`Self::prepare`].
-    pub(super) fn take(
-        &mut self,
-        drawn: Result<SampledToken, SampleError>,
-    ) -> Result<Drawn, String> {
-        let sampled = drawn.map_err(|error| error.to_string())?;
+    pub(super) fn take(&mut self, drawn: Result<SampledToken, SampleError>) -> Result<Drawn, Lost> {
+        let sampled = drawn.map_err(|error| Lost::Failed(error.to_string()))?;
         let id = sampled.id;
         self.sampling.observe(id);
         self.drawn = Some(sampled);
@@ -167,7 +178,9 @@ impl Stream {
         if self.stop.contains(&id) {
             return Ok(Drawn::Token(id));
         }
-        matcher.accept(id).map_err(|error| error.to_string())?;
+        matcher
+            .accept(id)
+            .map_err(|error| Lost::Refused(error.to_string()))?;
         Ok(match matcher.is_finished() {
             true => Drawn::Last(id),
             false => Drawn::Token(id),
@@ -190,6 +203,17 @@ impl Stream {
             usage,
             timings: self.timings(now),
         }));
+    }
+
+    /// Publishes why it cannot go on.
+    pub(super) fn give_up(&mut self, why: Lost) {
+        match why {
+            Lost::Failed(reason) => self.fail(&reason),
+            Lost::Refused(reason) => {
+                self.place = None;
+                self.send(GenerationEvent::Refused(reason));
+            }
+        }
     }
 
     pub(super) fn fail(&mut self, reason: &str) {

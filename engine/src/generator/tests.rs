@@ -8,7 +8,7 @@ mod streams;
 
 use super::*;
 use crate::backend::fake::{FakeBackend, FakeControl, FakeOptions, FakeTokens, next_token};
-use crate::request::{Finished, SampledToken, SamplingParams};
+use crate::request::{CacheSalt, Finished, SampledToken, SamplingParams};
 
 /// End-of-sequence in every test; [`model`] never draws it by itself.
 const EOS: u32 = 0;
@@ -39,7 +39,9 @@ fn request(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
         grammar: None,
         priority: Priority::Normal,
         tenant: "tenant".into(),
+        salt: CacheSalt::default(),
         deadline: None,
+        whole: false,
     }
 }
 
@@ -82,7 +84,9 @@ async fn collect(mut generation: Generation) -> Collected {
             }
             GenerationEvent::Token(token) => tokens.push(token),
             GenerationEvent::Finished(finished) => break Ok(finished),
-            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+            GenerationEvent::Failed(reason)
+            | GenerationEvent::NotBegun(reason)
+            | GenerationEvent::Refused(reason) => {
                 break Err(reason);
             }
         }

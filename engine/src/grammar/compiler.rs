@@ -111,6 +111,13 @@ impl GrammarCompiler {
         if let Some(error) = matcher.get_error() {
             return Err(classify(&error));
         }
+        // The first mask is where a grammar that is too much for the lexer shows. Tried here, it is
+        // a refusal before anything was begun. On a copy: what the lexer has made of it stays small
+        // in the prototype, of which each sequence gets a copy.
+        matcher
+            .deep_clone()
+            .compute_mask_or_eos()
+            .map_err(|e| too_complex(&e.to_string()))?;
         let grammar = Grammar {
             prototype: Arc::new(matcher),
         };
@@ -199,6 +206,15 @@ fn choice(choices: &[String]) -> Result<String, GrammarError> {
 /// `text` as a Lark string literal, which has JSON's escapes.
 fn lark_literal(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
+}
+
+/// A valid grammar that the matcher gave up on.
+fn too_complex(message: &str) -> GrammarError {
+    let message = message.replace("<non-verbose/>", "");
+    let reason = message.lines().next().unwrap_or_default().trim();
+    GrammarError::TooComplex {
+        reason: reason.to_owned(),
+    }
 }
 
 /// Sorts llguidance's messages into what the client can do about them.

@@ -8,7 +8,9 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::backend::fake::FakeTokens;
 use crate::grammar::GrammarSpec;
-use crate::request::{FinishReason, Finished, GenerateRequest, Priority, SamplingParams};
+use crate::request::{
+    CacheSalt, FinishReason, Finished, GenerateRequest, Priority, SamplingParams,
+};
 use crate::text::{TextEvent, TextOptions, TextStream};
 use crate::tokenizer::tools::{ToolChoice, ToolSpec};
 
@@ -33,7 +35,9 @@ fn request(model: &LanguageModel, prompt: &str, params: SamplingParams) -> Gener
         grammar: None,
         priority: Priority::Normal,
         tenant: Arc::from("test"),
+        salt: CacheSalt::default(),
         deadline: None,
+        whole: false,
     }
 }
 
@@ -66,7 +70,9 @@ async fn collect(model: &LanguageModel, request: GenerateRequest, options: TextO
                 ids.extend(tokens.iter().map(|t| t.id));
             }
             TextEvent::Finished(last) => finished = Some(last),
-            TextEvent::Failed(reason) | TextEvent::NotBegun(reason) => panic!("{reason}"),
+            TextEvent::Failed(reason)
+            | TextEvent::NotBegun(reason)
+            | TextEvent::Refused(reason) => panic!("{reason}"),
         }
     }
     let finished = finished.unwrap();

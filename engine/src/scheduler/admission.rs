@@ -53,7 +53,7 @@ impl Scheduler {
         plan: &mut StepPlan,
     ) {
         let key = waiting.key.take();
-        let key = key.unwrap_or_else(|| cache.key(&waiting.tokens));
+        let key = key.unwrap_or_else(|| cache.key(waiting.sequence.salt, &waiting.tokens));
         // The last token is always computed: its logits are what is wanted. Where
         // all logits are wanted, everything is.
         let limit = match waiting.sequence.prompt_logits {
@@ -78,7 +78,7 @@ impl Scheduler {
             });
             return;
         }
-        let Some(lease) = cache.lease(found, &mut plan.copies) else {
+        let Some(lease) = cache.lease(key.salt(), found, &mut plan.copies) else {
             debug_assert!(false, "admission without a free slot");
             waiting.key = Some(key);
             self.waiting.push(waiting);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::{PrefixKey, SlotLease};
-use crate::request::{FinishReason, Priority, Usage};
+use crate::request::{CacheSalt, FinishReason, Priority, Usage};
 
 /// Names a sequence for its whole life; never used twice by one scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,8 @@ pub struct Sequence {
     pub priority: Priority,
     /// Whose turn it takes.
     pub tenant: Arc<str>,
+    /// With whom it shares K/V.
+    pub salt: CacheSalt,
     /// When its answer becomes worthless.
     pub deadline: Option<Instant>,
 }

@@ -24,6 +24,12 @@ pub enum InferError {
         /// When a place is likely to be free again.
         retry_after: Duration,
     },
+    /// The deadline cannot be met. Nothing was run.
+    #[error("the answer is expected in {expected_wait:?}, after the request's deadline")]
+    DeadlineUnmeetable {
+        /// When an answer is likely to be there.
+        expected_wait: Duration,
+    },
     /// The deadline passed before the answer was there.
     #[error("the deadline passed before the request was answered")]
     Deadline,
@@ -47,6 +53,9 @@ impl InferError {
     /// Whether the same request may succeed later, here or on another replica.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::QueueFull { .. } | Self::Unavailable(_))
+        matches!(
+            self,
+            Self::QueueFull { .. } | Self::DeadlineUnmeetable { .. } | Self::Unavailable(_)
+        )
     }
 }

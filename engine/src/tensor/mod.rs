@@ -292,6 +292,9 @@ impl TensorModel {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(InferError::Deadline);
         }
+        if let Some(expected_wait) = self.too_late(deadline, now) {
+            return Err(InferError::DeadlineUnmeetable { expected_wait });
+        }
         let (answer, receiver) = oneshot::channel();
         let job = Job {
             rows: rows(signature, &inputs),
@@ -304,6 +307,15 @@ impl TensorModel {
         let retry_after = |waiting| self.retry_after(waiting);
         self.inner.queue.push(job, now, retry_after)?;
         Ok(receiver)
+    }
+
+    /// When an answer is to be expected that would come too late: after what waits, half of what
+    /// runs, and its own run. With nothing waiting it is tried in any case.
+    fn too_late(&self, deadline: Option<Instant>, now: Instant) -> Option<Duration> {
+        let waiting = self.inner.queue.waiting();
+        let deadline = deadline.filter(|_| waiting > 0)?;
+        let expected = self.retry_after(waiting) + self.inner.stats.mean_run() * 3 / 2;
+        (now + expected > deadline).then_some(expected)
     }
 
     /// When a full queue has probably moved on by one run.

@@ -68,7 +68,9 @@ impl FailureReason {
 
     pub(super) fn of(error: &InferError) -> Self {
         match error {
-            InferError::QueueFull { .. } | InferError::Deadline => Self::Rejected,
+            InferError::QueueFull { .. }
+            | InferError::DeadlineUnmeetable { .. }
+            | InferError::Deadline => Self::Rejected,
             InferError::Failed(_) => Self::Backend,
             InferError::Invalid { .. } | InferError::Refused(_) | InferError::Unavailable(_) => {
                 Self::Other

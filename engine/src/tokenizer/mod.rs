@@ -176,6 +176,12 @@ impl TextTokenizer {
         max_tokens.saturating_mul(self.longest_token().max(1))
     }
 
+    /// The beginning of a text, of at most so many bytes and whole characters.
+    #[must_use]
+    pub fn beginning(text: &str, bytes: usize) -> &str {
+        &text[..text.floor_char_boundary(bytes)]
+    }
+
     /// Bytes of the longest token.
     #[must_use]
     pub fn longest_token(&self) -> usize {

@@ -7,9 +7,9 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use crate::BoxError;
 use crate::config::Config;
-use crate::error::ApiError;
+use crate::error::{ApiError, RateLimit};
+use crate::{BodyError, BoxError};
 
 /// What a body may cost.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +46,26 @@ where
     let whole = Limited::new(body, limits.size).collect();
     match tokio::time::timeout(limits.time, whole).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(limits.size)),
-        Ok(Err(error)) => Err(ApiError::bad_request(
+        Ok(Err(error)) => Err(unreadable(&error, limits.size)),
+        Err(_) => Err(ApiError::body_timeout()),
+    }
+}
+
+/// Why a body could not be read to its end.
+pub(crate) fn unreadable(error: &BoxError, limit: usize) -> ApiError {
+    if error.is::<LengthLimitError>() {
+        return ApiError::too_large(limit);
+    }
+    match error.downcast_ref::<BodyError>() {
+        Some(BodyError::TooSlow(_)) => ApiError::body_timeout(),
+        Some(slow @ BodyError::TooMany(_)) => {
+            let message = format!("Too many requests at once: {slow}.");
+            ApiError::rate_limited(RateLimit::Requests, message, Duration::from_secs(1))
+        }
+        Some(BodyError::Broken(_)) | None => ApiError::bad_request(
             "incomplete_body",
             format!("The request body could not be read: {error}"),
-        )),
-        Err(_) => Err(ApiError::body_timeout()),
+        ),
     }
 }
 

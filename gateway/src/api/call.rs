@@ -1,20 +1,23 @@
 //! One request for a model: routed, and forwarded when the model is elsewhere.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 
+use super::ask::{Question, Told, Unanswered, ask_released, sorted};
 use super::fields::{self, Fields};
-use super::paths::Endpoint;
 use super::{chat, classify, completions, embeddings, release, rerank, tokenize};
 use crate::context::RequestContext;
+use crate::endpoint::Protocol;
 use crate::error::ApiError;
-use crate::remote::Envelope;
-use crate::replicas::Tried;
+use crate::release::Class;
+use crate::remote::envelope::EnvelopeError;
+use crate::remote::{Envelope, RemotePool};
 use crate::router::split::Subject;
-use crate::router::{Deployment, LocalModel, Replicas, Target};
+use crate::router::{Deployment, LocalModel};
 use crate::{Body, Gateway};
 
 /// A request for a model in this process.
@@ -29,7 +32,7 @@ pub(crate) struct Call {
 /// A request for a model, read as far as routing needs.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) protocol: Protocol,
     pub(crate) parts: Parts,
     pub(crate) body: Bytes,
     pub(crate) envelope: Envelope,
@@ -37,10 +40,10 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Reads the envelope.
-    pub(super) fn read(endpoint: Endpoint, parts: Parts, body: Bytes) -> Result<Self, ApiError> {
-        let envelope = Envelope::parse(&body).map_err(|_| explain(&body))?;
+    pub(super) fn read(protocol: Protocol, parts: Parts, body: Bytes) -> Result<Self, ApiError> {
+        let envelope = Envelope::parse(&body).map_err(|error| explain(&error, &body))?;
         Ok(Self {
-            endpoint,
+            protocol,
             parts,
             body,
             envelope,
@@ -54,10 +57,11 @@ impl Asked {
         context: &RequestContext,
     ) -> Result<Response<Body>, ApiError> {
         let deployment = self.route(gateway, context)?;
-        match context.outcome.placement() {
-            None => self.ask(context, &deployment).await,
+        let answer = match context.outcome.placement() {
+            None => ask_released(&self, context, None, &deployment).await,
             Some(placement) => Box::pin(release::answer(gateway, context, placement, self)).await,
-        }
+        };
+        answer.or_else(Told::into_result)
     }
 
     fn route(
@@ -66,7 +70,7 @@ impl Asked {
         context: &RequestContext,
     ) -> Result<Arc<Deployment>, ApiError> {
         let Some(name) = &self.envelope.model else {
-            return Err(explain(&self.body));
+            return Err(without_model(&self.body));
         };
         let user = self.envelope.user(&self.body);
         let subject = Subject {
@@ -78,76 +82,57 @@ impl Asked {
             .route(context, name, &subject)
             .map_err(|error| ApiError::from_route(&error, name))
     }
+}
 
-    /// Asks one deployment. Of a request that is forwarded only the envelope is read:
-    /// the upstream knows best which fields it takes.
-    pub(crate) async fn ask(
-        &self,
-        context: &RequestContext,
-        deployment: &Arc<Deployment>,
-    ) -> Result<Response<Body>, ApiError> {
-        match &deployment.target {
-            Target::Remote(pool) => {
-                let body = self.body.clone();
-                let answer = pool.forward(context, &self.parts, body, &self.envelope);
-                Ok(answer.await?)
-            }
-            // Texts and tokens need no executor.
-            Target::Local(replicas) if self.endpoint.is_of_texts() => {
-                self.call(context, deployment, replicas.model()).await
-            }
-            Target::Local(replicas) => self.ask_local(context, deployment, replicas).await,
-        }
+impl Question for Asked {
+    fn needs_executor(&self) -> bool {
+        !self.protocol.is_of_texts()
     }
 
-    /// Asks a replica, and another if that is lost before it has begun.
-    async fn ask_local(
-        &self,
-        context: &RequestContext,
-        deployment: &Arc<Deployment>,
-        replicas: &Replicas,
-    ) -> Result<Response<Body>, ApiError> {
-        let mut tried = Tried::default();
-        loop {
-            let lease = replicas
-                .lease(tried)
-                .map_err(|none| ApiError::no_replica(&deployment.name, none))?;
-            let model = Arc::clone(lease.model());
-            match self.call(context, deployment, model).await {
-                Err(error) if error.is_unavailable() && lease.is_lost() => {
-                    tried.add(&lease);
-                    context.outcome.begin_again();
-                }
-                answer => return answer.map(|answer| lease.follow(answer)),
-            }
-        }
-    }
-
-    /// Has one model answer.
-    async fn call(
+    async fn ask_model(
         &self,
         context: &RequestContext,
         deployment: &Arc<Deployment>,
         model: Arc<LocalModel>,
-    ) -> Result<Response<Body>, ApiError> {
+    ) -> Result<Response<Body>, Unanswered> {
         let call = Call {
             context: context.clone(),
             deployment: Arc::clone(deployment),
             model,
             body: self.body.clone(),
         };
-        match &self.endpoint {
-            Endpoint::Chat => chat::create(&call).await,
-            Endpoint::Completions => completions::create(&call).await,
-            Endpoint::Embeddings => embeddings::create(&call).await,
-            Endpoint::Rerank => rerank::create(&call).await,
-            Endpoint::Classify => classify::create(&call).await,
-            Endpoint::Tokenize => tokenize::tokenize(&call).await,
-            Endpoint::Detokenize => tokenize::detokenize(&call).await,
-            Endpoint::Health(_) | Endpoint::Version | Endpoint::Models | Endpoint::Model(_) => {
-                Err(ApiError::internal("the endpoint was answered before"))
-            }
+        match self.protocol {
+            Protocol::Chat => chat::create(&call).await,
+            Protocol::Completions => completions::create(&call).await,
+            Protocol::Embeddings => embeddings::create(&call).await,
+            Protocol::Rerank => rerank::create(&call).await,
+            Protocol::Classify => classify::create(&call).await,
+            Protocol::Tokenize => Ok(tokenize::tokenize(&call).await?),
+            Protocol::Detokenize => Ok(tokenize::detokenize(&call).await?),
         }
+    }
+
+    /// Of a request that is forwarded only the envelope is read: the upstream knows best
+    /// which fields it takes.
+    async fn ask_upstream(
+        &self,
+        context: &RequestContext,
+        _deployment: &Arc<Deployment>,
+        pool: &RemotePool,
+    ) -> Result<Response<Body>, Unanswered> {
+        let body = self.body.clone();
+        let asking = pool.forecast().ask(Instant::now(), context.deadline);
+        let asking = asking.map_err(|expected| {
+            let told = Told::Error(ApiError::too_late(expected));
+            Unanswered::Failed(Class::OwnDeadline, told)
+        })?;
+        let answer = pool.forward(context, &self.parts, body, &self.envelope, self.protocol);
+        let answer = sorted(answer.await?)?;
+        // A refusal, however fast, says nothing of how long answers take.
+        if answer.status().is_success() {
+            asking.answered();
+        }
+        Ok(answer)
     }
 }
 
@@ -165,8 +150,24 @@ impl Call {
     }
 }
 
-/// Why an envelope could not be read or names no model, in OpenAI's words.
-fn explain(body: &[u8]) -> ApiError {
+/// Why an envelope could not be read, in OpenAI's words.
+fn explain(error: &EnvelopeError, body: &[u8]) -> ApiError {
+    match error {
+        EnvelopeError::Json(_) => without_model(body),
+        EnvelopeError::Ambiguous(name) => ApiError::invalid_value(
+            *name,
+            format!("Invalid '{name}': the field must stand in the body once, in lower case."),
+        ),
+        EnvelopeError::Stream => ApiError::bad_request(
+            "invalid_type",
+            "Invalid type for 'stream': expected true or false.",
+        )
+        .with_param("stream"),
+    }
+}
+
+/// Why a body names no model, in OpenAI's words.
+fn without_model(body: &[u8]) -> ApiError {
     let mut request = match Fields::parse(body) {
         Ok(request) => request,
         Err(error) => return error,

@@ -7,11 +7,14 @@ use std::time::Instant;
 use futures_util::stream::{self, SelectAll, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
+use sluice_engine::SubmitError;
 use sluice_engine::request::{FinishReason, Finished, Usage};
 use sluice_engine::text::{TextEvent, TextStream};
 
+use super::ask::{Told, Unanswered};
 use crate::context::{Fault, Outcome};
 use crate::error::ApiError;
+use crate::release::Class;
 
 type Events = Pin<Box<dyn Stream<Item = (usize, TextEvent)> + Send>>;
 
@@ -76,6 +79,10 @@ impl Choices {
                 TextEvent::Failed(_) | TextEvent::NotBegun(_) => {
                     self.ledger.close(*index);
                     self.outcome.set_fault(Fault::Server);
+                }
+                TextEvent::Refused(_) => {
+                    self.ledger.close(*index);
+                    self.outcome.set_fault(Fault::Client);
                 }
                 TextEvent::Delta { .. } | TextEvent::Prompt(_) => {}
             }
@@ -189,16 +196,54 @@ pub(crate) fn finish_word(
     }
 }
 
+/// The same before the client has seen anything: another replica may begin anew what this
+/// one had to end.
+pub(crate) fn whole_word(
+    reason: FinishReason,
+    outcome: &Outcome,
+) -> Result<&'static str, Unanswered> {
+    finish_word(reason, outcome).map_err(|error| match reason {
+        FinishReason::Cancelled => Unanswered::NotBegun(error),
+        FinishReason::Stop | FinishReason::Length | FinishReason::Deadline => error.into(),
+    })
+}
+
 /// A sequence was lost. The engine's words go to the log, not to the client.
 pub(crate) fn lost(reason: &str) -> ApiError {
     tracing::error!(reason, "generation failed");
     ApiError::internal("The model failed while it was answering.")
 }
 
+/// The request's grammar was more than the matcher's limits allow. Its words hold nothing of the
+/// output.
+pub(crate) fn refused(reason: &str) -> ApiError {
+    ApiError::bad_request(
+        "grammar_too_complex",
+        format!(
+            "The output cannot be held to what the request asks for: {reason}. Use a simpler \
+             schema, pattern or grammar."
+        ),
+    )
+}
+
 /// The executor ended before the sequence had begun; another one may take it.
 pub(crate) fn not_begun(reason: &str) -> ApiError {
     tracing::debug!(reason, "a sequence was not begun");
     ApiError::unavailable("The model was lost before it began to answer.")
+}
+
+/// A sequence that the engine does not take. `field` holds what was too long.
+pub(crate) fn not_submitted(error: SubmitError, field: &'static str) -> Unanswered {
+    let told = |error| ApiError::from_submit(error, field);
+    match error {
+        SubmitError::Unavailable(_) => Unanswered::NotBegun(told(error)),
+        SubmitError::DeadlineUnmeetable { .. } => {
+            Unanswered::Failed(Class::OwnDeadline, Told::Error(told(error)))
+        }
+        SubmitError::TooLong { .. }
+        | SubmitError::Invalid { .. }
+        | SubmitError::QueueFull { .. } => told(error).into(),
+    }
 }
 
 /// `usage` of chat and completions.

@@ -7,15 +7,15 @@ use http::Response;
 use serde::Serialize;
 use sluice_engine::encoder::Classification;
 
+use super::ask::Unanswered;
 use super::call::Call;
 use super::completions::take_prompts;
 use super::embeddings::{
     EncoderUsage, IN_FLIGHT, MAX_INPUTS, encode_options, from_encode, input_of, note,
 };
 use super::fields::Fields;
-use super::{ids, json};
+use super::{ids, json, prompt};
 use crate::Body;
-use crate::error::ApiError;
 use crate::router::LocalModel;
 
 #[derive(Serialize)]
@@ -38,12 +38,14 @@ struct Item<'a> {
 }
 
 /// Answers a classification request.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Encoder(encoder) = &*call.model else {
-        return Err(call.wrong_kind("a classifier"));
+        return Err(call.wrong_kind("a classifier").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let mut request = Fields::parse(&call.body)?;
     let inputs = take_prompts(&mut request, "input", MAX_INPUTS)?;
+    drop(parsing);
     let truncate = request.boolean("truncate")?.unwrap_or(false);
     let context = &call.context;
     let options = encode_options(context, truncate);
@@ -70,12 +72,12 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
             probs: result.probabilities,
         }
     };
-    json::ok(&Answer {
+    Ok(json::ok(&Answer {
         id: ids::random("classify-"),
         object: "list",
         created: ids::now(),
         model: &call.deployment.name,
         data: results.into_iter().enumerate().map(item).collect(),
         usage: EncoderUsage::new(tokens),
-    })
+    })?)
 }

@@ -13,10 +13,12 @@ use sluice_engine::encoder::{
 };
 use sluice_engine::request::{Timings, Usage};
 
+use super::ask::Unanswered;
 use super::call::Call;
+use super::choices::{not_begun, not_submitted};
 use super::completions::{Prompt, take_prompts};
 use super::fields::{self, Fields};
-use super::json;
+use super::{json, prompt};
 use crate::Body;
 use crate::context::RequestContext;
 use crate::error::ApiError;
@@ -143,11 +145,13 @@ impl EncoderUsage {
 }
 
 /// Answers an embeddings request.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Encoder(encoder) = &*call.model else {
-        return Err(call.wrong_kind("an embedding model"));
+        return Err(call.wrong_kind("an embedding model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = EmbeddingRequest::parse(&call.body)?;
+    drop(parsing);
     let truncate = check_truncate(request.truncate, encoder.max_tokens())?;
     let options = EmbedOptions {
         encode: encode_options(&call.context, truncate),
@@ -162,12 +166,12 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
         index,
         embedding: encode(embedding.vector, request.format),
     };
-    json::ok(&Answer {
+    Ok(json::ok(&Answer {
         object: "list",
         data: embeddings.into_iter().enumerate().map(item).collect(),
         model: &call.deployment.name,
         usage: EncoderUsage::new(tokens),
-    })
+    })?)
 }
 
 /// What the engine calls an input.
@@ -194,7 +198,7 @@ pub(crate) async fn embed_all(
     inputs: Vec<EncoderInput>,
     options: EmbedOptions,
     field: &'static str,
-) -> Result<Vec<Embedding>, ApiError> {
+) -> Result<Vec<Embedding>, Unanswered> {
     let asked = Instant::now();
     let results: Result<Vec<Embedding>, EncodeError> = stream::iter(inputs)
         .map(|input| encoder.embed(input, options))
@@ -223,16 +227,14 @@ pub(crate) fn note(context: &RequestContext, tokens: usize, timings: WorkTimings
 }
 
 /// The mapping from the encoder's failures. `field` holds what was too long.
-pub(crate) fn from_encode(error: EncodeError, field: &'static str) -> ApiError {
+pub(crate) fn from_encode(error: EncodeError, field: &'static str) -> Unanswered {
     match error {
-        EncodeError::Submit(error) => ApiError::from_submit(error, field),
-        EncodeError::Work(WorkError::Deadline) => ApiError::deadline(),
-        EncodeError::Work(WorkError::NotBegun(_)) => {
-            ApiError::unavailable("The model was lost before it began to answer.")
-        }
+        EncodeError::Submit(error) => not_submitted(error, field),
+        EncodeError::Work(WorkError::Deadline) => ApiError::deadline().into(),
+        EncodeError::Work(WorkError::NotBegun(reason)) => Unanswered::NotBegun(not_begun(&reason)),
         EncodeError::Work(WorkError::Failed(reason)) => {
             tracing::error!(reason, "encoding failed");
-            ApiError::internal("The model failed while it was answering.")
+            ApiError::internal("The model failed while it was answering.").into()
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The endpoints: one file each. The only place that knows OpenAI's JSON.
 //!
-//! A request comes in by [`route`]: [`paths`] says which [`paths::Endpoint`] it
+//! A request comes in by [`route`]: the table of [`crate::endpoint`] has said what its path
 //! means, [`call`] reads its body and finds its model, and the endpoint's file
 //! does the rest: parse → ask the engine → answer. What several endpoints share:
 //! [`fields`] (reading JSON with errors that name the field), [`sampling`],
 //! [`constraint`], [`choices`] (the engine's events) and [`sse`].
 
+mod ask;
 mod body;
 mod call;
 mod chat;
@@ -18,13 +19,12 @@ mod embeddings;
 mod fields;
 #[cfg(test)]
 mod fuzz;
-mod health;
+pub(crate) mod health;
 mod ids;
 mod json;
 mod logprob;
 mod models;
 mod oip;
-pub(crate) mod paths;
 mod prompt;
 mod release;
 mod rerank;
@@ -41,10 +41,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
 
 use crate::context::RequestContext;
+use crate::endpoint::Kind;
 use crate::error::ApiError;
 use crate::{Body, BoxError, Gateway};
+pub(crate) use ask::ask;
 pub(crate) use call::Asked;
-use paths::{Endpoint, Health};
 
 /// Answers one request. The stack has put a [`RequestContext`] into its
 /// extensions; without one a fresh context is made.
@@ -57,11 +58,11 @@ where
 {
     let context = match request.extensions().get::<RequestContext>() {
         Some(context) => context.clone(),
-        None => RequestContext::new(ids::random("req_")),
+        None => RequestContext::new(ids::random("req_"), request.uri().path()),
     };
-    let answer = dispatch(gateway, &context, request).await;
+    let answer = dispatch(Arc::clone(&gateway), &context, request).await;
     let mut response = answer.unwrap_or_else(ApiError::into_response);
-    stamp(&mut response, &context);
+    stamp(&gateway, &mut response, &context);
     response
 }
 
@@ -75,39 +76,36 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path();
-    let is_oip = path == "/v2" || path.starts_with("/v2/");
-    if is_oip && path != "/v2/rerank" {
-        return Ok(oip::answer(&gateway, context, &parts, body).await);
+    let endpoint = context.endpoint();
+    if let Kind::Tensor(asked) = endpoint.kind {
+        return Ok(oip::answer(&gateway, context, asked, &parts, body).await);
     }
-    let Some(endpoint) = Endpoint::find(path) else {
-        return Err(ApiError::unknown_url(&parts.method, path));
+    endpoint.check(&parts.method, parts.uri.path())?;
+    let protocol = match endpoint.kind {
+        Kind::Model(protocol) => protocol,
+        Kind::Live => return health::live(),
+        Kind::Ready => return health::asked(&gateway, parts.uri.query()),
+        Kind::Version => return health::version(),
+        Kind::Models => return models::list(&gateway, context),
+        Kind::OneModel => {
+            let model = context.path.model.as_deref().unwrap_or_default();
+            return models::get(&gateway, context, model);
+        }
+        // What is answered elsewhere, where it is on: here it is not.
+        Kind::Tensor(_) | Kind::Metrics | Kind::Stats | Kind::Control | Kind::Unknown => {
+            return Err(ApiError::unknown_url(&parts.method, parts.uri.path()));
+        }
     };
-    if !endpoint.takes(&parts.method) {
-        return Err(ApiError::method_not_allowed(
-            &parts.method,
-            path,
-            endpoint.methods(),
-        ));
-    }
-    match endpoint {
-        Endpoint::Health(Health::Live) => return health::live(),
-        Endpoint::Health(Health::Ready) => return health::ready(&gateway),
-        Endpoint::Version => return health::version(),
-        Endpoint::Models => return models::list(&gateway, context),
-        Endpoint::Model(id) => return models::get(&gateway, context, &id),
-        _ => {}
-    }
     body::check_encoding(&parts.headers)?;
+    body::check_json(&parts.headers)?;
     let limits = body::Limits::of(gateway.config());
     let body = body::read(&parts.headers, body, limits).await?;
-    body::check_json(&parts.headers)?;
-    let asked = Asked::read(endpoint, parts, body)?;
+    let asked = Asked::read(protocol, parts, body)?;
     asked.answer(&gateway, context).await
 }
 
 /// The headers that every answer carries.
-fn stamp(response: &mut Response<Body>, context: &RequestContext) {
+fn stamp(gateway: &Gateway, response: &mut Response<Body>, context: &RequestContext) {
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: &str| {
         let name = HeaderName::from_static(name);
@@ -118,7 +116,9 @@ fn stamp(response: &mut Response<Body>, context: &RequestContext) {
         }
     };
     set("x-request-id", &context.id);
-    if let Some(deployment) = context.outcome.deployment() {
+    if gateway.shows_revision(context.principal.as_deref())
+        && let Some(deployment) = context.outcome.deployment()
+    {
         set("x-sluice-revision", &deployment.revision);
     }
     let elapsed = context.received.elapsed().as_millis();

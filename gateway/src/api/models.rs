@@ -43,9 +43,7 @@ pub(crate) fn list(
 ) -> Result<Response<Body>, ApiError> {
     let routes = gateway.routes();
     let data = routes
-        .deployments()
-        .iter()
-        .filter(|deployment| may_use(context, &deployment.name))
+        .usable(context.principal.as_deref())
         .map(|deployment| describe(deployment))
         .collect();
     json::ok(&List {
@@ -65,14 +63,6 @@ pub(crate) fn get(
         .map_err(|error| ApiError::from_route(&error, id))?
         .ok_or_else(|| ApiError::model_not_found(id))?;
     json::ok(&describe(&deployment))
-}
-
-/// Whether the caller may know of a model.
-pub(crate) fn may_use(context: &RequestContext, model: &str) -> bool {
-    context
-        .principal
-        .as_ref()
-        .is_none_or(|principal| principal.may_use(model))
 }
 
 fn describe(deployment: &Deployment) -> Model<'_> {

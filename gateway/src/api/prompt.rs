@@ -11,24 +11,64 @@ use sluice_engine::tokenizer::{TextTokenizer, TokenizeError};
 
 use super::call::Call;
 use super::sampling::Sampling;
+use crate::context::RequestContext;
 use crate::error::ApiError;
+use crate::limits::share::Working;
 
 /// Work on longer texts leaves the connection's thread, so that it does not
 /// hold up the streams that share it. Below, the hop costs more than the work.
 const INLINE: usize = 8 << 10;
 
-/// Runs CPU work on `bytes` bytes of text, off the async threads when it is much.
+/// Bodies above this are parsed in their turn.
+const PARSED_INLINE: usize = 128 << 10;
+
+/// Runs CPU work on `bytes` bytes of text, off the async threads when it is much: then as many at
+/// once as [`share`](crate::limits::share) says, so that the memory that texts take is bounded and
+/// nobody waits behind another's long ones.
 pub(crate) async fn compute<T: Send + 'static>(
+    context: &RequestContext,
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     if bytes <= INLINE {
         return Ok(work());
     }
-    tokio::task::spawn_blocking(work)
+    on_cpu(context, bytes, work)
         .await
-        .map_err(|_| ApiError::internal("The request could not be prepared."))
+        .ok_or_else(|| ApiError::internal("The request could not be prepared."))
 }
+
+/// The turn of a text of so many bytes, held until it is dropped. `None`: nothing is counted.
+pub(crate) async fn turn(context: &RequestContext, bytes: usize) -> Option<Working> {
+    context.share()?.work(bytes).await
+}
+
+/// The same for a body that is to be parsed: what JSON becomes in memory is many times as long.
+/// To be dropped as soon as it has been read, before anything else is waited for.
+pub(crate) async fn parsing(context: &RequestContext, body: &[u8]) -> Option<Working> {
+    match body.len() <= PARSED_INLINE {
+        true => None,
+        false => turn(context, body.len()).await,
+    }
+}
+
+/// Runs CPU work beside the async threads, in its turn. `None`: it panicked, or the process ends.
+async fn on_cpu<T: Send + 'static>(
+    context: &RequestContext,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let working = turn(context, bytes).await;
+    let worked = tokio::task::spawn_blocking(move || {
+        // Held to the end of the work, also of one that nobody waits for any more.
+        let _working = working;
+        work()
+    });
+    worked.await.ok()
+}
+
+/// Bytes that a token of a text has on average at most.
+const MAX_BYTES_A_TOKEN: usize = 32;
 
 /// Token ids of a text of at most `limit` tokens. `field` is what the client
 /// called the text.
@@ -39,6 +79,12 @@ pub(crate) fn encode(
     limit: usize,
     field: &'static str,
 ) -> Result<Vec<u32>, ApiError> {
+    // A text can be long and few tokens, but not by that much: what is refused here would take
+    // its memory only to be refused.
+    if text.len() > limit.saturating_mul(MAX_BYTES_A_TOKEN) {
+        let at_least = text.len() / MAX_BYTES_A_TOKEN;
+        return Err(ApiError::context_length(field, at_least, at_least, limit));
+    }
     tokenizer
         .encode_bounded(text, add_special, limit)
         .map_err(|error| match error {
@@ -72,14 +118,15 @@ pub(crate) fn check_ids(
 
 /// Compiles a grammar off the async threads. `field` is what the client called it.
 pub(crate) async fn compile(
+    context: &RequestContext,
     compiler: &Arc<GrammarCompiler>,
     spec: GrammarSpec,
     field: &'static str,
 ) -> Result<Grammar, ApiError> {
     let compiler = Arc::clone(compiler);
-    let compiled = tokio::task::spawn_blocking(move || compiler.compile(&spec))
+    let compiled = on_cpu(context, 0, move || compiler.compile(&spec))
         .await
-        .map_err(|_| ApiError::internal("The grammar could not be compiled."))?;
+        .ok_or_else(|| ApiError::internal("The grammar could not be compiled."))?;
     compiled.map_err(|error| grammar_error(&error, field))
 }
 
@@ -155,7 +202,9 @@ pub(crate) fn sequence(
         grammar: grammar.cloned(),
         priority: sampling.priority(&call.context),
         tenant: call.context.tenant(),
+        salt: call.context.cache_salt(sampling.cache_salt.as_deref()),
         deadline: call.context.deadline,
+        whole: sampling.stream.is_none(),
     }
 }
 

@@ -12,10 +12,11 @@ use serde_json::Value;
 use sluice_engine::batcher::WorkTimings;
 use sluice_engine::encoder::{EmbedOptions, Embedding, Encoder, EncoderInput};
 
+use super::ask::Unanswered;
 use super::call::Call;
 use super::embeddings::{EncoderUsage, embed_all, encode_options, from_encode, note};
 use super::fields::{self, Fields};
-use super::{ids, json};
+use super::{ids, json, prompt};
 use crate::Body;
 use crate::error::ApiError;
 use crate::router::LocalModel;
@@ -112,11 +113,13 @@ struct Document<'a> {
 }
 
 /// Answers a rerank request.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Encoder(encoder) = &*call.model else {
-        return Err(call.wrong_kind("an embedding or rerank model"));
+        return Err(call.wrong_kind("an embedding or rerank model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = RerankRequest::parse(&call.body)?;
+    drop(parsing);
     let (scores, tokens) = if encoder.scores_pairs() {
         score_pairs(call, encoder, &request).await?
     } else {
@@ -129,7 +132,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
             text: &request.documents[index],
         }),
     };
-    json::ok(&Answer {
+    Ok(json::ok(&Answer {
         id: ids::random("rerank-"),
         object: "list",
         model: &call.deployment.name,
@@ -138,7 +141,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
             .map(ranked)
             .collect(),
         usage: EncoderUsage::new(tokens),
-    })
+    })?)
 }
 
 /// Scores in 0..=1 by a cross-encoder, and the tokens computed.
@@ -146,7 +149,7 @@ async fn score_pairs(
     call: &Call,
     encoder: &Encoder,
     request: &RerankRequest,
-) -> Result<(Vec<f32>, usize), ApiError> {
+) -> Result<(Vec<f32>, usize), Unanswered> {
     let context = &call.context;
     let options = encode_options(context, request.truncate);
     let asked = Instant::now();
@@ -165,7 +168,7 @@ async fn score_by_cosine(
     call: &Call,
     encoder: &Encoder,
     request: &RerankRequest,
-) -> Result<(Vec<f32>, usize), ApiError> {
+) -> Result<(Vec<f32>, usize), Unanswered> {
     let texts = std::iter::once(&request.query)
         .chain(&request.documents)
         .map(|text| EncoderInput::Text(text.clone()))
@@ -178,7 +181,7 @@ async fn score_by_cosine(
     let embeddings = embed_all(&call.context, encoder, texts, options, "documents").await?;
     let tokens = embeddings.iter().map(|embedding| embedding.tokens).sum();
     let Some((query, documents)) = embeddings.split_first() else {
-        return Err(ApiError::internal("The model gave no embedding."));
+        return Err(ApiError::internal("The model gave no embedding.").into());
     };
     let cosine = |document: &Embedding| dot(&query.vector, &document.vector);
     Ok((documents.iter().map(cosine).collect(), tokens))

@@ -38,6 +38,8 @@ pub(crate) struct Sampling {
     pub(crate) include_stop: bool,
     /// `Some` when the answer is a stream.
     pub(crate) stream: Option<StreamOptions>,
+    /// Only requests of the same reuse each other's K/V, within what the key shares anyway.
+    pub(crate) cache_salt: Option<String>,
     /// `service_tier`, when the request says one other than `auto`.
     pub(crate) tier: Option<Priority>,
     /// Whether `service_tier` was named at all, and so is told back.
@@ -68,6 +70,7 @@ impl Sampling {
                 .boolean("include_stop_str_in_output")?
                 .unwrap_or(false),
             params: take_params(request)?,
+            cache_salt: take_salt(request)?,
             stream,
             tier,
             tier_asked,
@@ -220,6 +223,14 @@ fn take_stop(request: &mut Fields) -> Result<Vec<String>, ApiError> {
         return Err(ApiError::bad_request("string_above_max_length", message).with_param(path));
     }
     Ok(stops)
+}
+
+/// vLLM's `cache_salt`: any text that is not empty.
+fn take_salt(request: &mut Fields) -> Result<Option<String>, ApiError> {
+    match request.string("cache_salt")? {
+        Some(text) if text.is_empty() => Err(fields::empty_string(request.path_of("cache_salt"))),
+        found => Ok(found),
+    }
 }
 
 fn take_stream(request: &mut Fields) -> Result<Option<StreamOptions>, ApiError> {

@@ -7,7 +7,8 @@ use http::Response;
 use sluice_engine::request::SampledToken;
 use sluice_engine::text::{PromptToken, TextEvent};
 
-use super::choices::{Choices, UsageObject, finish_word, lost, not_begun};
+use super::ask::Unanswered;
+use super::choices::{Choices, UsageObject, finish_word, lost, not_begun, refused, whole_word};
 use super::sse;
 use crate::error::ApiError;
 use crate::{Body, Outcome};
@@ -30,13 +31,16 @@ pub(crate) async fn respond<F: ChunkForm>(
     mut choices: Choices,
     form: F,
     outcome: Arc<Outcome>,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<Response<Body>, Unanswered> {
     let first = choices.next().await;
     match &first {
-        Some((_, TextEvent::Failed(reason))) => return Err(lost(reason)),
-        Some((_, TextEvent::NotBegun(reason))) => return Err(not_begun(reason)),
+        Some((_, TextEvent::Failed(reason))) => return Err(lost(reason).into()),
+        Some((_, TextEvent::NotBegun(reason))) => {
+            return Err(Unanswered::NotBegun(not_begun(reason)));
+        }
+        Some((_, TextEvent::Refused(reason))) => return Err(refused(reason).into()),
         Some((_, TextEvent::Finished(finished))) => {
-            finish_word(finished.reason, &outcome)?;
+            whole_word(finished.reason, &outcome)?;
         }
         _ => {}
     }
@@ -90,6 +94,7 @@ impl<F: ChunkForm> Streamed<F> {
             TextEvent::Delta { text, tokens } => self.form.delta(out, index, text, &tokens),
             TextEvent::Failed(reason) => self.fail(&lost(&reason), out),
             TextEvent::NotBegun(reason) => self.fail(&not_begun(&reason), out),
+            TextEvent::Refused(reason) => self.fail(&refused(&reason), out),
             TextEvent::Finished(finished) => match finish_word(finished.reason, &self.outcome) {
                 Err(error) => self.fail(&error, out),
                 Ok(word) => {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use sluice_engine::request::Priority;
 
+use crate::access::{Clearance, Reach, Rights};
 use crate::context::Owner;
 use crate::limits::RateLimits;
 use crate::limits::quota::Quota;
@@ -30,6 +31,8 @@ pub struct KeyEntry {
     pub owner: Option<Arc<Owner>>,
     /// What it shares with other keys.
     pub quotas: Vec<Arc<Quota>>,
+    /// Which deployments it reaches.
+    pub rights: Rights,
 }
 
 /// What is wrong with the keys.
@@ -80,6 +83,10 @@ struct FileKey {
     role: Option<Arc<str>>,
     requests_per_minute: Option<u32>,
     tokens_per_minute: Option<u32>,
+    department: Option<Arc<str>>,
+    clearance: Option<Clearance>,
+    #[serde(default)]
+    metrics: bool,
 }
 
 #[derive(Deserialize, Default, Clone, Copy)]
@@ -133,6 +140,7 @@ pub fn from_environment(value: &str) -> Result<Vec<KeyEntry>, KeysError> {
                 limits: RateLimits::default(),
                 owner: None,
                 quotas: Vec::new(),
+                rights: rights(&Sha256::digest(key).into(), None, None, None, false),
             }),
             _ => Err(KeysError::Environment(index + 1)),
         })
@@ -150,9 +158,41 @@ pub fn key_id(digest: &[u8; 32]) -> Arc<str> {
     id.into()
 }
 
+/// What a key of the configuration reaches: an administrator everything, one of a department what is that one's, one of none
+/// what is open to all, and each what was granted to it. The two roles that reach further or less far than others are known by their words.
+fn rights(
+    digest: &[u8; 32],
+    role: Option<&str>,
+    department: Option<Arc<str>>,
+    clearance: Option<Clearance>,
+    metrics: bool,
+) -> Rights {
+    let (reach, usual) = match role {
+        Some("admin") => (Reach::Everywhere, Clearance::Secret),
+        Some("annotator") => (Reach::Named, Clearance::Internal),
+        _ => (Reach::Department, Clearance::Internal),
+    };
+    Rights {
+        reach,
+        clearance: clearance.unwrap_or(usual),
+        department,
+        person: Some(format!("file:{}", key_id(digest)).into()),
+        metrics,
+        looks_only: false,
+    }
+}
+
 impl FileKey {
     fn into_entry(self) -> KeyEntry {
+        let role = self.role.as_deref();
         KeyEntry {
+            rights: rights(
+                &self.sha256,
+                role,
+                self.department,
+                self.clearance,
+                self.metrics,
+            ),
             name: self.name,
             digest: self.sha256,
             priority: match self.priority {
@@ -165,6 +205,7 @@ impl FileKey {
             limits: RateLimits {
                 requests: self.requests_per_minute,
                 tokens: self.tokens_per_minute,
+                control: None,
             },
             owner: None,
             quotas: Vec::new(),

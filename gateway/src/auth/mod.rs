@@ -124,6 +124,7 @@ impl Account {
         let limits = RateLimits {
             requests: in_force(entry.limits.requests, defaults.requests),
             tokens: in_force(entry.limits.tokens, defaults.tokens),
+            control: in_force(entry.limits.control, defaults.control),
         };
         let limiter = match old {
             Some(old) if old.digest == entry.digest && old.limiter.limits() == limits => {
@@ -139,6 +140,7 @@ impl Account {
                 models: entry.models,
                 role: entry.role,
                 owner: entry.owner,
+                rights: entry.rights,
             }),
             limiter,
             quotas: entry.quotas.into(),

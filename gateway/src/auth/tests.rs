@@ -75,7 +75,8 @@ fn a_key_file_gives_limits_priority_and_models() {
         entries[0].limits,
         RateLimits {
             requests: Some(5),
-            tokens: None
+            tokens: None,
+            control: None,
         }
     );
 
@@ -84,6 +85,7 @@ fn a_key_file_gives_limits_priority_and_models() {
         RateLimits {
             requests: Some(1),
             tokens: Some(9),
+            control: Some(7),
         },
     )
     .unwrap();
@@ -93,10 +95,13 @@ fn a_key_file_gives_limits_priority_and_models() {
         account.limiter.limits(),
         RateLimits {
             requests: Some(5),
-            tokens: Some(9)
+            tokens: Some(9),
+            control: Some(7),
         }
     );
-    assert!(account.principal.may_use("a") && !account.principal.may_use("b"));
+    let open = crate::access::Audience::default();
+    let may_use = |model| account.principal.may_use(model, &open);
+    assert!(may_use("a") && !may_use("b"));
 }
 
 #[test]
@@ -134,6 +139,7 @@ fn a_reload_drops_old_keys_and_keeps_buckets() {
     let limits = RateLimits {
         requests: Some(1),
         tokens: None,
+        control: None,
     };
     let keys = Keys::new(keys::from_environment("ada:1,bob:2").unwrap(), limits).unwrap();
     let now = Instant::now();

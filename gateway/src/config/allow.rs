@@ -47,6 +47,8 @@ impl AllowConfig {
         // Every field, so that a new one cannot be forgotten here.
         let DeploymentConfig {
             name: _,
+            department: _,
+            clearance: _,
             path: _,
             upstream,
             model: _,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::gpu::{CudaConfig, TensorRtConfig};
 use super::human;
+use crate::access::{Audience, Clearance};
 
 /// One model as clients see it: a folder to load, or servers elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +14,12 @@ use super::human;
 pub struct DeploymentConfig {
     /// What clients send as `model`.
     pub name: String,
+    /// Name of the department that it is for; without one it is open to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub department: Option<String>,
+    /// The least clearance that a key needs to use it.
+    #[serde(default)]
+    pub clearance: Clearance,
     /// Folder (or `.onnx` file) to load into this process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
@@ -91,6 +98,26 @@ impl DeploymentConfig {
         }
     }
 
+    /// Who may use it.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        match &self.department {
+            Some(department) => Audience::of_department(department.as_str(), self.clearance),
+            None => Audience::to_all(self.clearance),
+        }
+    }
+
+    /// Whether both load the same in the same way; who may use it is another question.
+    #[must_use]
+    pub fn loads_as(&self, other: &Self) -> bool {
+        let other = Self {
+            department: self.department.clone(),
+            clearance: self.clearance,
+            ..other.clone()
+        };
+        *self == other
+    }
+
     /// Where its replicas run: GPUs by CUDA's numbers, or once on the CPU (`None`).
     #[must_use]
     pub fn places(&self) -> Vec<Option<u32>> {
@@ -104,6 +131,8 @@ impl DeploymentConfig {
     fn named(name: String) -> Self {
         Self {
             name,
+            department: None,
+            clearance: Clearance::Public,
             path: None,
             upstream: Vec::new(),
             model: None,

@@ -8,6 +8,7 @@ pub mod human;
 mod replicas;
 mod sandbox;
 mod sections;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +23,9 @@ pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options}
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sandbox::SandboxConfig;
 pub use sections::{
-    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, ReleaseConfig,
-    ReleasesConfig, ServerConfig, TasksConfig, UpstreamConfig, WebhookConfig,
+    AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, PrefixSharing,
+    ReleaseConfig, ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, UpstreamConfig,
+    WebhookConfig,
 };
 
 /// The whole configuration.
@@ -209,66 +211,6 @@ impl Config {
         Ok(())
     }
 
-    fn validate_server(&self) -> Result<(), (String, String)> {
-        let server = &self.server;
-        let positive = [
-            ("server.max_body", server.max_body),
-            ("server.max_connections", server.max_connections),
-            ("server.max_streams", server.max_streams as usize),
-            ("log.buffer", self.log.buffer),
-            ("control.connections", self.control.connections as usize),
-            ("control.max_body", self.control.max_body),
-            ("limits.max_in_flight", self.limits.max_in_flight),
-        ];
-        if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(((*field).to_owned(), "must be at least 1".to_owned()));
-        }
-        if !(8 << 10..=1 << 20).contains(&server.max_head) {
-            return Err((
-                "server.max_head".to_owned(),
-                "must lie between 8KiB and 1MiB".to_owned(),
-            ));
-        }
-        let timeouts = [
-            ("server.head_timeout", server.head_timeout),
-            ("server.body_timeout", server.body_timeout),
-            ("server.idle_timeout", server.idle_timeout),
-            ("server.write_timeout", server.write_timeout),
-            ("limits.default_deadline", self.limits.default_deadline),
-            ("limits.max_deadline", self.limits.max_deadline),
-            ("upstream.connect_timeout", self.upstream.connect_timeout),
-            (
-                "upstream.first_byte_timeout",
-                self.upstream.first_byte_timeout,
-            ),
-            ("upstream.idle_timeout", self.upstream.idle_timeout),
-            ("upstream.resolve_every", self.upstream.resolve_every),
-            ("upstream.eject_for", self.upstream.eject_for),
-        ];
-        if let Some((field, _)) = timeouts.iter().find(|(_, value)| value.is_zero()) {
-            return Err(((*field).to_owned(), "must be longer than zero".to_owned()));
-        }
-        for (index, origin) in server.cors_origins.iter().enumerate() {
-            if !is_origin(origin) {
-                return Err((
-                    format!("server.cors_origins.{index}"),
-                    format!("`{origin}` must look like https://app.example.com, or be `*`"),
-                ));
-            }
-        }
-        match (&server.tls_cert, &server.tls_key) {
-            (Some(_), None) => Err((
-                "server.tls_key".into(),
-                "is missing: `tls_cert` needs it".into(),
-            )),
-            (None, Some(_)) => Err((
-                "server.tls_cert".into(),
-                "is missing: `tls_key` needs it".into(),
-            )),
-            _ => Ok(()),
-        }
-    }
-
     fn validate_limits(&self) -> Result<(), (String, String)> {
         if self.limits.default_deadline > self.limits.max_deadline {
             return Err((
@@ -361,16 +303,6 @@ fn validate_releases(releases: &ReleasesConfig) -> Result<(), (String, String)> 
 
 /// Pairs of one release at most: all of them are looked at when one is added.
 const MAX_PAIRS: usize = 10_000;
-
-/// As browsers send it: scheme, host and port, nothing behind.
-fn is_origin(text: &str) -> bool {
-    let uri = text.parse::<http::Uri>().ok();
-    let parts = uri.as_ref().and_then(|uri| {
-        let host = uri.authority()?;
-        Some(format!("{}://{host}", uri.scheme_str()?))
-    });
-    text == "*" || parts.is_some_and(|origin| origin == text)
-}
 
 fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
     if deployment.name.is_empty() || deployment.name.len() > 256 {

@@ -9,6 +9,18 @@ use serde::{Deserialize, Serialize};
 use super::allow::AllowConfig;
 use super::human;
 
+/// Who is told by `x-sluice-revision` which revision has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevisionHeader {
+    /// Everyone.
+    All,
+    /// Keys of people and programs who operate deployments.
+    Operators,
+    /// Nobody.
+    None,
+}
+
 /// `[server]`: the listener and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +34,12 @@ pub struct ServerConfig {
     /// Web pages that may read the answers: origins such as `https://app.example.com`,
     /// or `*` for any. None by default.
     pub cors_origins: Vec<String>,
+    /// Who is told by `x-sluice-revision` which revision has answered.
+    pub revision_header: RevisionHeader,
+    /// Names beside those of loopback under which the server may be asked while authentication
+    /// is off: `host`, or `host:port`. Others are answered 403, since a web page could have
+    /// pointed its own name here (DNS rebinding).
+    pub allowed_hosts: Vec<String>,
     /// Largest request body; more is answered 413.
     #[serde(with = "human::size")]
     pub max_body: usize,
@@ -30,6 +48,9 @@ pub struct ServerConfig {
     pub max_head: usize,
     /// Connections open at once; further ones wait in the system's backlog.
     pub max_connections: usize,
+    /// Connections open at once from one address; further ones are closed at once. 0 is any
+    /// number, which a server behind a proxy needs.
+    pub max_connections_per_peer: usize,
     /// Requests open at once on one HTTP/2 connection.
     pub max_streams: u32,
     /// Time to send a request's head, from its first byte (or from connecting).
@@ -38,6 +59,13 @@ pub struct ServerConfig {
     /// Time to send a request's body.
     #[serde(with = "human::duration")]
     pub body_timeout: Duration,
+    /// Bytes a second at which a body must come on average, after `head_timeout` of waiting for
+    /// it; slower ones are answered 408. 0 is any rate.
+    #[serde(with = "human::size")]
+    pub min_body_rate: usize,
+    /// How long a body that nobody wants is still read behind its answer.
+    #[serde(with = "human::duration")]
+    pub linger_timeout: Duration,
     /// A connection without a request is closed after this.
     #[serde(with = "human::duration")]
     pub idle_timeout: Duration,
@@ -60,18 +88,36 @@ impl Default for ServerConfig {
             tls_cert: None,
             tls_key: None,
             cors_origins: Vec::new(),
+            revision_header: RevisionHeader::All,
+            allowed_hosts: Vec::new(),
             max_body: 8 << 20,
             max_head: 64 << 10,
             max_connections: 10_000,
+            max_connections_per_peer: 0,
             max_streams: 256,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
+            min_body_rate: 1 << 10,
+            linger_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(60),
             drain_grace: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(60),
         }
     }
+}
+
+/// Who may reuse the K/V of whose prompts. Reuse shows in `cached_tokens` and in the time to the
+/// first token, and so tells who may reuse whether somebody sent a text before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrefixSharing {
+    /// Keys of one department; a key without a department its own only.
+    Department,
+    /// Each key its own only.
+    Key,
+    /// Everybody everybody's.
+    All,
 }
 
 /// `[auth]`: who may ask.
@@ -84,6 +130,8 @@ pub struct AuthConfig {
     pub keys_file: Option<PathBuf>,
     /// Serve `/metrics` and `/api/v1/stats` without a key. `/health/*` never needs one.
     pub open_metrics: bool,
+    /// Who may reuse the K/V of whose prompts: `department`, `key` or `all`.
+    pub prefix_sharing: PrefixSharing,
 }
 
 impl Default for AuthConfig {
@@ -92,6 +140,7 @@ impl Default for AuthConfig {
             required: false,
             keys_file: None,
             open_metrics: true,
+            prefix_sharing: PrefixSharing::Department,
         }
     }
 }
@@ -104,8 +153,20 @@ pub struct LimitsConfig {
     pub requests_per_minute: u32,
     /// Prompt and completion tokens of one key a minute; 0 is unlimited.
     pub tokens_per_minute: u32,
+    /// Requests of one key a minute that are no inference: the control plane, lists of models; 0 is unlimited. They use
+    /// up nothing of the limits above, nor of quotas, and taking back is never refused.
+    pub control_requests_per_minute: u32,
     /// Requests in flight, over all keys; more is answered 503 at once.
     pub max_in_flight: usize,
+    /// Requests to the control plane in flight, over all keys, until their answers begin; more
+    /// is answered 503 at once, except what takes a revision back.
+    pub max_control_in_flight: usize,
+    /// Bodies of one key that are under way at once; more is answered 429. Bodies that come with
+    /// their heads do not count.
+    pub max_bodies_per_key: usize,
+    /// Tokens that `/tokenize` and `/detokenize` take at once, at least: a longer context counts
+    /// if the model has one.
+    pub max_tokenize: usize,
     /// Deadline of a request that brings no `x-request-timeout-ms`.
     #[serde(with = "human::duration")]
     pub default_deadline: Duration,
@@ -119,7 +180,11 @@ impl Default for LimitsConfig {
         Self {
             requests_per_minute: 0,
             tokens_per_minute: 0,
+            control_requests_per_minute: 12_000,
             max_in_flight: 1024,
+            max_control_in_flight: 512,
+            max_bodies_per_key: 128,
+            max_tokenize: 128 << 10,
             default_deadline: Duration::from_secs(600),
             max_deadline: Duration::from_secs(3600),
         }
@@ -139,6 +204,11 @@ pub struct UpstreamConfig {
     /// Time between two pieces of an answer.
     #[serde(with = "human::duration")]
     pub idle_timeout: Duration,
+    /// Bytes of one answer that are held at most until it is known to be one: all of an
+    /// answer in one piece, of a stream what comes before its first output. A larger answer
+    /// is judged by its beginning and its end.
+    #[serde(with = "human::size")]
+    pub max_held: usize,
     /// Unused connections are closed after this. Keep it below the upstream's own limit.
     #[serde(with = "human::duration")]
     pub keep_alive: Duration,
@@ -150,11 +220,11 @@ pub struct UpstreamConfig {
     #[serde(with = "human::duration")]
     pub resolve_every: Duration,
     /// Further attempts for one request, each on another replica, before the
-    /// first byte of the answer only.
+    /// first output only.
     pub retries: u32,
     /// Retries may add this share to the requests sent; 0.2 is one in five.
     pub retry_budget: f64,
-    /// Failures in a row (5xx, no connection, time-out) that eject a replica; 0 is never.
+    /// Failures in a row (5xx, no connection, time-out, no answer) that eject a replica; 0 is never.
     pub eject_after: u32,
     /// First ejection; each further one doubles it.
     #[serde(with = "human::duration")]
@@ -172,6 +242,7 @@ impl Default for UpstreamConfig {
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(600),
             idle_timeout: Duration::from_secs(120),
+            max_held: 4 << 20,
             keep_alive: Duration::from_secs(30),
             http2: false,
             ca_file: None,
@@ -265,8 +336,7 @@ pub struct ReleaseConfig {
     /// Time that a candidate has for a copy.
     #[serde(with = "human::duration")]
     pub shadow_timeout: Duration,
-    /// Bytes of an answer that are read to compare or check it, and that are held back at
-    /// most until a candidate's answer has begun.
+    /// Bytes of an answer that are read to compare or check it.
     #[serde(with = "human::size")]
     pub max_answer: usize,
 }
@@ -301,6 +371,10 @@ pub struct ControlConfig {
     /// How long the answer to a write with an `Idempotency-Key` is kept.
     #[serde(with = "human::duration")]
     pub idempotency_keep: Duration,
+    /// How long a write with an `Idempotency-Key` holds its key without renewing it: after so long, a repeated
+    /// request takes over from a process that died.
+    #[serde(with = "human::duration")]
+    pub idempotency_lease: Duration,
     /// Weights and K/V of all models that work orders and evaluations load; absent is 60 % of the memory that
     /// is there at the start.
     #[serde(with = "human::optional_size")]
@@ -355,6 +429,10 @@ pub struct ReleasesConfig {
     /// How long they are kept.
     #[serde(with = "human::duration")]
     pub pairs_keep: Duration,
+    /// For so long after a release was taken back, a roll-back that names no revision is the same wish again, and moves
+    /// nothing further.
+    #[serde(with = "human::duration")]
+    pub rollback_repeats: Duration,
     /// Who is told of decisions.
     pub webhooks: Vec<WebhookConfig>,
 }
@@ -398,6 +476,7 @@ impl Default for ReleasesConfig {
         Self {
             pairs: 200,
             pairs_keep: Duration::from_secs(30 * 24 * 3600),
+            rollback_repeats: Duration::from_secs(3600),
             webhooks: Vec::new(),
         }
     }
@@ -412,6 +491,7 @@ impl Default for ControlConfig {
             full_sync: false,
             max_body: 1 << 20,
             idempotency_keep: Duration::from_secs(24 * 3600),
+            idempotency_lease: Duration::from_secs(5),
             memory: None,
             tasks: TasksConfig::default(),
             releases: ReleasesConfig::default(),

@@ -4,8 +4,10 @@
 //! difference is settled when its outcome is known. One atomic a bucket, no lock.
 
 pub mod admission;
+pub(crate) mod forecast;
 pub mod gcra;
 pub mod quota;
+pub(crate) mod share;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +23,8 @@ pub struct RateLimits {
     pub requests: Option<u32>,
     /// Prompt plus completion tokens a minute.
     pub tokens: Option<u32>,
+    /// Requests a minute to what is no inference: the control plane, lists of models.
+    pub control: Option<u32>,
 }
 
 /// The buckets of one key.
@@ -29,6 +33,7 @@ pub struct RateLimiter {
     start: Instant,
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
+    control: Option<Bucket>,
 }
 
 #[derive(Debug)]
@@ -76,10 +81,11 @@ impl RateLimiter {
             start,
             requests: bucket(limits.requests),
             tokens: bucket(limits.tokens),
+            control: bucket(limits.control),
         }
     }
 
-    /// Whether there is nothing to count.
+    /// Whether there is nothing of inference to count.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
         self.requests.is_none() && self.tokens.is_none()
@@ -98,6 +104,7 @@ impl RateLimiter {
             start: self.start,
             requests: copy(&self.requests),
             tokens: copy(&self.tokens),
+            control: copy(&self.control),
         }
     }
 
@@ -108,7 +115,25 @@ impl RateLimiter {
         RateLimits {
             requests: of(&self.requests),
             tokens: of(&self.tokens),
+            control: of(&self.control),
         }
+    }
+
+    /// Takes one request that is no inference.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn take_control(&self, now: Instant) -> Result<(), Exceeded> {
+        let Some(bucket) = &self.control else {
+            return Ok(());
+        };
+        bucket
+            .take(self.nanos(now), 1)
+            .map_err(|retry_after| Exceeded {
+                what: "requests",
+                limit: bucket.quota.per_minute,
+                retry_after,
+            })
     }
 
     /// Takes one request and `tokens` by estimate, or nothing.

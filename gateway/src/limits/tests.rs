@@ -9,7 +9,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn limiter(requests: Option<u32>, tokens: Option<u32>) -> (RateLimiter, Instant) {
     let start = Instant::now();
     (
-        RateLimiter::new(RateLimits { requests, tokens }, start),
+        RateLimiter::new(
+            RateLimits {
+                requests,
+                tokens,
+                control: None,
+            },
+            start,
+        ),
         start,
     )
 }

@@ -57,6 +57,13 @@ impl Exposition {
         }
     }
 
+    /// Leaves out the series whose labels `shown` refuses.
+    pub(super) fn retain(&mut self, shown: impl Fn(&[Label]) -> bool) {
+        for family in self.families.values_mut() {
+            family.series.retain(|(labels, _)| shown(labels));
+        }
+    }
+
     /// Families that have series, these in the order of their labels.
     fn sorted(mut self) -> impl Iterator<Item = (String, Family)> {
         for family in self.families.values_mut() {

@@ -7,13 +7,18 @@
 //! follow vLLM's where vLLM has one, so that its dashboards and autoscalers work unchanged;
 //! ours begin with `sluice_`.
 
+mod control;
 mod engine;
 mod exposition;
 mod histogram;
+pub(crate) mod log_file;
 mod native;
 pub mod observer;
+mod process;
 mod processes;
 mod protobuf;
+pub(crate) mod reader;
+mod ready;
 mod recorder;
 mod release;
 mod replicas;
@@ -32,7 +37,9 @@ use std::time::Instant;
 use metrics::Counter;
 use parking_lot::Mutex;
 
+use crate::absent::Absentees;
 use crate::config::MetricsConfig;
+use crate::control_health::ControlHealth;
 use crate::release::ReleaseSink;
 use crate::replicas::Devices;
 use crate::router::RouteTable;
@@ -41,6 +48,7 @@ pub use exposition::Format;
 use histogram::Buckets;
 use processes::Processes;
 pub use processes::{ProcessEnd, RunningProcess};
+pub use reader::Reader;
 use recorder::Bounds;
 pub use release::{Objective, TakenBack, VERDICTS};
 use series::Scope;
@@ -115,6 +123,12 @@ pub struct Metrics {
     releases: OnceLock<Arc<dyn ReleaseSink>>,
     /// Whose memory is shown.
     devices: OnceLock<Arc<Devices>>,
+    /// What is meant to be served and is not.
+    absent: OnceLock<Arc<Absentees>>,
+    /// What the control plane says of itself.
+    control: Arc<ControlHealth>,
+    /// When the process started, in seconds since 1970.
+    process_started: OnceLock<Option<f64>>,
     /// Held by the scrape that is being answered.
     pub(crate) scraping: Arc<tokio::sync::Mutex<()>>,
     /// Access log lines dropped because the writer could not follow.
@@ -159,6 +173,9 @@ impl Metrics {
             taken_back,
             releases: OnceLock::new(),
             devices: OnceLock::new(),
+            absent: OnceLock::new(),
+            control: Arc::default(),
+            process_started: OnceLock::new(),
             started: Instant::now(),
             series: Mutex::default(),
             unrouted: Arc::new(Series::unrouted(recorder.clone())),
@@ -225,9 +242,20 @@ impl Metrics {
         _ = self.devices.set(devices);
     }
 
+    /// What is absent is shown from now on.
+    pub(crate) fn miss(&self, absent: Arc<Absentees>) {
+        _ = self.absent.set(absent);
+    }
+
     /// How releases stand is asked of `sink` from now on.
     pub(crate) fn ask(&self, sink: Arc<dyn ReleaseSink>) {
         _ = self.releases.set(sink);
+    }
+
+    /// Whether the control plane of this process, if there is one, can work.
+    #[must_use]
+    pub fn control(&self) -> &Arc<ControlHealth> {
+        &self.control
     }
 
     /// Forgets series of revisions that no route and no request uses any more, so
@@ -254,7 +282,14 @@ impl Metrics {
     /// The whole exposition. What engines and upstreams know is read from `routes` now.
     #[must_use]
     pub fn expose(&self, routes: &RouteTable, format: Format) -> Vec<u8> {
-        let exposition = self.collect(routes);
+        self.expose_to(routes, format, Reader::All)
+    }
+
+    /// The same without the series of deployments that `reader` may not see.
+    #[must_use]
+    pub fn expose_to(&self, routes: &RouteTable, format: Format, reader: Reader<'_>) -> Vec<u8> {
+        let mut exposition = self.collect(routes);
+        exposition.retain(|labels| reader.sees_labels(routes, labels));
         match format {
             Format::Text => exposition.into_text().into_bytes(),
             Format::Protobuf => exposition.into_protobuf(),
@@ -273,9 +308,12 @@ impl Metrics {
         self.processes.collect(&mut exposition);
         engine::collect(&mut exposition, routes);
         replicas::collect(&mut exposition, routes, self.devices.get());
+        ready::collect(&mut exposition, routes, self.absent.get());
         if let Some(sink) = self.releases.get() {
             release::collect(&mut exposition, &**sink);
         }
+        control::collect(&mut exposition, &self.control);
+        process::collect(&mut exposition, &self.process_started);
         exposition
     }
 }

@@ -7,12 +7,14 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use metrics::Counter;
 use parking_lot::Mutex;
 
 use super::window::{Sample, Window};
@@ -26,7 +28,7 @@ use crate::stack::access_log;
 pub struct Record {
     /// Id, principal and outcome.
     pub context: RequestContext,
-    /// Route, status, time and fault.
+    /// Endpoint, status, time and fault.
     pub completed: Completed,
     /// As sent.
     pub method: http::Method,
@@ -93,7 +95,7 @@ impl Observer {
         let releases = Arc::new(OnceLock::new());
         let stop = Arc::new(AtomicBool::new(false));
         let writer = log
-            .map(|(style, sink)| Writer::start(style, sink))
+            .map(|(style, sink)| Writer::start(style, sink, metrics.dropped_records.clone()))
             .transpose()?;
         let thread = std::thread::Builder::new()
             .name("observer".to_owned())
@@ -109,7 +111,11 @@ impl Observer {
                 let stop = Arc::clone(&stop);
                 move || {
                     while !stop.load(Relaxed) {
-                        drain.once();
+                        // A fault in one record must not end the log, the ledger and the analysis of all others.
+                        let done = catch_unwind(AssertUnwindSafe(|| drain.once()));
+                        if done.is_err() {
+                            tracing::error!("a finished request could not be accounted for");
+                        }
                         std::thread::park_timeout(TICK);
                     }
                     drain.once();
@@ -245,15 +251,24 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(style: Style, mut sink: Sink) -> std::io::Result<Self> {
+    fn start(style: Style, mut sink: Sink, dropped: Counter) -> std::io::Result<Self> {
         let (batches, incoming) = crossbeam_channel::bounded::<Vec<u8>>(BATCHES);
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || {
+                let mut torn = false;
                 for batch in incoming {
-                    // A closed pipe is no reason to stop serving.
-                    _ = sink.write_all(&batch);
-                    _ = sink.flush();
+                    // After a write that broke off, on a full disk, the rest of its line is missing.
+                    let began = if torn { sink.write_all(b"\n") } else { Ok(()) };
+                    // A closed pipe or a full disk is no reason to stop serving.
+                    let written = began
+                        .and_then(|()| sink.write_all(&batch))
+                        .and_then(|()| sink.flush());
+                    torn = written.is_err();
+                    if torn {
+                        let lines = batch.iter().filter(|byte| **byte == b'\n').count();
+                        dropped.increment(lines as u64);
+                    }
                 }
             })?;
         Ok(Self {

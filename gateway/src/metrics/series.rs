@@ -8,7 +8,7 @@ use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder
 use sluice_engine::request::FinishReason;
 
 use crate::context::{Fault, Outcome};
-use crate::stack::Route;
+use crate::endpoint::{Endpoint, RouteLabel};
 
 /// Where handles come from.
 pub type SharedRecorder = Arc<dyn Recorder + Send + Sync>;
@@ -27,7 +27,7 @@ pub struct Series {
     pub(super) model_labels: Vec<Label>,
     recorder: SharedRecorder,
     /// By route, then by status − 100; both are made when they are first met.
-    requests: [OnceLock<Box<[OnceLock<Counter>]>>; Route::COUNT],
+    requests: [OnceLock<Box<[OnceLock<Counter>]>>; RouteLabel::COUNT],
     faults: [Counter; 3],
     retried: Counter,
     duration: Histogram,
@@ -59,7 +59,7 @@ const STATUSES: usize = 500;
 #[derive(Debug, Clone, Copy)]
 pub struct Completed {
     /// Which endpoint.
-    pub route: Route,
+    pub endpoint: &'static Endpoint,
     /// The status sent, or 499 when the client hung up before.
     pub status: u16,
     /// From the request's head to the end of the response.
@@ -90,7 +90,7 @@ impl Series {
         Self {
             revision_header: HeaderValue::from_str(&revision)
                 .unwrap_or(HeaderValue::from_static("unprintable")),
-            requests: [const { OnceLock::new() }; Route::COUNT],
+            requests: [const { OnceLock::new() }; RouteLabel::COUNT],
             faults: faults(&ours),
             retried: ours.counter(
                 "sluice_release_retries_total",
@@ -113,7 +113,7 @@ impl Series {
         let labels = pair_labels(&nothing, &nothing);
         Self {
             revision_header: HeaderValue::from_static(""),
-            requests: [const { OnceLock::new() }; Route::COUNT],
+            requests: [const { OnceLock::new() }; RouteLabel::COUNT],
             faults: faults(&Scope::new(&*recorder, labels.clone())),
             retried: Counter::noop(),
             duration: Histogram::noop(),
@@ -139,7 +139,7 @@ impl Series {
 
     /// Records a finished request. Atomics only, but for the first of a route and status.
     pub fn record(&self, completed: &Completed, outcome: &Outcome) {
-        self.requests(completed.route, completed.status)
+        self.requests(completed.endpoint.label, completed.status)
             .increment(1);
         self.duration.record(completed.total);
         self.overhead
@@ -150,7 +150,7 @@ impl Series {
         self.tokens.record(completed.total, outcome);
     }
 
-    fn requests(&self, route: Route, status: u16) -> &Counter {
+    fn requests(&self, route: RouteLabel, status: u16) -> &Counter {
         let status = status.clamp(100, 599);
         let statuses = self.requests[route as usize]
             .get_or_init(|| (0..STATUSES).map(|_| OnceLock::new()).collect());

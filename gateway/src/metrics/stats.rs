@@ -7,7 +7,7 @@ use sluice_engine::backend::builds::{Build, Done, builds};
 
 use super::observer::Observer;
 use super::window::{Summary, Window};
-use super::{Metrics, engine};
+use super::{Metrics, Reader, engine};
 use crate::replicas::{Cause, Replica};
 use crate::router::{RouteTable, Target};
 
@@ -91,14 +91,17 @@ impl ReplicaStats {
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Metrics {
-    /// The answer as JSON: rates per second, times in milliseconds.
+    /// The answer as JSON, of what `reader` may see: rates per second, times in milliseconds.
     #[must_use]
-    pub fn stats(&self, routes: &RouteTable, observer: &Observer) -> Vec<u8> {
+    pub fn stats(&self, routes: &RouteTable, observer: &Observer, reader: Reader<'_>) -> Vec<u8> {
         let now = Instant::now().saturating_duration_since(self.started);
         let empty = Window::default();
         observer.with_windows(|windows| {
             let deployments = routes
-                .revisions()
+                .all_served()
+                .iter()
+                .filter(|served| reader.sees(served))
+                .flat_map(|served| served.revisions())
                 .map(|deployment| {
                     let key = (deployment.name.clone(), deployment.revision.clone());
                     let window = windows.get(&key).unwrap_or(&empty);
@@ -115,7 +118,11 @@ impl Metrics {
             let stats = Stats {
                 uptime_seconds: now.as_secs_f64(),
                 deployments,
-                builds: builds().into_iter().map(BuildStats::from).collect(),
+                builds: builds()
+                    .into_iter()
+                    .filter(|build| reader.sees_name(routes, &build.model))
+                    .map(BuildStats::from)
+                    .collect(),
             };
             serde_json::to_vec(&stats).unwrap_or_default()
         })

@@ -12,12 +12,12 @@ use super::histogram::Histogram;
 use super::window::{Sample, Window};
 use super::*;
 use crate::context::{Fault, Outcome};
+use crate::endpoint::Resolved;
 use crate::router::RouteTable;
-use crate::stack::Route;
 
 fn record(series: &Series, status: u16, fault: Option<Fault>, outcome: &Outcome) {
     let completed = Completed {
-        route: Route::Chat,
+        endpoint: Resolved::of("/v1/chat/completions").endpoint,
         status,
         total: Duration::from_millis(300),
         fault,

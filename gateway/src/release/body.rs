@@ -1,17 +1,14 @@
-//! Answers under release on their way out: held back until they have really begun, and
-//! kept as far as somebody wants to read them.
+//! Answers under release on their way out, kept as far as somebody wants to read them.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 
-use crate::context::Fault;
 use crate::{Body, BoxError, Outcome};
 
 /// The beginning of an answer, or all of it.
@@ -42,74 +39,6 @@ pub(crate) fn is_events(response: &Response<Body>) -> bool {
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
-}
-
-/// Waits until an answer has begun: an event stream with its first token, any other with
-/// its end. At most `limit` bytes are held for that; what goes on is taken to go well.
-///
-/// # Errors
-/// It broke before.
-pub(crate) async fn hold(
-    response: Response<Body>,
-    outcome: &Outcome,
-    limit: usize,
-) -> Result<Response<Body>, StatusCode> {
-    let events = is_events(&response);
-    let (head, mut rest) = response.into_parts();
-    let mut held = VecDeque::new();
-    let mut size = 0;
-    while size < limit && !(events && outcome.ttft().is_some()) {
-        let Some(frame) = rest.frame().await else {
-            break;
-        };
-        // A stream that breaks says so in an event before.
-        let broken = outcome.fault() == Some(Fault::Server);
-        match frame {
-            Ok(frame) if !broken => {
-                size += frame.data_ref().map_or(0, Bytes::len);
-                held.push_back(frame);
-            }
-            Ok(_) | Err(_) => return Err(StatusCode::BAD_GATEWAY),
-        }
-    }
-    let body = Held { held, rest };
-    Ok(Response::from_parts(head, body.boxed_unsync()))
-}
-
-/// What was held back, and the rest.
-struct Held {
-    held: VecDeque<Frame<Bytes>>,
-    rest: Body,
-}
-
-impl hyper::body::Body for Held {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.held.pop_front() {
-            Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => Pin::new(&mut self.rest).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let held = self.held.iter().filter_map(Frame::data_ref);
-        let held: u64 = held.map(|data| data.len() as u64).sum();
-        let mut hint = self.rest.size_hint();
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + held);
-        }
-        hint.set_lower(hint.lower() + held);
-        hint
-    }
 }
 
 /// Keeps up to `limit` bytes of an answer, for when it is over.

@@ -8,24 +8,42 @@ use sluice_engine::request::FinishReason;
 
 use super::body::Kept;
 use super::{Placement, answer};
+use crate::Outcome;
 use crate::context::Fault;
+use crate::endpoint::Kind;
 use crate::metrics::Completed;
 use crate::metrics::observer::Record;
 use crate::router::split::{Assignment, Side, Weight};
-use crate::stack::Route;
 
 /// How a request ended, for the revision that it was put to.
+///
+/// Of a candidate's request that stable was asked again, the class is the candidate's, and
+/// [`ReleaseOutcome::stable_answered`] says what stable made of the same request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// As asked.
     Answered,
-    /// The request could not have succeeded (4xx).
+    /// With something that is no answer by the endpoint's protocol: see [`crate::validate`].
+    Broken,
+    /// Refused by the model or its server (400, 402, 413, 422 …), where the gateway had let
+    /// the request through. Of a candidate only where stable did not refuse it as well; of a
+    /// stable revision nobody knows what the other would have said, so that this holds
+    /// requests that could not have succeeded anywhere.
+    Rejected,
+    /// The request could not have succeeded: refused by this server, or by both revisions.
     ClientFault,
-    /// The client hung up.
+    /// The client left before the first token of a stream, or before any of another answer.
+    /// How long it had waited is [`ReleaseOutcome::total`].
+    Abandoned,
+    /// The client left in the middle of the answer.
     Cancelled,
+    /// The deadline that the client itself had set passed (`x-request-timeout-ms`), or could
+    /// not be met from the beginning.
+    OwnDeadline,
     /// Not in time (504).
     Timeout,
-    /// In any other way (5xx, a stream that broke).
+    /// In any other way (5xx, a connection that was lost, our own account's fault at an
+    /// upstream: 401, 402, 403, 404, 407, 408, 429).
     Failed,
 }
 
@@ -46,6 +64,8 @@ pub struct ReleaseOutcome {
     pub weight: Weight,
     /// Hash of its unit.
     pub unit: u64,
+    /// Hash of the API key's id, under the release's salt; 0 without keys.
+    pub key: u64,
     /// When it ended.
     pub ended: SystemTime,
     /// How it ended for that revision.
@@ -57,8 +77,8 @@ pub struct ReleaseOutcome {
     pub retried: bool,
     /// When it was retried: whether stable's answer was what had been asked for.
     pub stable_answered: bool,
-    /// Which endpoint.
-    pub route: Route,
+    /// What was asked.
+    pub kind: Kind,
     /// From the request's head to the first token.
     pub ttft: Option<Duration>,
     /// Mean time of an output token, the first excluded.
@@ -94,12 +114,15 @@ impl ReleaseOutcome {
             assignment: pick.assignment,
             weight: pick.weight,
             unit: pick.unit,
+            key: outcome
+                .principal()
+                .map_or(0, |principal| release.split().key_hash(&principal.key_id)),
             ended: record.ended,
-            class: class(completed),
+            class: class(completed, outcome),
             status: completed.status,
             retried: false,
             stable_answered: false,
-            route: completed.route,
+            kind: completed.endpoint.kind,
             ttft: None,
             tpot: None,
             total: completed.total,
@@ -110,17 +133,17 @@ impl ReleaseOutcome {
             refused: false,
             violation: false,
         };
-        if let Some(failure) = placement.failure() {
+        if let Some((class, status)) = placement.failure() {
             return Self {
-                class: class_of_failure(failure, completed.status),
-                status: failure.as_u16(),
+                class: class_of_failure(class, status, completed, outcome),
+                status: status.as_u16(),
                 retried: true,
                 stable_answered: completed.fault.is_none(),
                 ..base
             };
         }
         let (usage, ttft, finish) = (outcome.usage(), outcome.ttft(), outcome.finish());
-        let generated = matches!(completed.route, Route::Chat | Route::Completions);
+        let generated = completed.endpoint.kind.is_generation();
         let answered = base.class == Class::Answered && generated;
         let facts = kept
             .filter(|_| answered)
@@ -140,25 +163,49 @@ impl ReleaseOutcome {
     }
 }
 
-fn class(completed: &Completed) -> Class {
+fn class(completed: &Completed, outcome: &Outcome) -> Class {
+    let known = outcome.class();
     match completed.fault {
         None => Class::Answered,
+        Some(Fault::Client) if known == Some(Class::Rejected) => Class::Rejected,
         Some(Fault::Client) => Class::ClientFault,
+        Some(Fault::Cancelled) if outcome.ttft().is_none() => Class::Abandoned,
         Some(Fault::Cancelled) => Class::Cancelled,
-        Some(Fault::Server) if completed.status == 504 => Class::Timeout,
-        Some(Fault::Server) => Class::Failed,
+        Some(Fault::Server) if completed.status == 504 => {
+            whose_deadline(known.unwrap_or(Class::Timeout), completed, outcome)
+        }
+        Some(Fault::Server) => whose_deadline(known.unwrap_or(Class::Failed), completed, outcome),
     }
 }
 
-/// `after` is how stable ended: where it refused the same request with the same 4xx, the
-/// request was at fault.
-fn class_of_failure(failure: StatusCode, after: u16) -> Class {
-    if failure.is_client_error() && failure == after {
-        Class::ClientFault
-    } else if failure == StatusCode::GATEWAY_TIMEOUT {
-        Class::Timeout
-    } else {
-        Class::Failed
+/// A deadline is the client's own if it has set one, and else the server's. One that had
+/// passed by the end ended the request.
+fn whose_deadline(class: Class, completed: &Completed, outcome: &Outcome) -> Class {
+    match class {
+        Class::OwnDeadline if !outcome.has_own_deadline() => Class::Failed,
+        _ if outcome.is_past_own_deadline(completed.total) => Class::OwnDeadline,
+        class => class,
+    }
+}
+
+/// How a candidate's attempt ended that stable was asked again. Where stable refused the same
+/// request as well, the request was at fault.
+fn class_of_failure(
+    class: Class,
+    status: StatusCode,
+    completed: &Completed,
+    outcome: &Outcome,
+) -> Class {
+    let refused = (400..500).contains(&completed.status)
+        && completed.fault != Some(Fault::Cancelled)
+        && completed.status != 499;
+    match class {
+        Class::Rejected if refused => Class::ClientFault,
+        Class::Failed if status.is_client_error() && status == completed.status => {
+            Class::ClientFault
+        }
+        Class::OwnDeadline if !outcome.has_own_deadline() => Class::Failed,
+        class => class,
     }
 }
 

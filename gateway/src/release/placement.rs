@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use http::StatusCode;
 use parking_lot::Mutex;
 
+use super::Class;
 use super::body::Kept;
 use super::shadow::ShadowRequest;
 use crate::router::split::{Pick, Side};
@@ -16,7 +17,7 @@ pub struct Placement {
     release: Arc<Release>,
     pick: Pick,
     /// How the candidate failed; stable was asked then.
-    failure: OnceLock<StatusCode>,
+    failure: OnceLock<(Class, StatusCode)>,
     left: Mutex<Left>,
 }
 
@@ -52,7 +53,7 @@ impl Placement {
 
     /// How the candidate failed, where stable was asked instead.
     #[must_use]
-    pub fn failure(&self) -> Option<StatusCode> {
+    pub fn failure(&self) -> Option<(Class, StatusCode)> {
         self.failure.get().copied()
     }
 
@@ -66,8 +67,8 @@ impl Placement {
     }
 
     /// From now on stable answers.
-    pub(crate) fn fall_back(&self, failure: StatusCode) {
-        _ = self.failure.set(failure);
+    pub(crate) fn fall_back(&self, class: Class, status: StatusCode) {
+        _ = self.failure.set((class, status));
     }
 
     /// Leaves what was answered.

@@ -18,14 +18,15 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Said;
 use super::body::{Kept, is_events};
-use super::{Placement, ReleaseSink, Watch};
-use crate::api::Asked;
+use super::{Class, Placement, ReleaseSink, Watch};
+use crate::access::Rights;
+use crate::api::{Asked, ask};
 use crate::context::{Fault, Principal};
+use crate::endpoint::Kind;
 use crate::metrics::Shadowing;
 use crate::metrics::observer::Record;
 use crate::router::split::Weight;
 use crate::router::{Deployment, Entry, Release};
-use crate::stack::Route;
 use crate::{Gateway, RequestContext};
 
 /// Marks a copy for an upstream.
@@ -52,8 +53,8 @@ pub struct ShadowPair {
     pub request_id: Arc<str>,
     /// Hash of its unit.
     pub unit: u64,
-    /// Which endpoint.
-    pub route: Route,
+    /// What was asked.
+    pub kind: Kind,
     /// When the live request ended.
     pub ended: SystemTime,
     /// The request's body. It holds a prompt: not for logs.
@@ -73,8 +74,9 @@ pub struct ShadowAnswer {
     pub revision: Arc<str>,
     /// Status; 504 when it took longer than `release.shadow_timeout`.
     pub status: u16,
-    /// A 5xx, no answer in time, or one that broke.
-    pub failed: bool,
+    /// How it ended, as a live request is judged: a refusal of the candidate's, which the
+    /// live revision has answered, is [`Class::Rejected`].
+    pub class: Class,
     /// Text and calls of the first choice; of an answer without choices (embeddings,
     /// scores) its JSON.
     pub text: String,
@@ -95,7 +97,7 @@ pub(super) struct Live {
     release: Arc<Release>,
     request_id: Arc<str>,
     unit: u64,
-    route: Route,
+    kind: Kind,
     ended: SystemTime,
     answer: Answer,
 }
@@ -104,7 +106,7 @@ pub(super) struct Live {
 struct Answer {
     revision: Arc<str>,
     status: StatusCode,
-    failed: bool,
+    class: Class,
     kept: Kept,
     total: Duration,
     context: RequestContext,
@@ -117,12 +119,15 @@ impl Live {
             release: Arc::clone(placement.release()),
             request_id: Arc::clone(&record.context.id),
             unit: placement.pick().unit,
-            route: completed.route,
+            kind: completed.endpoint.kind,
             ended: record.ended,
             answer: Answer {
                 revision: Arc::clone(&placement.deployment().revision),
                 status: StatusCode::from_u16(completed.status).unwrap_or_default(),
-                failed: completed.fault == Some(Fault::Server),
+                class: match completed.fault {
+                    Some(Fault::Server) => Class::Failed,
+                    Some(Fault::Client | Fault::Cancelled) | None => Class::Answered,
+                },
                 kept,
                 total: completed.total,
                 context: record.context.clone(),
@@ -196,11 +201,15 @@ impl ShadowRequest {
 
     async fn ask(&self, live: &Live, config: &crate::config::ReleaseConfig) -> Answer {
         let candidate = live.release.candidate();
-        let context = context(&live.request_id, config.shadow_timeout);
+        let context = context(
+            &live.request_id,
+            self.asked.parts.uri.path(),
+            config.shadow_timeout,
+        );
         let mut answer = Answer {
             revision: Arc::clone(&candidate.revision),
             status: StatusCode::GATEWAY_TIMEOUT,
-            failed: true,
+            class: Class::Timeout,
             kept: Kept::default(),
             total: Duration::ZERO,
             context,
@@ -215,11 +224,15 @@ impl ShadowRequest {
 
 impl Answer {
     async fn collect(&mut self, asked: &Asked, candidate: &Arc<Deployment>, limit: usize) {
-        let response = match asked.ask(&self.context, candidate).await {
+        let response = match ask(asked, &self.context, candidate).await {
             Ok(response) => response,
-            Err(error) => {
-                self.status = error.status();
-                self.failed = error.status().is_server_error();
+            Err(unanswered) => {
+                self.status = unanswered.status();
+                self.class = match unanswered.class() {
+                    // The deadline of a copy is this server's.
+                    Class::OwnDeadline => Class::Failed,
+                    class => class,
+                };
                 return;
             }
         };
@@ -239,7 +252,10 @@ impl Answer {
         }
         self.status = status;
         broken |= self.context.outcome.fault() == Some(Fault::Server);
-        self.failed = broken || status.is_server_error();
+        self.class = match broken {
+            true => self.context.outcome.class().unwrap_or(Class::Failed),
+            false => Class::Answered,
+        };
     }
 
     fn read(self) -> ShadowAnswer {
@@ -248,7 +264,7 @@ impl Answer {
         ShadowAnswer {
             revision: self.revision,
             status: self.status.as_u16(),
-            failed: self.failed,
+            class: self.class,
             text: match said.choice {
                 true => said.into_text(),
                 false => String::from_utf8_lossy(&self.kept.bytes).into_owned(),
@@ -263,8 +279,8 @@ impl Answer {
 }
 
 /// All copies are of one tenant, of the lowest class, whatever their bodies ask for.
-fn context(live: &str, timeout: Duration) -> RequestContext {
-    let mut context = RequestContext::new(format!("{live}-shadow"));
+fn context(live: &str, path: &str, timeout: Duration) -> RequestContext {
+    let mut context = RequestContext::new(format!("{live}-shadow"), path);
     context.deadline = Some(context.received + timeout);
     context.priority = Priority::Low;
     context.principal = Some(Arc::new(Principal {
@@ -274,6 +290,8 @@ fn context(live: &str, timeout: Duration) -> RequestContext {
         models: None,
         role: None,
         owner: None,
+        // The live request was let in; its copy goes to the same name.
+        rights: Rights::unlimited(),
     }));
     context
 }
@@ -290,7 +308,7 @@ fn pair(request: Bytes, live: Live, candidate: Answer) -> ShadowPair {
         deployment: Arc::clone(&live.release.stable().name),
         request_id: live.request_id,
         unit: live.unit,
-        route: live.route,
+        kind: live.kind,
         ended: live.ended,
         request,
         greedy,

@@ -6,9 +6,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::{memchr, memmem};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use crate::endpoint::Protocol;
+use crate::validate::Form;
 
 /// What a JSON request body says of its model, its form and its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +24,28 @@ pub struct Envelope {
     pub stream: bool,
     /// The answer is to be JSON (`response_format`, `guided_json`).
     pub structured: bool,
+    /// The answer is to be raw bytes (`encoding_format` of vLLM's embeddings).
+    pub binary: bool,
     /// Where the JSON value of `user` stands in the body.
     user_span: Option<Range<usize>>,
 }
 
-/// As a derived struct would be read, but of a field that stands twice the last one
-/// counts, as for the endpoints: routing and answering must not differ.
+/// Why a body cannot be sent on.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// It is no JSON object, or a field is of another type.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A field that decides where the request goes, or in which form the answer comes,
+    /// stands there twice or in other letters: an upstream may read another one than this
+    /// server has checked.
+    #[error("the field '{0}' must stand in the body once, and in lower case")]
+    Ambiguous(&'static str),
+    /// `stream` is neither `true` nor `false`: an upstream may read it otherwise.
+    #[error("'stream' must be true or false")]
+    Stream,
+}
+
 #[derive(Default)]
 struct Fields<'a> {
     model: Option<&'a RawValue>,
@@ -34,6 +53,8 @@ struct Fields<'a> {
     user: Option<&'a RawValue>,
     response_format: Option<&'a RawValue>,
     guided_json: Option<&'a RawValue>,
+    encoding_format: Option<&'a RawValue>,
+    ambiguous: Option<&'static str>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -52,29 +73,76 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Key {
-            Model,
-            Stream,
-            User,
-            ResponseFormat,
-            GuidedJson,
-            #[serde(other)]
-            Other,
-        }
         let mut fields = Fields::default();
+        let (mut models, mut streams) = (0, 0);
         while let Some(key) = map.next_key()? {
             match key {
-                Key::Model => fields.model = map.next_value()?,
-                Key::Stream => fields.stream = map.next_value()?,
+                Key::Model => {
+                    models += 1;
+                    fields.model = map.next_value()?;
+                }
+                Key::Stream => {
+                    streams += 1;
+                    fields.stream = map.next_value()?;
+                }
                 Key::User => fields.user = map.next_value()?,
                 Key::ResponseFormat => fields.response_format = map.next_value()?,
                 Key::GuidedJson => fields.guided_json = map.next_value()?,
+                Key::EncodingFormat => fields.encoding_format = map.next_value()?,
+                Key::Like(name) => {
+                    fields.ambiguous = Some(name);
+                    map.next_value::<IgnoredAny>()?;
+                }
                 Key::Other => _ = map.next_value::<IgnoredAny>()?,
             }
         }
+        if models > 1 {
+            fields.ambiguous = Some("model");
+        } else if streams > 1 {
+            fields.ambiguous = Some("stream");
+        }
         Ok(fields)
+    }
+}
+
+/// A key of the body.
+enum Key {
+    Model,
+    Stream,
+    User,
+    ResponseFormat,
+    GuidedJson,
+    EncodingFormat,
+    /// One that some servers take for that.
+    Like(&'static str),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl Visitor<'_> for Names {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+                Ok(match name {
+                    "model" => Key::Model,
+                    "stream" => Key::Stream,
+                    "user" => Key::User,
+                    "response_format" => Key::ResponseFormat,
+                    "guided_json" => Key::GuidedJson,
+                    "encoding_format" => Key::EncodingFormat,
+                    _ if name.eq_ignore_ascii_case("model") => Key::Like("model"),
+                    _ if name.eq_ignore_ascii_case("stream") => Key::Like("stream"),
+                    _ => Key::Other,
+                })
+            }
+        }
+        input.deserialize_identifier(Names)
     }
 }
 
@@ -83,13 +151,22 @@ impl Envelope {
     /// the model's name.
     ///
     /// # Errors
-    /// The body is not a JSON object, or `model` is not a string.
-    pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+    /// The body is not a JSON object, `model` is not a string, or it can be read in more
+    /// than one way.
+    pub fn parse(body: &[u8]) -> Result<Self, EnvelopeError> {
         // A derived struct would also be read from an array.
         if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(serde::de::Error::custom("expected a JSON object"));
+            return Err(serde_json::Error::custom("expected a JSON object").into());
         }
         let fields: Fields<'_> = serde_json::from_slice(body)?;
+        if let Some(name) = fields.ambiguous {
+            return Err(EnvelopeError::Ambiguous(name));
+        }
+        let stream = match fields.stream.map(RawValue::get) {
+            Some("true") => true,
+            Some("false" | "null") | None => false,
+            Some(_) => return Err(EnvelopeError::Stream),
+        };
         let model = fields.model.map(|raw| serde_json::from_str(raw.get()));
         let span = |raw: &RawValue| {
             // `raw` borrows from `body`, so the distance of their addresses is its offset.
@@ -101,14 +178,32 @@ impl Envelope {
             let found = |kind| memmem::find(raw.get().as_bytes(), kind).is_some();
             kinds.into_iter().any(found)
         };
+        let asks_for_bytes = |raw: &RawValue| raw.get().starts_with("\"bytes");
         Ok(Self {
             model: model.transpose()?,
             model_span: fields.model.map(span),
-            stream: fields.stream.is_some_and(|raw| raw.get() == "true"),
+            stream,
             structured: fields.guided_json.is_some()
                 || fields.response_format.is_some_and(asks_for_json),
+            binary: fields.encoding_format.is_some_and(asks_for_bytes),
             user_span: fields.user.map(span),
         })
+    }
+
+    /// The form in which the answer is to come.
+    #[must_use]
+    pub fn form(&self, protocol: Protocol) -> Form {
+        match protocol {
+            Protocol::Chat | Protocol::Completions if self.stream => Form::Events,
+            Protocol::Embeddings if self.binary => Form::Opaque,
+            Protocol::Chat
+            | Protocol::Completions
+            | Protocol::Embeddings
+            | Protocol::Rerank
+            | Protocol::Classify
+            | Protocol::Tokenize
+            | Protocol::Detokenize => Form::Whole,
+        }
     }
 
     /// `user`, of the body that this was read from; `None` when it is no string. Copies it

@@ -33,12 +33,49 @@ fn is_private(name: &HeaderName) -> bool {
     )
 }
 
-/// Whether an upstream's header is about itself.
+/// Whether an upstream's header is about itself, or an order to the client's browser or to a
+/// proxy in front of this server. Which pages may read an answer, where its reader is sent and
+/// what is kept for this host's name is decided here, not there.
 fn is_upstreams_own(name: &HeaderName) -> bool {
+    const PREFIXES: [&str; 5] = [
+        "access-control-",
+        "x-accel-",
+        "x-sluice-",
+        "cross-origin-",
+        "sec-",
+    ];
+    let text = name.as_str();
     matches!(
-        name.as_str(),
-        "set-cookie" | "alt-svc" | "strict-transport-security" | "server" | "date"
-    ) || name == REQUEST_ID
+        text,
+        "alt-svc"
+            | "clear-site-data"
+            | "content-disposition"
+            | "content-location"
+            | "content-security-policy"
+            | "date"
+            | "link"
+            | "location"
+            | "nel"
+            | "origin-agent-cluster"
+            | "permissions-policy"
+            | "public-key-pins"
+            | "referrer-policy"
+            | "refresh"
+            | "report-to"
+            | "reporting-endpoints"
+            | "server"
+            | "service-worker-allowed"
+            | "set-cookie"
+            | "set-cookie2"
+            | "sourcemap"
+            | "strict-transport-security"
+            | "timing-allow-origin"
+            | "via"
+            | "www-authenticate"
+            | "x-frame-options"
+            | "x-sendfile"
+    ) || PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+        || name == REQUEST_ID
         || name == REVISION
 }
 
@@ -121,7 +158,7 @@ mod tests {
             ("x-request-id", "theirs"),
         ]);
         let key = HeaderValue::from_static("Bearer upstreams");
-        let sent = request(&client, &RequestContext::new("ours"), Some(&key));
+        let sent = request(&client, &RequestContext::new("ours", "/"), Some(&key));
         let expected = map(&[
             ("content-type", "application/json"),
             ("traceparent", "00-1-2-01"),
@@ -138,6 +175,12 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("x-hop", "1"),
             ("set-cookie", "a=b"),
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-credentials", "true"),
+            ("location", "http://10.0.0.5/"),
+            ("www-authenticate", "Basic"),
+            ("x-accel-redirect", "/secret"),
+            ("x-sluice-revision", "theirs"),
             ("x-request-id", "theirs"),
             ("content-type", "text/event-stream"),
             ("retry-after", "3"),

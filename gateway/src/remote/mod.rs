@@ -59,6 +59,12 @@ pub enum ForwardError {
     /// Connected, but no answer within the first-byte timeout or the deadline (504).
     #[error("the upstream did not answer in time")]
     Timeout,
+    /// The request's deadline passed before the answer had begun (504).
+    #[error("the upstream did not answer before the request's deadline")]
+    Deadline,
+    /// What came is no answer (502).
+    #[error("{}", .0.message())]
+    Broken(crate::validate::Defect),
     /// The request cannot be sent on as it is (400).
     #[error("{0}")]
     Invalid(String),

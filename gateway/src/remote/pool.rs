@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 
-use super::body::ForwardBody;
+use super::body::{Flaw, ForwardBody};
 use super::budget::Budget;
 use super::direct::Answer;
 use super::envelope::Envelope;
@@ -19,6 +19,9 @@ use super::reach::Reach;
 use super::replica::{Replica, Ticket, authorization};
 use super::{ForwardError, PoolError, balance, headers, now};
 use crate::config::UpstreamConfig;
+use crate::endpoint::Protocol;
+use crate::limits::forecast::Forecast;
+use crate::validate::{self, Form, Head};
 use crate::{Body, RequestContext};
 
 /// Upstreams of one deployment at most: they are chosen from a 64-bit mask.
@@ -42,8 +45,10 @@ pub(super) struct Shared {
     pub(super) idle_timeout: Duration,
     max_ejected: f64,
     first_byte_timeout: Duration,
+    max_held: usize,
     attempts: u32,
     budget: Budget,
+    forecast: Arc<Forecast>,
     retries: AtomicU64,
 }
 
@@ -60,8 +65,10 @@ impl Shared {
             idle_timeout: config.idle_timeout,
             max_ejected: config.max_ejected,
             first_byte_timeout: config.first_byte_timeout,
+            max_held: config.max_held,
             attempts: config.retries.saturating_add(1),
             budget: Budget::new(config.retry_budget),
+            forecast: Arc::default(),
             retries: AtomicU64::new(0),
         }
     }
@@ -79,6 +86,30 @@ enum Failure {
     Lost(String),
     /// The first-byte timeout: the work may be under way, so nobody else is asked.
     Slow,
+    /// What came was no answer, and none of it has been seen.
+    NoAnswer(Flaw),
+}
+
+impl From<Failure> for ForwardError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Lost(reason) => Self::Unreachable(reason),
+            Failure::Slow | Failure::NoAnswer(Flaw::Idle) => Self::Timeout,
+            Failure::NoAnswer(Flaw::Deadline) => Self::Deadline,
+            Failure::NoAnswer(Flaw::Lost) => Self::Unreachable(Flaw::Lost.message().to_owned()),
+            Failure::NoAnswer(Flaw::Defect(defect)) => Self::Broken(defect),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether another replica may be tried.
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::NoAnswer(Flaw::Lost | Flaw::Defect(_)) => true,
+            Self::Slow | Self::NoAnswer(Flaw::Idle | Flaw::Deadline) => false,
+        }
+    }
 }
 
 impl RemotePool {
@@ -140,8 +171,9 @@ impl RemotePool {
         }
     }
 
-    /// Sends a request to one of the upstreams and streams its answer through,
-    /// error answers included (an upstream's 4xx goes to the client as it is).
+    /// Sends a request to one of the upstreams and streams its answer through once it has
+    /// begun, error answers included (an upstream's 4xx goes to the client as it is). What is
+    /// no answer by `protocol` is a failure of the upstream.
     ///
     /// `parts` are the client's method, URI (its path after `/v1` is appended to
     /// the upstream's base) and headers; `body` is the whole request body, in
@@ -149,19 +181,21 @@ impl RemotePool {
     /// Records target time, tokens and TTFT in `context.outcome` as they pass.
     ///
     /// # Errors
-    /// No upstream could be reached, or none answered in time.
+    /// No upstream could be reached, or none answered in time, or with an answer.
     pub async fn forward(
         &self,
         context: &RequestContext,
         parts: &Parts,
         body: Bytes,
         envelope: &Envelope,
+        protocol: Protocol,
     ) -> Result<Response<Body>, ForwardError> {
         let body = match &self.model {
             Some(model) => envelope.with_model(&body, model),
             None => body,
         };
         let headers = headers::request(&parts.headers, context, self.authorization.as_ref());
+        let form = envelope.form(protocol);
         self.shared.budget.deposit();
         let mut tried = 0_u64;
         let mut attempts = 0;
@@ -176,32 +210,78 @@ impl RemotePool {
             let result = self.attempt(&ticket, request, context).await;
             context.outcome.add_target_time(now() - sent);
             let last = attempts >= self.shared.attempts;
-            match result {
+            let result = match result {
                 Ok(answer) if is_retryable(answer.status()) && !last && self.may_retry(tried) => {
                     ticket.settle(Event::Failure);
+                    continue;
                 }
                 Ok(answer) => {
-                    let failed = answer.status().is_server_error();
-                    let event = if failed {
-                        Event::Failure
-                    } else {
-                        Event::Success
-                    };
-                    ticket.answered(now() - sent, event);
-                    return Ok(ForwardBody::wrap(answer, ticket, context));
+                    let latency = now() - sent;
+                    self.receive(answer, ticket, context, (protocol, form), latency)
+                        .await
                 }
-                Err(Failure::Slow) => {
+                Err(failure) => {
                     ticket.settle(Event::Failure);
-                    return Err(ForwardError::Timeout);
+                    Err(failure)
                 }
-                Err(Failure::Lost(reason)) => {
-                    ticket.settle(Event::Failure);
-                    if last || !self.may_retry(tried) {
-                        return Err(ForwardError::Unreachable(reason));
-                    }
+            };
+            match result {
+                Err(failure) if failure.is_retryable() && !last && self.may_retry(tried) => {}
+                result => {
+                    return result.map_err(|failure| {
+                        if let Failure::NoAnswer(Flaw::Defect(defect)) = failure {
+                            context.outcome.set_defect(defect);
+                        }
+                        failure.into()
+                    });
                 }
             }
         }
+    }
+
+    /// Takes an answer in, as far as it must be known before it may go out.
+    async fn receive(
+        &self,
+        answer: Response<Answer>,
+        mut ticket: Ticket,
+        context: &RequestContext,
+        (protocol, form): (Protocol, Form),
+        latency: Duration,
+    ) -> Result<Response<Body>, Failure> {
+        let (mut head, answer) = answer.into_parts();
+        let mut body = match validate::head(head.status, &head.headers, form) {
+            Head::Whole => ForwardBody::whole(answer, ticket, context, protocol),
+            Head::Events => {
+                // Its end may be mended.
+                head.headers.remove(http::header::CONTENT_LENGTH);
+                ForwardBody::events(answer, ticket, context, protocol)
+            }
+            Head::Opaque | Head::Refusal(_) => ForwardBody::unread(answer, ticket, context),
+            Head::Failure => {
+                ticket.answered(latency, Event::Failure);
+                let body = ForwardBody::unread(answer, ticket, context);
+                return Ok(respond(head, body));
+            }
+            Head::Broken(defect) => {
+                ticket.settle(Event::Failure);
+                return Err(Failure::NoAnswer(Flaw::Defect(defect)));
+            }
+        };
+        match body.begin(self.shared.max_held).await {
+            Ok(()) => {
+                body.begun(latency);
+                Ok(respond(head, body))
+            }
+            Err(flaw) => {
+                body.lost(flaw);
+                Err(Failure::NoAnswer(flaw))
+            }
+        }
+    }
+
+    /// When the upstreams would answer.
+    pub(crate) fn forecast(&self) -> &Arc<Forecast> {
+        &self.shared.forecast
     }
 
     /// The upstreams, in the order of the configuration.
@@ -318,15 +398,11 @@ fn is_retryable(status: StatusCode) -> bool {
     )
 }
 
-impl ForwardBody {
-    /// An upstream's answer as ours.
-    fn wrap(answer: Response<Answer>, ticket: Ticket, context: &RequestContext) -> Response<Body> {
-        let (mut head, body) = answer.into_parts();
-        headers::clean_response(&mut head.headers);
-        let body = Self::new(body, &head, ticket, context);
-        // The client's connection has its own version; hyper writes it.
-        head.version = http::Version::HTTP_11;
-        head.extensions.clear();
-        Response::from_parts(head, body.boxed_unsync())
-    }
+/// An upstream's answer as ours.
+fn respond(mut head: http::response::Parts, body: ForwardBody) -> Response<Body> {
+    headers::clean_response(&mut head.headers);
+    // The client's connection has its own version; hyper writes it.
+    head.version = http::Version::HTTP_11;
+    head.extensions.clear();
+    Response::from_parts(head, body.boxed_unsync())
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderValue, Uri};
 use parking_lot::Mutex;
 
 use super::PoolError;
@@ -153,13 +152,18 @@ impl Replica {
     /// Where a request's path lies here: `/v1/x` under the base URL, other paths
     /// (`/tokenize`) beside its `/v1`.
     pub(super) fn uri(&self, client: &Uri) -> Option<Uri> {
-        let asked = client.path_and_query().map_or("/", PathAndQuery::as_str);
-        let path = match asked.strip_prefix("/v1/") {
-            Some(rest) => format!("{}/{rest}", self.prefix),
-            None => format!(
-                "{}{asked}",
-                self.prefix.strip_suffix("/v1").unwrap_or(&self.prefix)
+        // A slash at the end means nothing here, but may there.
+        let asked = client.path().strip_suffix('/').unwrap_or(client.path());
+        let (before, rest) = match asked.strip_prefix("/v1/") {
+            Some(rest) => (&*self.prefix, format!("/{rest}")),
+            None => (
+                self.prefix.strip_suffix("/v1").unwrap_or(&self.prefix),
+                asked.to_owned(),
             ),
+        };
+        let path = match client.query() {
+            Some(query) => format!("{before}{rest}?{query}"),
+            None => format!("{before}{rest}"),
         };
         let mut parts = self.base.clone().into_parts();
         parts.path_and_query = Some(path.parse().ok()?);
@@ -267,11 +271,4 @@ pub(super) fn authorization(key: &str) -> Result<HeaderValue, PoolError> {
     let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| PoolError::Key)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Whether an answer is an event stream.
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }

@@ -25,40 +25,26 @@ pub(super) struct Sniffed {
 pub(super) struct Sniffer {
     last: [Bytes; KEPT],
     next: usize,
-    events: usize,
 }
 
 impl Sniffer {
-    /// Takes note of a piece. `true` if it holds an event that carries output.
-    pub(super) fn observe(&mut self, piece: &Bytes, events: bool) -> bool {
+    /// Takes note of a piece.
+    pub(super) fn observe(&mut self, piece: &Bytes) {
         self.last[self.next] = piece.clone();
         self.next = (self.next + 1) % KEPT;
-        if !events {
-            return false;
-        }
-        // The space is left out by some.
-        let found = match memmem::find_iter(piece, b"data: {").count() {
-            0 => memmem::find_iter(piece, b"data:{").count(),
-            found => found,
-        };
-        // Many servers send the role alone at once, before any token.
-        let role_only =
-            self.events == 0 && found == 1 && memmem::find(piece, b"\"role\":").is_some();
-        self.events += found;
-        found > 0 && !role_only
     }
 
-    /// What the end says. A stream without usage is counted by its events: about
+    /// What the end says. A stream without usage is counted by its `events`: about
     /// one token each, but for the role before and the finish after.
-    pub(super) fn finish(&self) -> Sniffed {
+    pub(super) fn finish(&self, events: usize) -> Sniffed {
         let mut tail = Vec::new();
         for index in 0..KEPT {
             tail.extend_from_slice(&self.last[(self.next + index) % KEPT]);
         }
         let tail = &tail[tail.len().saturating_sub(LOOKED_AT)..];
         let usage = usage(tail).or_else(|| {
-            (self.events > 0).then(|| Usage {
-                completion: self.events.saturating_sub(2),
+            (events > 0).then(|| Usage {
+                completion: events.saturating_sub(2),
                 ..Usage::default()
             })
         });
@@ -127,19 +113,19 @@ fn finish_reason(tail: &[u8]) -> Option<FinishReason> {
 mod tests {
     use super::*;
 
-    fn sniff(pieces: &[&str], events: bool) -> Sniffed {
+    fn sniff(pieces: &[&str], events: usize) -> Sniffed {
         let mut sniffer = Sniffer::default();
         for piece in pieces {
-            sniffer.observe(&Bytes::copy_from_slice(piece.as_bytes()), events);
+            sniffer.observe(&Bytes::copy_from_slice(piece.as_bytes()));
         }
-        sniffer.finish()
+        sniffer.finish(events)
     }
 
     #[test]
     fn usage_of_a_whole_answer() {
         let body = r#"{"choices":[{"message":{"content":"\"usage\": no"},"finish_reason":"length"}],
             "usage": {"prompt_tokens":20,"completion_tokens":64,"prompt_tokens_details":{"cached_tokens":16}}}"#;
-        let sniffed = sniff(&[body], false);
+        let sniffed = sniff(&[body], 0);
         assert_eq!(
             sniffed.usage,
             Some(Usage {
@@ -160,7 +146,7 @@ mod tests {
                 "ens\":3,\"completion_tokens\":5}}\n\n",
                 "data: [DONE]\n\n",
             ],
-            true,
+            2,
         );
         assert_eq!(
             sniffed.usage,
@@ -179,19 +165,8 @@ mod tests {
             "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
         let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
         let role = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
-        let sniffed = sniff(&[role, event, event, event, end, "data: [DONE]\n\n"], true);
+        let sniffed = sniff(&[role, event, event, event, end, "data: [DONE]\n\n"], 5);
         assert_eq!(sniffed.usage.map(|usage| usage.completion), Some(3));
-    }
-
-    #[test]
-    fn the_role_alone_is_no_token() {
-        let mut sniffer = Sniffer::default();
-        let role =
-            Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n");
-        assert!(!sniffer.observe(&role, true));
-        assert!(sniffer.observe(&Bytes::from_static(b"data: {\"delta\":1}\n\n"), true));
-        assert!(sniffer.observe(&Bytes::from_static(b"data:{\"delta\":1}\n\n"), true));
-        assert!(!sniffer.observe(&Bytes::from_static(b"data: [DONE]\n\n"), true));
     }
 
     proptest::proptest! {
@@ -201,9 +176,9 @@ mod tests {
             for piece in pieces {
                 let mut bytes = b"\"usage\":{\"finish_reason\":".to_vec();
                 bytes.extend(piece);
-                sniffer.observe(&bytes.into(), true);
+                sniffer.observe(&bytes.into());
             }
-            _ = sniffer.finish();
+            _ = sniffer.finish(3);
         }
     }
 }

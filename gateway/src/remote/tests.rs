@@ -17,9 +17,11 @@ use sluice_engine::request::{FinishReason, Usage};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::envelope::EnvelopeError;
 use super::*;
 use crate::config::UpstreamConfig;
 use crate::context::Fault;
+use crate::endpoint::Protocol;
 use crate::{Body, BoxError, RequestContext, full};
 
 /// What a test upstream does with a request.
@@ -35,8 +37,10 @@ struct Script {
     open_streams: Arc<()>,
 }
 
-const ANSWER: &str =
-    r#"{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#;
+const ANSWER: &str = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":5}}"#;
+
+/// An event with output.
+const WORD: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
 
 struct Upstream {
     script: Arc<Script>,
@@ -79,9 +83,10 @@ impl Upstream {
         self.script.status.store(status, Relaxed);
     }
 
-    /// The next answer is a stream of what is sent here.
+    /// The next answer is a stream of what is sent here, and begins with a word.
     fn stream(&self) -> mpsc::Sender<Result<&'static str, ()>> {
         let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(Ok(WORD)).unwrap();
         *self.script.stream.lock() = Some(receiver);
         sender
     }
@@ -133,18 +138,32 @@ async fn pool(upstreams: &[&Upstream], config: &UpstreamConfig) -> RemotePool {
 }
 
 const BODY: &str = r#"{"messages": [], "model" : "our-name", "x":1}"#;
+const STREAM: &str = r#"{"messages": [], "model" : "our-name", "stream":true}"#;
 
 async fn ask(pool: &RemotePool) -> (RequestContext, Result<Response<Body>, ForwardError>) {
-    let context = RequestContext::new("id-1");
+    ask_for(pool, false).await
+}
+
+async fn ask_for(
+    pool: &RemotePool,
+    stream: bool,
+) -> (RequestContext, Result<Response<Body>, ForwardError>) {
+    let context = RequestContext::new("id-1", "/v1/chat/completions");
     let request = Request::post("http://gateway/v1/chat/completions?a=b")
         .header("authorization", "Bearer the-clients")
         .header("traceparent", "00-1-2-01")
         .body(())
         .unwrap();
-    let body = Bytes::from_static(BODY.as_bytes());
+    let body = Bytes::from_static(if stream { STREAM } else { BODY }.as_bytes());
     let envelope = Envelope::parse(&body).unwrap();
     let answer = pool
-        .forward(&context, &request.into_parts().0, body, &envelope)
+        .forward(
+            &context,
+            &request.into_parts().0,
+            body,
+            &envelope,
+            Protocol::Chat,
+        )
         .await;
     (context, answer)
 }
@@ -190,7 +209,7 @@ async fn load_spreads_over_idle_upstreams() {
     // has answered, too: on a busy machine one may get most.
     for _ in 0..20 {
         let (to_a, to_b) = (a.stream(), b.stream());
-        let answer = ask(&pool).await.1.unwrap();
+        let answer = ask_for(&pool, true).await.1.unwrap();
         open.push((answer, to_a, to_b));
     }
     assert_eq!(pool.in_flight(), 20);
@@ -322,15 +341,16 @@ async fn the_first_piece_arrives_before_the_second_is_sent() {
     let upstream = Upstream::start().await;
     let pool = pool(&[&upstream], &quick()).await;
     let pieces = upstream.stream();
-    let (context, answer) = ask(&pool).await;
+    let (context, answer) = ask_for(&pool, true).await;
+    assert!(context.outcome.ttft().is_some());
     let mut body = answer.unwrap().into_body();
-    for piece in ["data: {\"n\":1}\n\n", "data: {\"n\":2}\n\n"] {
+    let frame = body.frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), WORD);
+    for piece in [WORD, ": ping\n\n", "data: [DONE]\n\n"] {
         pieces.send(Ok(piece)).await.unwrap();
         let frame = body.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap(), piece);
     }
-    assert!(context.outcome.ttft().is_some());
-    drop(pieces);
     assert!(body.frame().await.is_none());
     assert_eq!(context.outcome.fault(), None);
 }
@@ -340,8 +360,7 @@ async fn a_hang_up_reaches_the_upstream() {
     let upstream = Upstream::start().await;
     let pool = pool(&[&upstream], &quick()).await;
     let pieces = upstream.stream();
-    let answer = ask(&pool).await.1.unwrap();
-    pieces.send(Ok("data: {}\n\n")).await.unwrap();
+    let answer = ask_for(&pool, true).await.1.unwrap();
     assert_eq!(pool.in_flight(), 1);
     drop(answer);
     assert_eq!(pool.in_flight(), 0);
@@ -355,9 +374,8 @@ async fn an_upstream_that_dies_in_a_stream_is_told_and_breaks_the_connection() {
     let upstream = Upstream::start().await;
     let pool = pool(&[&upstream], &quick()).await;
     let pieces = upstream.stream();
-    let (context, answer) = ask(&pool).await;
+    let (context, answer) = ask_for(&pool, true).await;
     let mut body = answer.unwrap().into_body();
-    pieces.send(Ok("data: {}\n\n")).await.unwrap();
     assert!(body.frame().await.unwrap().is_ok());
     pieces.send(Err(())).await.unwrap();
     let event = body.frame().await.unwrap().unwrap().into_data().unwrap();
@@ -379,9 +397,8 @@ async fn a_stream_that_falls_silent_ends() {
         ..quick()
     };
     let pool = pool(&[&upstream], &config).await;
-    let pieces = upstream.stream();
-    let mut body = ask(&pool).await.1.unwrap().into_body();
-    pieces.send(Ok("data: {}\n\n")).await.unwrap();
+    let _pieces = upstream.stream();
+    let mut body = ask_for(&pool, true).await.1.unwrap().into_body();
     assert!(body.frame().await.unwrap().is_ok());
     let event = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert!(event.starts_with(b"data: {\"error\""));
@@ -426,12 +443,13 @@ fn the_model_is_replaced_in_place() {
     assert!(Envelope::parse(b"[]").is_err());
     assert!(Envelope::parse(b"{\"model\":1}").is_err());
     assert!(Envelope::parse(br#"{"stream":true}"#).unwrap().stream);
-    // The last of two counts, as it does for the endpoint that answers.
-    let body = Bytes::from_static(br#"{"model":"a","stream":true,"model":"b","stream":false}"#);
-    let twice = Envelope::parse(&body).unwrap();
-    assert_eq!((twice.model.as_deref(), twice.stream), (Some("b"), false));
-    assert_eq!(
-        twice.with_model(&body, r#""c""#),
-        r#"{"model":"a","stream":true,"model":"c","stream":false}"#
-    );
+    // What another parser may read otherwise.
+    for body in [
+        r#"{"model":"a","model":"b"}"#,
+        r#"{"model":"a","MODEL":"b"}"#,
+        r#"{"stream":true,"model":"b","stream":false}"#,
+    ] {
+        let error = Envelope::parse(body.as_bytes()).unwrap_err();
+        assert!(matches!(error, EnvelopeError::Ambiguous(_)), "{body}");
+    }
 }

@@ -63,7 +63,11 @@ pub async fn deployment(
     gateway: &Gateway,
     config: &DeploymentConfig,
 ) -> Result<Arc<Deployment>, DeployError> {
-    deployment_as(gateway, config, Standing::default()).await
+    let standing = Standing {
+        audience: Arc::new(config.audience()),
+        ..Standing::default()
+    };
+    deployment_as(gateway, config, standing).await
 }
 
 /// The same for a control plane, which has records about it.

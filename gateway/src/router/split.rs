@@ -300,6 +300,12 @@ impl Split {
         found.unwrap_or_else(rand::random)
     }
 
+    /// Hash of an API key's id; never 0.
+    #[must_use]
+    pub fn key_hash(&self, key_id: &str) -> u64 {
+        self.hash(":", key_id.as_bytes()).max(1)
+    }
+
     /// SipHash-1-3 (Aumasson, Bernstein 2012): a client that does not know the salt cannot
     /// look for an id that is put where it would like to be.
     fn hash(&self, kind: &str, value: &[u8]) -> u64 {

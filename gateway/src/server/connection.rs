@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
@@ -13,12 +13,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch as state};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as state};
 use tokio_rustls::TlsAcceptor;
 
 use super::Phase;
-use super::watch::{Marked, Marks, Overdue, Patience};
+use super::peers::Peers;
+use super::watch::{Marked, Marks, Overdue, Patience, Unread};
 use crate::config::ServerConfig;
+use crate::request_body::Pace;
 use crate::stack::Inner;
 use crate::{Body, Gateway, RequestBody};
 
@@ -32,8 +34,22 @@ struct Shared<S> {
     stack: S,
     protocol: auto::Builder<TokioExecutor>,
     patience: Patience,
-    body_timeout: Duration,
+    pace: Pace,
     tls: Option<TlsAcceptor>,
+    peers: Arc<Peers>,
+    /// One for each connection that may be open.
+    places: Arc<Semaphore>,
+    /// With fewer left, connections that ask for nothing make way.
+    scarce: usize,
+}
+
+impl<S> Shared<S> {
+    fn patience(&self) -> Patience {
+        match self.places.available_permits() < self.scarce {
+            true => self.patience.in_a_hurry(),
+            false => self.patience,
+        }
+    }
 }
 
 impl<S: Inner> Connections<S> {
@@ -42,6 +58,7 @@ impl<S: Inner> Connections<S> {
         stack: S,
         tls: Option<TlsAcceptor>,
         phase: state::Receiver<Phase>,
+        places: Arc<Semaphore>,
     ) -> Self {
         let server = &gateway.config().server;
         Self {
@@ -49,8 +66,16 @@ impl<S: Inner> Connections<S> {
                 stack,
                 protocol: protocol(server),
                 patience: Patience::of(server),
-                body_timeout: server.body_timeout,
+                pace: Pace {
+                    least: server.min_body_rate as u64,
+                    // Connections have their hiccups.
+                    grace: server.head_timeout,
+                    linger: server.linger_timeout,
+                },
                 tls,
+                peers: Peers::new(server.max_connections_per_peer),
+                places,
+                scarce: server.max_connections.div_ceil(SCARCE),
             }),
             phase,
         }
@@ -58,11 +83,15 @@ impl<S: Inner> Connections<S> {
 
     /// Serves a socket in its own task; `place` is given back when it ends.
     pub(super) fn spawn(&self, socket: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        let Some(known) = self.shared.peers.enter(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections of one address");
+            return;
+        };
         super::prepare(&socket);
         let (shared, phase) = (Arc::clone(&self.shared), self.phase.clone());
         tokio::spawn(async move {
             let marks = Marks::new(Instant::now());
-            let socket = Marked::new(socket, Arc::clone(&marks));
+            let socket = Marked::new(socket, Arc::clone(&marks), place);
             match &shared.tls {
                 None => serve(&shared, socket, marks, phase, peer).await,
                 Some(tls) => {
@@ -74,10 +103,16 @@ impl<S: Inner> Connections<S> {
                     }
                 }
             }
-            drop(place);
+            drop(known);
         });
     }
 }
+
+/// Bytes of a body that an HTTP/2 client may send ahead.
+const STREAM_WINDOW: u32 = 128 << 10;
+
+/// Connections are scarce when fewer than one in so many is left.
+const SCARCE: usize = 8;
 
 fn protocol(server: &ServerConfig) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -92,6 +127,9 @@ fn protocol(server: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(server.max_streams)
+        // What a client may send before anybody has asked for it.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(2 * STREAM_WINDOW)
         .max_header_list_size(u32::try_from(server.max_head).unwrap_or(u32::MAX))
         // A client that opens and resets streams in a loop (CVE-2023-44487) is cut off.
         .max_pending_accept_reset_streams(64)
@@ -114,7 +152,7 @@ async fn serve<S, T>(
         stack: shared.stack.clone(),
         marks: Arc::clone(&marks),
         phase: phase.clone(),
-        body_timeout: shared.body_timeout,
+        pace: shared.pace,
     };
     let mut connection = pin!(shared.protocol.serve_connection(TokioIo::new(io), requests));
     let rhythm = shared.patience.rhythm();
@@ -125,6 +163,8 @@ async fn serve<S, T>(
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    // Most of all a head that was too large or wrong, and was answered so.
+                    marks.note_unread();
                     tracing::debug!(%peer, %error, "connection ended");
                 }
                 return;
@@ -147,11 +187,11 @@ async fn serve<S, T>(
                 if draining && marks.is_idle() {
                     return;
                 }
-                match marks.overdue(shared.patience) {
+                match marks.overdue(shared.patience()) {
                     None => {}
                     // Closes cleanly: nothing is in flight.
                     Some(Overdue::Idle) => connection.as_mut().graceful_shutdown(),
-                    Some(overdue @ (Overdue::Head | Overdue::Write)) => {
+                    Some(overdue @ (Overdue::Head | Overdue::Write | Overdue::Discard)) => {
                         tracing::debug!(%peer, ?overdue, "connection took too long");
                         return;
                     }
@@ -167,7 +207,7 @@ struct Requests<S> {
     stack: S,
     marks: Arc<Marks>,
     phase: state::Receiver<Phase>,
-    body_timeout: Duration,
+    pace: Pace,
 }
 
 impl<S: Inner> hyper::service::Service<Request<Incoming>> for Requests<S> {
@@ -177,7 +217,12 @@ impl<S: Inner> hyper::service::Service<Request<Incoming>> for Requests<S> {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
-        let (mut request, expectation) = RequestBody::of(request, self.body_timeout);
+        // HTTP/2 resets a stream whose body nobody wants, and the connection goes on.
+        let unread = match http2 {
+            true => Unread::default(),
+            false => self.marks.body(),
+        };
+        let (mut request, expectation) = RequestBody::of(request, self.pace, unread);
         request.extensions_mut().insert(self.marks.request(http2));
         // Always ready: the stack answers 503 instead of making clients wait.
         let answer = self.stack.clone().run(request);
@@ -186,6 +231,7 @@ impl<S: Inner> hyper::service::Service<Request<Incoming>> for Requests<S> {
             let mut response = answer.await;
             let leaving = *phase.borrow() != Phase::Serving;
             if !http2 && (leaving || expectation.is_unmet()) {
+                // A body that was not asked for may come all the same.
                 // The client opens its next connection, and elsewhere if this server leaves.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);

@@ -4,6 +4,8 @@
 //! client leaves, a limit of [`watch`] passes, or the drain ends it.
 
 mod connection;
+mod linger;
+mod peers;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,7 @@ use crate::stack::{self, Inner};
 use connection::Connections;
 pub use stop::{Stop, StopHandle, Stopping};
 pub(crate) use tls::certificates;
-pub(crate) use watch::InFlight;
+pub(crate) use watch::{InFlight, Unread};
 
 /// The server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -133,20 +135,22 @@ impl Server {
     pub async fn run_with<S: Inner>(self, endpoints: S, mut stop: Stop) -> Drained {
         let server = self.gateway.config().server.clone();
         let (phase, phases) = state::channel(Phase::Serving);
+        let places = Arc::new(Semaphore::new(server.max_connections));
         let acceptor = Acceptor {
-            places: Arc::new(Semaphore::new(server.max_connections)),
             connections: Connections::new(
                 &self.gateway,
                 stack::build(&self.gateway, endpoints),
                 self.tls.clone(),
                 phases,
+                Arc::clone(&places),
             ),
+            places,
         };
         tokio::select! {
             () = acceptor.accept_all(&self.listener) => {}
             () = stop.requested(Stopping::Drain) => {}
         }
-        self.gateway.set_ready(false);
+        self.gateway.drain();
         _ = phase.send(Phase::Leaving);
         tokio::select! {
             () = acceptor.accept_all(&self.listener) => {}

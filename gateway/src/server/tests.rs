@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+mod hostile;
+
 use super::*;
 use crate::auth::keys;
 use crate::config::Config;
@@ -93,7 +95,7 @@ async fn exchange(address: SocketAddr, request: &str) -> String {
 async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
     exchange(
         address,
-        &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n"),
+        &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"),
     )
     .await
 }
@@ -155,7 +157,7 @@ async fn keep_alive_connections_are_told_to_close_when_draining() {
     let running = start(config()).await;
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     socket
-        .write_all(b"GET /v1/slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /v1/slow HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     running.entered.acquire().await.unwrap().forget();
@@ -195,7 +197,7 @@ async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
             "5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n",
         ),
     ] {
-        let head = format!("POST /v1/x HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n");
+        let head = format!("POST /v1/x HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
         let answer = read_until(&mut socket, "quick").await;
         assert!(!answer.contains("connection: close"), "{answer}");
@@ -205,7 +207,7 @@ async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
             tokio::task::yield_now().await;
         }
     }
-    let next = b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n";
+    let next = b"GET /v1/x HTTP/1.1\r\nhost: localhost\r\n\r\n";
     socket.write_all(next).await.unwrap();
     read_until(&mut socket, "quick").await;
 }
@@ -213,8 +215,7 @@ async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
 #[tokio::test]
 async fn a_body_that_was_never_asked_for_ends_the_connection() {
     let running = start(config()).await;
-    let expecting =
-        "POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\nexpect: 100-continue\r\n\r\n";
+    let expecting = "POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\nexpect: 100-continue\r\n\r\n";
     let answer = exchange(running.address, expecting).await;
     assert!(
         answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"),
@@ -297,6 +298,29 @@ async fn rates_are_limited_for_each_key_alone() {
 }
 
 #[tokio::test]
+async fn control_has_a_limit_of_its_own_and_taking_back_has_none() {
+    let mut limited = config();
+    limited.limits.requests_per_minute = 1;
+    limited.limits.control_requests_per_minute = 2;
+    let running = start(limited).await;
+    let status = async |line: &str| {
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let answer = exchange(running.address, &request).await;
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    for expected in ["200", "200", "429"] {
+        assert_eq!(status("GET /api/v1/models").await, expected);
+    }
+    // Neither has used up the other's.
+    assert_eq!(status("GET /v1/x").await, "200");
+    assert_eq!(status("GET /v1/x").await, "429");
+    for _ in 0..3 {
+        let back = status("POST /api/v1/deployments/d/rollback").await;
+        assert_eq!(back, "200");
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_settled_when_the_outcome_is_known() {
     let mut limited = config();
     limited.limits.tokens_per_minute = 400;
@@ -354,7 +378,7 @@ async fn a_hang_up_gives_the_place_back() {
     let running = start(config()).await;
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     socket
-        .write_all(b"GET /v1/slow HTTP/1.1\r\nhost: x\r\n\r\n")
+        .write_all(b"GET /v1/slow HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await
         .unwrap();
     running.entered.acquire().await.unwrap().forget();
@@ -394,7 +418,7 @@ async fn an_oversized_body_is_refused_before_it_is_read() {
     let mut small = config();
     small.server.max_body = 1000;
     let running = start(small).await;
-    let head = "POST /v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n";
+    let head = "POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n";
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];
@@ -411,17 +435,14 @@ async fn an_oversized_head_is_refused() {
     let running = start(config()).await;
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     let request = format!(
-        "GET /v1/x HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n",
+        "GET /v1/x HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n",
         "a".repeat(100_000)
     );
-    // The server may close while the head is still being sent.
-    _ = socket.write_all(request.as_bytes()).await;
+    // What is sent after the answer is read, so that no reset overtakes it.
+    socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    _ = socket.read_to_end(&mut answer).await;
-    assert!(
-        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"),
-        "{answer:?}"
-    );
+    socket.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 431"), "{answer:?}");
     assert!(get(running.address, "/v1/x", "").await.ends_with("quick"));
 }
 
@@ -430,7 +451,7 @@ async fn a_head_that_never_ends_is_cut_off() {
     let mut impatient = config();
     impatient.server.head_timeout = Duration::from_millis(30);
     let running = start(impatient).await;
-    for sent in ["", "G", "GET /v1/x HTTP/1.1\r\nhost: x\r\nx-drip: "] {
+    for sent in ["", "G", "GET /v1/x HTTP/1.1\r\nhost: localhost\r\nx-drip: "] {
         let mut socket = TcpStream::connect(running.address).await.unwrap();
         socket.write_all(sent.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
@@ -448,7 +469,7 @@ async fn pages_of_configured_origins_alone_may_read_answers() {
     let running = start(open).await;
     let preflight = |origin: &str| {
         format!(
-            "OPTIONS /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n\
+            "OPTIONS /v1/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\norigin: {origin}\r\n\
              access-control-request-method: POST\r\n\
              access-control-request-headers: authorization\r\n\r\n"
         )

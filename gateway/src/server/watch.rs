@@ -1,5 +1,5 @@
 //! Which connections have overstayed: a head that does not come (slow loris),
-//! nothing asked for long, or an answer that nobody reads.
+//! nothing asked for long, an answer that nobody reads, or a body that nobody wants.
 //!
 //! The socket and the service leave marks in atomics; the connection's task
 //! looks at them at a slow rhythm. So a request costs a few stores, not a timer.
@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::linger::linger;
 use crate::config::ServerConfig;
 
 /// What a connection is waiting for, and since when (milliseconds after `start`).
@@ -26,6 +28,11 @@ pub(super) struct Marks {
     head_since: AtomicU64,
     idle_since: AtomicU64,
     write_since: AtomicU64,
+    /// A body is read that nobody wants.
+    discard_since: AtomicU64,
+    /// Bytes may come, or have come, that nobody will read: closing at once would send a reset,
+    /// which can overtake the answer.
+    unread: AtomicBool,
 }
 
 /// Not waiting for that.
@@ -37,7 +44,12 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     pub(super) idle: Duration,
     pub(super) write: Duration,
+    /// Behind an answer, for a body that nobody wants.
+    pub(super) discard: Duration,
 }
+
+/// What each may take at most while connections are scarce.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// What has taken too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +60,8 @@ pub(super) enum Overdue {
     Idle,
     /// The client's reading.
     Write,
+    /// What is left of a body that nobody wants.
+    Discard,
 }
 
 impl Patience {
@@ -56,15 +70,23 @@ impl Patience {
             head: server.head_timeout,
             idle: server.idle_timeout,
             write: server.write_timeout,
+            discard: server.linger_timeout,
+        }
+    }
+
+    /// While there is hardly room for another connection, those that ask for nothing make way.
+    pub(super) fn in_a_hurry(self) -> Self {
+        Self {
+            head: self.head.min(HURRY),
+            idle: self.idle.min(HURRY),
+            write: self.write,
+            discard: self.discard.min(HURRY),
         }
     }
 
     /// How often to look: each limit is noticed at most this much late.
     pub(super) fn rhythm(self) -> Duration {
-        self.head
-            .min(self.idle)
-            .min(self.write)
-            .min(Duration::from_secs(5))
+        self.head.min(self.idle).min(self.write).min(HURRY)
     }
 }
 
@@ -77,6 +99,8 @@ impl Marks {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(NEVER),
             write_since: AtomicU64::new(NEVER),
+            discard_since: AtomicU64::new(NEVER),
+            unread: AtomicBool::new(false),
         })
     }
 
@@ -116,6 +140,16 @@ impl Marks {
         }
     }
 
+    /// What tells of the body of a request on this connection.
+    pub(super) fn body(self: &Arc<Self>) -> Unread {
+        Unread(Some(Arc::clone(self)))
+    }
+
+    /// Bytes may come that nobody will read.
+    pub(super) fn note_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
     /// Nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.load(Relaxed) == 0
@@ -131,6 +165,7 @@ impl Marks {
             (&self.write_since, patience.write, Overdue::Write),
             (&self.head_since, patience.head, Overdue::Head),
             (&self.idle_since, patience.idle, Overdue::Idle),
+            (&self.discard_since, patience.discard, Overdue::Discard),
         ];
         limits.into_iter().find_map(|(since, limit, overdue)| {
             let since = since.load(Relaxed);
@@ -155,16 +190,59 @@ impl Drop for Leave {
     }
 }
 
-/// A socket that leaves marks.
+/// Tells a connection of a request's body that is not read to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Unread(Option<Arc<Marks>>);
+
+impl Unread {
+    /// Nobody will read what is left.
+    pub(crate) fn note(&self) {
+        if let Some(marks) = &self.0 {
+            marks.note_unread();
+        }
+    }
+
+    /// What is left is read and thrown away from now on.
+    pub(crate) fn discarding(&self) {
+        if let Some(marks) = &self.0 {
+            marks.discard_since.store(marks.now(), Relaxed);
+        }
+    }
+
+    /// That is over.
+    pub(crate) fn discarded(&self) {
+        if let Some(marks) = &self.0 {
+            marks.discard_since.store(NEVER, Relaxed);
+        }
+    }
+}
+
+/// A socket that leaves marks, and keeps its place among the connections until it is closed.
 #[derive(Debug)]
 pub(super) struct Marked {
-    socket: TcpStream,
+    /// There until it is dropped.
+    socket: Option<TcpStream>,
     marks: Arc<Marks>,
+    /// The client has said that it sends no more.
+    ended: bool,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Marked {
-    pub(super) fn new(socket: TcpStream, marks: Arc<Marks>) -> Self {
-        Self { socket, marks }
+    pub(super) fn new(socket: TcpStream, marks: Arc<Marks>, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            socket: Some(socket),
+            marks,
+            ended: false,
+            place: Some(place),
+        }
+    }
+
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        match &mut self.socket {
+            Some(socket) => Ok(Pin::new(socket)),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     fn mark<T>(&self, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -183,9 +261,11 @@ impl AsyncRead for Marked {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        let polled = self.socket()?.poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.marks.received();
+        } else if let Poll::Ready(Ok(())) = polled {
+            self.ended = true;
         }
         polled
     }
@@ -197,7 +277,7 @@ impl AsyncWrite for Marked {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let wrote = self.socket()?.poll_write(cx, bytes);
         self.mark(wrote)
     }
 
@@ -206,20 +286,35 @@ impl AsyncWrite for Marked {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let wrote = self.socket()?.poll_write_vectored(cx, slices);
         self.mark(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.socket
+            .as_ref()
+            .is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        self.socket()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        self.socket()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        let unread = self.marks.unread.load(Relaxed) && !self.ended;
+        if let (true, Some(socket), Ok(runtime)) = (
+            unread,
+            self.socket.take(),
+            tokio::runtime::Handle::try_current(),
+        ) {
+            runtime.spawn(linger(socket, self.place.take()));
+        }
     }
 }
 
@@ -231,6 +326,7 @@ mod tests {
         head: Duration::from_secs(10),
         idle: Duration::from_secs(100),
         write: Duration::from_secs(60),
+        discard: Duration::from_secs(5),
     };
 
     #[test]
@@ -266,6 +362,24 @@ mod tests {
             let now = marks.now();
             assert_eq!(marks.overdue_at(now + 10_000, PATIENCE), expected);
         }
+    }
+
+    #[test]
+    fn a_body_that_nobody_wants_is_read_for_a_while_and_shorter_in_a_hurry() {
+        let marks = Marks::new(Instant::now());
+        let _request = marks.request(false);
+        let body = marks.body();
+        body.discarding();
+        let now = marks.now();
+        assert_eq!(marks.overdue_at(now + 4_999, PATIENCE), None);
+        assert_eq!(
+            marks.overdue_at(now + 5_000, PATIENCE),
+            Some(Overdue::Discard)
+        );
+        let hurry = PATIENCE.in_a_hurry();
+        assert_eq!(marks.overdue_at(now + 1_000, hurry), Some(Overdue::Discard));
+        body.discarded();
+        assert_eq!(marks.overdue_at(now + 9_000, hurry), None);
     }
 
     #[test]

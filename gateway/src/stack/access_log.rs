@@ -13,13 +13,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
 use serde::Serialize;
 
-use super::Route;
 use super::around::{Inner, Middleware};
 use super::rescue;
 use crate::context::Fault;
+use crate::endpoint::Access;
 use crate::metrics::Completed;
 use crate::metrics::observer::{Record, Style};
 use crate::server::InFlight;
+use crate::validate::Defect;
 use crate::{Body, BoxError, Gateway, RequestBody, RequestContext};
 
 #[derive(Clone, Copy)]
@@ -37,7 +38,6 @@ impl Middleware for AccessLog {
         let mut account = Account {
             gateway,
             context,
-            route: Route::of(request.uri().path()),
             method: request.method().clone(),
             status: None,
             bytes: 0,
@@ -57,7 +57,6 @@ impl Middleware for AccessLog {
 struct Account {
     gateway: Arc<Gateway>,
     context: RequestContext,
-    route: Route,
     method: Method,
     /// `None` until there is a response.
     status: Option<u16>,
@@ -74,7 +73,7 @@ impl Drop for Account {
         let total = self.context.received.elapsed();
         outcome.settle(self.gateway.anonymous(), Instant::now());
         let completed = Completed {
-            route: self.route,
+            endpoint: self.context.endpoint(),
             status: self.status.unwrap_or(499),
             total,
             fault: outcome
@@ -86,7 +85,7 @@ impl Drop for Account {
             .deployment()
             .map_or(metrics.unrouted(), |deployment| &deployment.series);
         series.record(&completed, outcome);
-        if self.route.access() != super::Access::Open {
+        if self.context.endpoint().access != Access::Open {
             self.gateway.observer().push(Record {
                 context: self.context.clone(),
                 completed,
@@ -163,6 +162,8 @@ struct Line<'a> {
     time: &'a str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
@@ -178,6 +179,9 @@ struct Line<'a> {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<&'a str>,
+    /// What was wrong with the upstream's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    defect: Option<&'a str>,
     prompt_tokens: usize,
     completion_tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,7 +194,9 @@ struct Line<'a> {
 
 /// Appends one line.
 pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
-    let RequestContext { id, outcome, .. } = &record.context;
+    let RequestContext {
+        id, outcome, trace, ..
+    } = &record.context;
     let principal = outcome.principal();
     let usage = outcome.usage();
     let queue = outcome.timings().queue;
@@ -198,10 +204,11 @@ pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
     let line = Line {
         time: &time,
         id,
+        trace: trace.as_deref(),
         principal: principal.map(|principal| &*principal.name),
         key: principal.map(|principal| &*principal.key_id),
         method: record.method.as_str(),
-        route: record.completed.route.as_str(),
+        route: record.completed.endpoint.label.as_str(),
         deployment: outcome.deployment().map(|deployment| &*deployment.name),
         revision: outcome.deployment().map(|deployment| &*deployment.revision),
         retried_from: outcome.placement().and_then(|placement| {
@@ -210,6 +217,7 @@ pub(crate) fn format(out: &mut Vec<u8>, record: &Record, style: Style) {
         }),
         status: record.completed.status,
         fault: record.completed.fault.map(Fault::as_str),
+        defect: outcome.defect().map(Defect::as_str),
         prompt_tokens: usage.prompt,
         completion_tokens: usage.completion,
         queue_ms: (!queue.is_zero()).then(|| milliseconds(queue)),

@@ -53,7 +53,7 @@ impl Middleware for Cors {
 }
 
 /// The origin to name in the answer, if the request has one that may read it.
-fn allowed(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn allowed(origins: &[String], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     let listed = |allowed: &String| allowed == "*" || allowed.as_bytes() == origin.as_bytes();
     origins.iter().any(listed).then(|| origin.clone())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response};
 
 use super::around::{Inner, Middleware};
-use super::{Access, Route};
+use crate::endpoint::Access;
 use crate::error::ApiError;
 use crate::metrics::Shed;
 use crate::{Body, Gateway, RequestBody, RequestContext};
@@ -22,19 +22,27 @@ impl Middleware for Deadline {
         mut request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
-        if Route::of(request.uri().path()).access() != Access::Full {
+        let context = request.extensions().get::<RequestContext>();
+        if context.is_none_or(|context| context.endpoint().access != Access::Full) {
             return rest.run(request).await;
         }
         let limits = &gateway.config().limits;
+        let chosen;
         let allowed = match requested(request.headers()) {
-            Ok(asked) => asked
-                .unwrap_or(limits.default_deadline)
-                .min(limits.max_deadline),
+            Ok(asked) => {
+                chosen = asked.is_some_and(|asked| asked <= limits.max_deadline);
+                asked
+                    .unwrap_or(limits.default_deadline)
+                    .min(limits.max_deadline)
+            }
             Err(error) => return error.into_response(),
         };
         let Some(context) = request.extensions_mut().get_mut::<RequestContext>() else {
             return rest.run(request).await;
         };
+        if chosen {
+            context.outcome.set_own_deadline(allowed);
+        }
         let deadline = context.received + allowed;
         context.deadline = Some(deadline);
         match tokio::time::timeout_at(deadline.into(), rest.run(request)).await {

@@ -1,15 +1,19 @@
 //! Layer 6: how much one key may ask a minute.
+//!
+//! Inference draws on the key's limits and the quotas that it shares; everything else on a limit of its own, so that an
+//! application that has used up its department's quota does not lock the operators out. What takes a release back draws
+//! on none: it is asked for when something is wrong already. Probes and metrics are never limited.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 
 use super::around::{Inner, Middleware};
-use super::{Access, Route};
+use crate::endpoint::{Access, Endpoint, Kind};
 use crate::error::{ApiError, RateLimit};
 use crate::limits::quota::{Purse, Refusal};
-use crate::limits::{Level, format_reset};
+use crate::limits::{Exceeded, Level, format_reset};
 use crate::metrics::Shed;
 use crate::{Body, Gateway, RequestBody, RequestContext};
 
@@ -22,22 +26,28 @@ impl Middleware for Limit {
         request: Request<RequestBody>,
         rest: S,
     ) -> Response<Body> {
-        let access = Route::of(request.uri().path()).access();
-        if !matches!(access, Access::Full | Access::Control) {
-            return rest.run(request).await;
-        }
         let Some(context) = request.extensions().get::<RequestContext>() else {
             return rest.run(request).await;
         };
         let outcome = Arc::clone(&context.outcome);
         let purse = outcome.purse(gateway.anonymous());
+        match drawn_on(request.method(), request.uri().path(), context.endpoint()) {
+            DrawsOn::Nothing => return rest.run(request).await,
+            DrawsOn::Control => {
+                return match purse.key.take_control(context.received) {
+                    Ok(()) => rest.run(request).await,
+                    Err(exceeded) => {
+                        gateway.metrics().shed(Shed::Requests);
+                        too_many_for_control(&exceeded).into_response()
+                    }
+                };
+            }
+            DrawsOn::Inference => {}
+        }
         if purse.is_unlimited() {
             return rest.run(request).await;
         }
-        let estimate = match access {
-            Access::Control => 0,
-            _ => estimate(request.headers()),
-        };
+        let estimate = estimate(request.headers());
         if let Err(refused) = purse.take(context.received, estimate) {
             gateway.metrics().shed(match refused.what {
                 "tokens" => Shed::Tokens,
@@ -52,6 +62,47 @@ impl Middleware for Limit {
         describe(purse, response.headers_mut());
         response
     }
+}
+
+/// Which limits a request is counted against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DrawsOn {
+    Nothing,
+    Control,
+    Inference,
+}
+
+/// By method and path alone: nothing of the request has been read yet.
+pub(super) fn drawn_on(method: &Method, path: &str, endpoint: &Endpoint) -> DrawsOn {
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
+    let listed = matches!(
+        endpoint.kind,
+        Kind::Models | Kind::OneModel | Kind::Tensor(_)
+    );
+    match endpoint.access {
+        Access::Open | Access::Operations => DrawsOn::Nothing,
+        Access::Control if takes_back(method, path) => DrawsOn::Nothing,
+        Access::Control => DrawsOn::Control,
+        // Lists of models, and the tensor protocol's metadata and readiness.
+        Access::Full if reads && listed => DrawsOn::Control,
+        Access::Full => DrawsOn::Inference,
+    }
+}
+
+/// Whether a request takes traffic from a revision: the way back is open however full it is.
+pub(super) fn takes_back(method: &Method, path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    *method == Method::POST && ["rollback", "abort", "stop"].contains(&last)
+}
+
+fn too_many_for_control(exceeded: &Exceeded) -> ApiError {
+    let message = format!(
+        "Rate limit reached: {} requests per minute that are no inference (limits.control_requests_per_minute). \
+         Please try again in {}.",
+        exceeded.limit,
+        format_reset(exceeded.retry_after)
+    );
+    ApiError::rate_limited(RateLimit::Requests, message, exceeded.retry_after)
 }
 
 /// Tokens to reserve before anything is read: a token is about four bytes of

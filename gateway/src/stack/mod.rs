@@ -6,12 +6,13 @@ mod around;
 mod authenticate;
 mod cors;
 mod deadline;
+mod host;
 mod limit;
 mod request_id;
 mod rescue;
-mod route;
 #[cfg(test)]
 mod tests;
+mod visitor;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use http::{Request, Response, header};
 use tower::{ServiceBuilder, service_fn};
 
+use crate::endpoint::Kind;
 use crate::error::ApiError;
-use crate::metrics::{Format, Shed};
-use crate::{Body, Gateway, RequestBody, api, full};
+use crate::metrics::{Format, Reader, Shed};
+use crate::{Body, Gateway, RequestBody, RequestContext, api, full};
 use around::Around;
 pub use around::Inner;
 pub use request_id::{REQUEST_ID, REVISION};
-pub use route::{Access, Route};
 
 /// What answers `/api`: set by [`Gateway::set_control`], and not known further here.
 pub type ControlService =
@@ -38,6 +39,8 @@ pub fn build<S: Inner>(gateway: &Arc<Gateway>, endpoints: S) -> impl Inner {
         .layer(Around::new(gateway, request_id::RequestId))
         // Sees every answer to its last byte: log line, metrics, settling, permit.
         .layer(Around::new(gateway, access_log::AccessLog))
+        // One proper Host; where no key is asked for, no pages of strangers.
+        .layer(Around::new(gateway, visitor::Visitor))
         // Which web pages may read the answers, where any may.
         .layer(Around::new(gateway, cors::Cors))
         // A panic below is a 500, not a lost connection.
@@ -63,23 +66,26 @@ pub fn endpoints(gateway: &Arc<Gateway>) -> impl Inner {
 }
 
 async fn endpoint(gateway: Arc<Gateway>, request: Request<RequestBody>) -> Response<Body> {
-    let reads = [http::Method::GET, http::Method::HEAD].contains(request.method());
-    match Route::of(request.uri().path()) {
-        Route::Metrics | Route::Stats if !reads => {
-            let path = request.uri().path();
-            ApiError::method_not_allowed(request.method(), path, "GET, HEAD").into_response()
-        }
-        Route::Metrics => {
+    let context = request.extensions().get::<RequestContext>();
+    let Some(endpoint) = context.map(RequestContext::endpoint) else {
+        return ApiError::internal("a request without a context").into_response();
+    };
+    let method = endpoint.check(request.method(), request.uri().path());
+    match (endpoint.kind, method) {
+        (Kind::Metrics | Kind::Stats, Err(error)) => error.into_response(),
+        (Kind::Metrics, Ok(())) => {
             let format = Format::negotiate(request.headers());
-            scrape(gateway, format).await
+            let context = context.cloned();
+            scrape(gateway, format, context).await
         }
-        Route::Stats => {
+        (Kind::Stats, Ok(())) => {
+            let reader = Reader::of(context, gateway.config().auth.required);
             let stats = gateway
                 .metrics()
-                .stats(&gateway.routes(), gateway.observer());
+                .stats(&gateway.routes(), gateway.observer(), reader);
             with_type(full(stats), "application/json")
         }
-        Route::Control => match gateway.control() {
+        (Kind::Control, _) => match gateway.control() {
             Some(control) => control.clone().run(request).await,
             None => api::route(gateway, request).await,
         },
@@ -96,11 +102,18 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<RequestBody>) -> Respo
 
 /// Beside the runtime's workers, which must not stand still for the milliseconds that hundreds of
 /// deployments take, and one at a time, since an answer is megabytes.
-async fn scrape(gateway: Arc<Gateway>, format: Format) -> Response<Body> {
+async fn scrape(
+    gateway: Arc<Gateway>,
+    format: Format,
+    context: Option<RequestContext>,
+) -> Response<Body> {
     let turn = Arc::clone(&gateway.metrics().scraping).lock_owned().await;
     let exposition = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        gateway.metrics().expose(&gateway.routes(), format)
+        let reader = Reader::of(context.as_ref(), gateway.config().auth.required);
+        gateway
+            .metrics()
+            .expose_to(&gateway.routes(), format, reader)
     });
     match exposition.await {
         Ok(exposition) => with_type(full(exposition), format.content_type()),

@@ -193,6 +193,7 @@ pub(super) fn show(run: &Value, shape: Shape) -> Result<()> {
         ("Against  ", "baseline_version"),
         ("Task     ", "task"),
         ("Error    ", "error"),
+        ("Samples  ", "samples_hidden"),
     ] {
         if let Some(text) = run[field].as_str() {
             output::line(format!("{label}{text}"))?;

@@ -1,17 +1,20 @@
 //! From the tables of [`kinds`](super::kinds) to clap's commands, and from what was typed to a request.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use serde_json::{Value, json};
 
-use super::kinds::{KINDS, Kind, Special, Writes};
+use super::kinds::{GATE, KINDS, Kind, Special, Writes};
 use super::{content, evaluations, fields, view, watch};
 use crate::cli::client::{ApiClient, Server};
 use crate::cli::output::{self, Shape};
 
 const API: &str = "/api/v1";
+/// The verb whose old key may go on for a while.
+const ROTATE: &str = "rotate";
 
 /// A verb of a kind of record, with what was typed after it.
 #[derive(Debug)]
@@ -118,6 +121,15 @@ fn described(kind: &'static Kind) -> Command {
             "GET" => made.arg(pairs("filters", filters)).arg(limit()),
             _ => made.arg(pairs("fields", values)).arg(file()),
         };
+        if special.verb == ROTATE {
+            made = made.arg(
+                Arg::new("overlap")
+                    .long("overlap")
+                    .value_name("DURATION")
+                    .value_parser(sluice_gateway::config::human::parse_duration)
+                    .help("How long the old key still counts: 1h, 7d; it ends at once if absent"),
+            );
+        }
         if special.begins {
             made = made.arg(
                 Arg::new("wait")
@@ -310,13 +322,18 @@ impl Noun {
         let body = self.body(&arguments)?;
         let path = format!("{API}{}", self.kind.path);
         let made = client.call("POST", &path, Some(&body), &[]).await?;
+        self.print_made(&made)
+    }
+
+    /// A key's secret alone, so that it can be piped on; anything else with its fields.
+    fn print_made(&self, made: &Value) -> Result<()> {
         if let Some(secret) = made["secret"].as_str()
             && self.shape() == Shape::Table
         {
             output::note("The key, which is not shown again:");
             return output::line(secret);
         }
-        self.print(&made)
+        self.print(made)
     }
 
     async fn update(&self, client: &ApiClient) -> Result<()> {
@@ -352,9 +369,21 @@ impl Noun {
                 evaluations::diff(client, &format!("{API}{path}"), &query, limit, self.shape())
                     .await
             }
+            "GET" if special.verb == GATE => {
+                let query = fields::query(&self.arguments("filters"))?;
+                let found = client.get(&format!("{API}{path}{query}")).await?;
+                match self.shape().document(&found)? {
+                    true => Ok(()),
+                    false => view::gate(&found),
+                }
+            }
             "GET" => self.list(client, &path, special.columns).await,
             method => {
-                let body = self.body(&self.arguments("fields"))?;
+                let mut body = self.body(&self.arguments("fields"))?;
+                let overlap = self.typed.try_get_one::<Duration>("overlap").ok().flatten();
+                if let Some(overlap) = overlap {
+                    body["overlap_seconds"] = overlap.as_secs().into();
+                }
                 let answer = client
                     .call(method, &format!("{API}{path}"), Some(&body), &[])
                     .await?;
@@ -365,7 +394,7 @@ impl Noun {
                     let path = format!("{API}{path}");
                     return watch::until_over(client, &path, self.shape()).await;
                 }
-                self.print(&answer)
+                self.print_made(&answer)
             }
         }
     }

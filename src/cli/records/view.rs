@@ -48,6 +48,33 @@ pub(super) fn rows(columns: &[(&str, &str)], items: &[Value]) -> Result<()> {
     output::table(&headings, &rows)
 }
 
+/// How a version stands at the gate: what is missing, then what is required of it.
+pub(super) fn gate(found: &Value) -> Result<()> {
+    output::line(match (&found["open"], &found["evidence_outdated"]) {
+        (Value::Bool(true), _) => "The gate is open to an approver who is not the author.",
+        (_, Value::Bool(true)) => {
+            "Evidence outdated: it stays where it serves, and rises no further."
+        }
+        _ => "The gate is closed.",
+    })?;
+    for missing in found["missing"].as_array().into_iter().flatten() {
+        output::line(format!(
+            "  {:22} {}",
+            cell(&missing["field"]),
+            cell(&missing["message"])
+        ))?;
+    }
+    let columns = [
+        ("EVALUATION", "name"),
+        ("VERDICT", "verdict"),
+        ("HOLDS", "holds"),
+        ("RUN", "run"),
+        ("DEPLOYMENT", "deployment"),
+    ];
+    let evaluations = found["evaluations"].as_array().cloned().unwrap_or_default();
+    rows(&columns, &evaluations)
+}
+
 /// A model's page: what it is, then a line for each version.
 pub(super) fn model(view: &Value) -> Result<()> {
     let model = &view["model"];
@@ -124,7 +151,10 @@ fn version(view: &Value) -> Vec<String> {
     });
     vec![
         format!("v{}", cell(&version["number"])),
-        cell(&version["state"]),
+        match view["evidence_outdated"].as_bool() {
+            Some(true) => format!("{}, evidence outdated", cell(&version["state"])),
+            _ => cell(&version["state"]),
+        },
         run(&view["training"]),
         conversion,
         evaluation,

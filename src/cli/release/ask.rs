@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::cli::client::ApiClient;
+use crate::cli::output;
 use crate::cli::records::encoded;
 
 const RELEASES: &str = "/api/v1/releases";
@@ -29,7 +30,8 @@ pub(super) async fn meant(
     if let Some(named) = named {
         return Ok(named);
     }
-    let active = list(client, &format!("{RELEASES}?active=true"), 10).await?;
+    let active = list(client, &format!("{RELEASES}?active=true"), 10).await;
+    let active = active.context("which release is under way; name it, or its deployment")?;
     let active: Vec<View> = active.iter().map(read).collect::<Result<_>>()?;
     match active.as_slice() {
         [one] => Ok(one.id.clone()),
@@ -119,7 +121,7 @@ fn on_one_line(value: &Value) -> Value {
         Value::String(text) => {
             let shown = text.chars().map(|c| match c {
                 '\n' | '\r' | '\t' => ' ',
-                c if c.is_control() => char::REPLACEMENT_CHARACTER,
+                c if output::is_unsafe(c) => char::REPLACEMENT_CHARACTER,
                 c => c,
             });
             Value::String(shown.collect())

@@ -26,7 +26,7 @@ use super::client::{ApiClient, Server};
 use super::output::{self, Shape};
 
 pub(crate) use self::steer::Rollback;
-pub(crate) use self::watch::NotPromoted;
+pub(crate) use self::watch::{NotPromoted, StillWaits};
 
 /// Releases: candidates that take traffic step by step, and are taken back by themselves.
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,7 @@ impl Release {
 /// Show where a release stands, and the evidence for and against its candidate.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice release status                       # the one that is under way, else the latest\n  sluice release status helpdesk --watch      # live, until it is over\n  sluice release status wo_… -o json | jq .evidence.objectives\n\nWith --watch the exit status is 0 when it is promoted and 3 when it ends otherwise. Without a terminal, a\nline is written for each change, and with -o json a document."
+    after_help = "Examples:\n  sluice release status                       # the one that is under way, else the latest\n  sluice release status helpdesk --watch      # live, until it is over\n  sluice release status wo_… -o json | jq .evidence.objectives\n\nWith --watch the exit status is 0 when it is promoted, 3 when it ends otherwise, and 4 when --until-paused or\n--within end the watch before. Without a terminal, a\nline is written for each change, and with -o json a document."
 )]
 struct Status {
     #[command(flatten)]
@@ -84,6 +84,8 @@ struct Status {
     /// Live, until it is over.
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    enough: watch::Enough,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Shape,
@@ -94,7 +96,7 @@ impl Status {
         let client = ApiClient::new(&self.server)?;
         let named = ask::meant(&client, self.release, true).await?;
         if self.watch {
-            return watch::watch(&client, &named, self.output).await;
+            return watch::watch(&client, &named, self.output, self.enough).await;
         }
         let shown = ask::show(&client, &named).await?;
         if self.output.document(&shown)? {

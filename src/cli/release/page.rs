@@ -50,7 +50,7 @@ pub(super) fn page(view: &View, now: Timestamp) -> Vec<Line<'static>> {
     lines
 }
 
-/// A release in one line, as `--watch` writes it where there is no terminal.
+/// A release in one line, but for what it waits for.
 pub(super) fn line(view: &View) -> String {
     let mut parts = vec![view.endpoint.clone(), view.state.clone()];
     if view.end().is_none() {
@@ -63,10 +63,15 @@ pub(super) fn line(view: &View) -> String {
         parts.push(format!("weight {} %", view.weight));
     }
     parts.extend(words::because(view));
-    if let Some(waits_for) = &view.waits_for {
-        parts.push(format!("waits for {waits_for}"));
-    }
     parts.join("  ")
+}
+
+/// A release in one line, as commands and `--watch` write it.
+pub(super) fn line_with_waits(view: &View) -> String {
+    match view.waits_for.as_ref().filter(|_| view.end().is_none()) {
+        Some(waits_for) => format!("{}  waits for {waits_for}", line(view)),
+        None => line(view),
+    }
 }
 
 fn head(view: &View, now: Timestamp) -> Vec<Line<'static>> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::view::{Answer, Pair};
 use super::words;
-use crate::cli::output::width;
+use crate::cli::output::{self, width};
 
 /// Between the two columns.
 const GAP: &str = " │ ";
@@ -83,7 +83,7 @@ fn asked(request: &str) -> String {
 fn clean(text: &str) -> String {
     let shown = text.chars().map(|c| match c {
         '\t' => ' ',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c if output::is_unsafe(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     });
     shown.collect()

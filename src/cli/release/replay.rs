@@ -27,6 +27,10 @@ pub(super) fn replay(view: &View, decisions: &[Decision]) -> Vec<Line<'static>> 
     if decisions.is_empty() {
         lines.push(Line::from("Nothing has been decided yet."));
     }
+    if let Some(waits_for) = view.waits_for.as_ref().filter(|_| view.end().is_none()) {
+        lines.push(Line::default());
+        lines.push(Line::from(format!("It waits for {waits_for}.")));
+    }
     lines
 }
 

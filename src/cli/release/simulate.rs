@@ -1,5 +1,7 @@
 //! `sluice release simulate`: what a strategy would do, before a release depends on it.
 
+mod pauses;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,18 +15,21 @@ use crate::cli::output::{self, Format};
 /// Try a strategy on made-up or recorded traffic: how often it takes back a good release, how soon a bad one, and who is hurt.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice release simulate --strategy strategy.yaml --traffic traffic.yaml\n  sluice release simulate --traffic traffic.yaml --releases 10000   # the default strategy\n  sluice release simulate --grid --releases 20                      # the tables of docs/release-analysis.md\n\nBoth files are YAML or JSON; docs/release-analysis.md has their fields and examples/releases/ a few to start\nfrom. Beside it stand Flagger's and Argo Rollouts' default rules on the same requests. The same seed gives\nthe same numbers."
+    after_help = "Examples:\n  sluice release simulate --strategy strategy.yaml --traffic traffic.yaml\n  sluice release simulate --traffic traffic.yaml --releases 10000   # the default strategy\n  sluice release simulate --grid --releases 20                      # the tables of docs/release-analysis.md\n  sluice release simulate --pauses --releases 2000               # what allowing for pauses costs\n\nBoth files are YAML or JSON; docs/release-analysis.md has their fields and examples/releases/ a few to start\nfrom. Beside it stand Flagger's and Argo Rollouts' default rules on the same requests. The same seed gives\nthe same numbers."
 )]
 pub(crate) struct Simulate {
     /// The strategy; without it the default one.
     #[arg(short, long, value_name = "FILE")]
     strategy: Option<PathBuf>,
     /// The traffic, and what the candidate does differently.
-    #[arg(short, long, value_name = "FILE", required_unless_present = "grid")]
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["grid", "pauses"])]
     traffic: Option<PathBuf>,
     /// Simulate true differences against weights and rates instead.
     #[arg(long, conflicts_with_all = ["strategy", "traffic"])]
     grid: bool,
+    /// Simulate what allowing for pauses costs: settings against good releases and a bad one.
+    #[arg(long, conflicts_with_all = ["strategy", "traffic", "grid"])]
+    pauses: bool,
     /// How many releases, of each cell with --grid.
     #[arg(short = 'n', long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     releases: u64,
@@ -40,6 +45,9 @@ impl Simulate {
     pub(crate) fn run(self) -> Result<()> {
         if self.grid {
             return self.run_grid();
+        }
+        if self.pauses {
+            return pauses::run(self.releases, self.seed, self.output);
         }
         let strategy = match &self.strategy {
             Some(path) => {

@@ -17,7 +17,7 @@ use crate::cli::output::{self, Shape};
 #[derive(Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("what").required(true).multiple(true).args(["to", "upstream"])),
-    after_help = "Examples:\n  sluice release start helpdesk --to v2 --reason 'better answers' --watch\n  sluice release start helpdesk --to v2 --strategy strategy.yaml\n  sluice release start big --upstream http://10.0.0.7:8000/v1   # the same version, by another server\n  sluice release start helpdesk --to v2 --no-approve            # waits for `sluice workorder approve wo_…`\n\nThe strategy is YAML or JSON; docs/release-analysis.md has its fields, and `sluice release simulate` tries it.\nWithout --strategy the deployment's own is followed. With --watch the exit status is 0 when the candidate is\npromoted and 3 when the release ends otherwise."
+    after_help = "Examples:\n  sluice release start helpdesk --to v2 --reason 'better answers' --watch\n  sluice release start helpdesk --to v2 --strategy strategy.yaml\n  sluice release start big --upstream http://10.0.0.7:8000/v1   # the same version, by another server\n  sluice release start helpdesk --to v2 --no-approve            # waits for `sluice workorder approve wo_…`\n\nThe strategy is YAML or JSON; docs/release-analysis.md has its fields, and `sluice release simulate` tries it.\nWithout --strategy the deployment's own is followed. With --watch the exit status is 0 when the candidate is\npromoted, 3 when the release ends otherwise, and 4 when --until-paused or --within end the watch before."
 )]
 pub(super) struct Start {
     #[command(flatten)]
@@ -42,6 +42,8 @@ pub(super) struct Start {
     /// Follow it until it is over.
     #[arg(short, long)]
     watch: bool,
+    #[command(flatten)]
+    enough: watch::Enough,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     output: Shape,
@@ -61,7 +63,7 @@ impl Start {
             output::note(format!("{} waits for {waits_for}", view.id));
         }
         if self.watch {
-            return watch::watch(&client, &view.id, self.output).await;
+            return watch::watch(&client, &view.id, self.output, self.enough).await;
         }
         if self.output.document(&made)? {
             return Ok(());

@@ -97,20 +97,26 @@ impl Order {
         if self.output.document(&after)? {
             return Ok(());
         }
-        output::line(page::line(&ask::read::<View>(&after)?))
+        if after["queued"] == true || after["already"] == true {
+            return output::line(taken_back(&named, &after));
+        }
+        output::line(page::line_with_waits(&ask::read::<View>(&after)?))
     }
 }
 
 /// Take a deployment back: the release under way ends, or the revision before the live one returns.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice rollback helpdesk\n  sluice rollback helpdesk --reason 'wrong tickets'\n\nThe traffic moves within milliseconds while the old revision is loaded (`keep_warm`), also when the database does\nnot answer: the records follow then."
+    after_help = "Examples:\n  sluice rollback helpdesk\n  sluice rollback helpdesk --reason 'wrong tickets'\n  sluice rollback helpdesk --to v1             # further back, or from what was brought back\n\nThe traffic moves within milliseconds while the old revision is loaded (`keep_warm`), also when the database does\nnot answer: the records follow then. Asked again, or after the analysis has done it, it moves nothing and says so."
 )]
 pub(crate) struct Rollback {
     #[command(flatten)]
     server: Server,
     /// What is taken back.
     deployment: String,
+    /// What to go back to: a revision that was live here (v2-k3x9qa), or a version (v2: its newest revision that was).
+    #[arg(long, value_name = "REVISION|VERSION")]
+    to: Option<String>,
     /// Why, for the history.
     #[arg(short, long, default_value = "")]
     reason: String,
@@ -123,7 +129,11 @@ impl Rollback {
     pub(crate) async fn run(self) -> Result<()> {
         let client = ApiClient::new(&self.server)?;
         let path = format!("/api/v1/deployments/{}/rollback", encoded(&self.deployment));
-        let answer = client.post(&path, &json!({"reason": self.reason})).await?;
+        let mut body = json!({"reason": self.reason});
+        if let Some(to) = &self.to {
+            body["to"] = json!(to);
+        }
+        let answer = client.post(&path, &body).await?;
         if self.output.document(&answer)? {
             return Ok(());
         }
@@ -134,14 +144,18 @@ impl Rollback {
 /// What a roll-back came to: the work order, or that it waits for the database to be written down.
 fn taken_back(deployment: &str, answer: &Value) -> String {
     let text = |field: &str| answer[field].as_str().unwrap_or_default();
-    if let Some(queued) = answer["queued"].as_bool() {
-        return match queued {
-            true => format!(
-                "{deployment}  {} answers; {}",
-                text("revision"),
-                text("message")
-            ),
-            false => format!("{deployment}  taken back by {}", text("work_order")),
+    if answer["already"] == true {
+        let mut said = format!("{deployment}  {}", text("message"));
+        if let Some(next) = answer["further"][0].as_str() {
+            said = format!("{said}\n`sluice rollback {deployment} --to {next}` does that");
+        }
+        return said;
+    }
+    if answer["queued"] == true {
+        let (revision, message) = (text("revision"), text("message"));
+        return match message.starts_with(revision) {
+            true => format!("{deployment}  {message}"),
+            false => format!("{deployment}  {revision} answers; {message}"),
         };
     }
     let (id, state) = (text("id"), text("state").replace('_', " "));

@@ -12,6 +12,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 use ratatui::{DefaultTerminal, Frame};
 use serde_json::Value;
 use sluice_control::time::Timestamp;
+use sluice_gateway::config::human;
 
 use super::ask;
 use super::page::{self, page};
@@ -23,6 +24,59 @@ use crate::cli::top;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// Between two lines of a release that only waits.
+const REMINDER: Duration = Duration::from_secs(15);
+
+/// When a script has watched long enough.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(super) struct Enough {
+    /// With --watch: end with status 4 when it is paused, since only a person goes on from there.
+    #[arg(long, requires = "watch")]
+    until_paused: bool,
+    /// With --watch: end with status 4 when it is not over after so long (90s, 10m), and say what it waits for.
+    #[arg(long, requires = "watch", value_name = "TIME", value_parser = human::parse_duration)]
+    within: Option<Duration>,
+}
+
+/// A release that goes on when it is no longer watched: exit status 4.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct StillWaits {
+    text: String,
+}
+
+impl std::fmt::Display for StillWaits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for StillWaits {}
+
+impl Enough {
+    /// Why a release that is not over need not be watched any longer.
+    fn is_reached(self, view: &View, watched: Duration) -> Result<(), StillWaits> {
+        let paused = self.until_paused && view.phase.as_deref() == Some("paused");
+        let over = self.within.filter(|within| watched >= *within);
+        let state = view.state.replace('_', " ");
+        let mut text = match over {
+            _ if paused => format!("{} is paused", view.id),
+            Some(within) => {
+                let within = human::format_duration(within);
+                format!("{} is not over after {within}: {state}", view.id)
+            }
+            None => return Ok(()),
+        };
+        let details = [words::because(view), view.waits_for.clone().map(waits)];
+        for detail in details.into_iter().flatten() {
+            text = format!("{text}; {detail}");
+        }
+        Err(StillWaits { text })
+    }
+}
+
+fn waits(what: String) -> String {
+    format!("it waits for {what}")
+}
 
 /// A release that was watched to an end other than its promotion: exit status 3.
 #[derive(Debug)]
@@ -38,17 +92,24 @@ impl std::fmt::Display for NotPromoted {
 
 impl std::error::Error for NotPromoted {}
 
-/// Until it is over, or until the user leaves.
+/// Until it is over, or `enough`, or until the user leaves.
 ///
 /// # Errors
-/// [`NotPromoted`]; the server refuses to tell; the terminal cannot be used.
-pub(super) async fn watch(client: &ApiClient, id: &str, shape: Shape) -> Result<()> {
+/// [`NotPromoted`], [`StillWaits`]; the server refuses to tell; the terminal cannot be used.
+pub(super) async fn watch(
+    client: &ApiClient,
+    id: &str,
+    shape: Shape,
+    enough: Enough,
+) -> Result<()> {
     let first = ask::show(client, id).await?;
     // What a name means may change while one looks; the release does not.
     let id = ask::read::<View>(&first)?.id;
     let watched = Watched {
         client: client.clone(),
         id,
+        enough,
+        began: Instant::now(),
     };
     let last = if shape == Shape::Table && std::io::stdout().is_terminal() {
         let mut terminal = ratatui::try_init().context("this terminal")?;
@@ -80,6 +141,8 @@ fn ended(view: &View) -> Result<()> {
 struct Watched {
     client: ApiClient,
     id: String,
+    enough: Enough,
+    began: Instant,
 }
 
 /// What the user did meanwhile.
@@ -119,6 +182,7 @@ impl Watched {
             if view.end().is_some() {
                 return Ok(Some(view));
             }
+            self.enough.is_reached(&view, self.began.elapsed())?;
             match pressed(next.saturating_duration_since(Instant::now())).await? {
                 Pressed::Leave => return Ok(None),
                 Pressed::Scroll(by) => scrolled = scrolled.saturating_add_signed(by.into()),
@@ -137,6 +201,8 @@ impl Watched {
     async fn tell(&self, first: Value, shape: Shape) -> Result<View> {
         let mut told = None;
         let mut trouble = None;
+        let mut waiting = None;
+        let mut last = first.clone();
         let mut shown = Ok(first);
         loop {
             match shown {
@@ -144,13 +210,18 @@ impl Watched {
                     trouble = None;
                     let view: View = ask::read(&value)?;
                     let line = page::line(&view);
-                    if told.as_ref() != Some(&line) {
-                        tell(&value, &line, shape)?;
+                    // How far it is changes with each request; it is said now and then.
+                    let is_due = waiting.is_none_or(|at: Instant| at.elapsed() >= REMINDER);
+                    let is_reminder = is_due && view.waits_for.is_some();
+                    if told.as_ref() != Some(&line) || is_reminder {
+                        tell(&value, &page::line_with_waits(&view), shape)?;
                         told = Some(line);
+                        waiting = Some(Instant::now());
                     }
                     if view.end().is_some() {
                         return Ok(view);
                     }
+                    last = value;
                 }
                 Err(text) if trouble.as_ref() != Some(&text) => {
                     output::note(format!("{text} — trying again"));
@@ -158,6 +229,8 @@ impl Watched {
                 }
                 Err(_) => {}
             }
+            self.enough
+                .is_reached(&ask::read(&last)?, self.began.elapsed())?;
             tokio::time::sleep(INTERVAL).await;
             shown = self.look().await?;
         }
@@ -223,3 +296,6 @@ fn meaning(event: &Event) -> Pressed {
         _ => Pressed::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ use sluice_control::control::{Control, ControlSettings, Open};
 use sluice_control::deploy::Shelf;
 use sluice_control::evaluation::run::{Evaluate, RowLimits};
 use sluice_control::release::webhook::{Courier, CourierSettings, Webhook};
-use sluice_control::serving::{PairSettings, Serving, ServingSettings};
-use sluice_control::store::DatabaseUrl;
+use sluice_control::serving::{PairSettings, RollbackRepeats, Serving, ServingSettings};
+use sluice_control::store::{DatabaseUrl, IdempotencyTimes};
 use sluice_control::work::{self, WorkSettings};
 use sluice_control::{api, upkeep};
 use sluice_gateway::Gateway;
@@ -48,20 +48,27 @@ impl Plane {
         let control = Control::new(ControlSettings {
             open: !config.auth.required,
             max_body: config.control.max_body,
-            idempotency_keep: config.control.idempotency_keep,
+            idempotency: IdempotencyTimes {
+                lease: config.control.idempotency_lease,
+                keep: config.control.idempotency_keep,
+            },
+            body_timeout: config.server.body_timeout,
             pipelines: Some(config.control.tasks.pipelines.clone()),
             allow: config.control.allow.clone(),
         });
+        control.set_gateway(Arc::clone(gateway));
         gateway.set_control(api::service(&control));
         let shared = config.data.join("control");
         let own = OwnFolder::take(&shared, &plan.url)
             .with_context(|| format!("data: {} cannot be used", shared.display()))?;
+        plan.tighten();
         let serving = Serving::start(
             Arc::clone(gateway),
             Arc::new(Shelf::new(control.clone(), shared.join("models"))),
             Arc::clone(control.wake()),
             &own.path,
             ServingSettings {
+                rollback_repeats: RollbackRepeats(config.control.releases.rollback_repeats),
                 pairs: PairSettings {
                     most: config.control.releases.pairs,
                     keep: config.control.releases.pairs_keep,
@@ -71,6 +78,7 @@ impl Plane {
             },
         )
         .with_context(|| format!("data: {} cannot be used", own.path.display()))?;
+        serving.publisher().expect_kept();
         control.set_releases(serving.releases().clone());
         let work = plan.work.clone();
         let mut running = JoinSet::new();
@@ -79,6 +87,9 @@ impl Plane {
             let artifacts = |store| plan.artifacts(store);
             opening.connect(&plan.url, &plan.store, artifacts).await;
         });
+        let (watching, stopped) = (control.clone(), stop.clone());
+        let health = Arc::clone(gateway.control_health());
+        running.spawn(async move { watching.look_after(&health, stopped.wait()).await });
         let (stopping, stopped) = (control.clone(), stop.clone());
         running.spawn(async move {
             stopped.wait().await;

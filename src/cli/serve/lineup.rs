@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::Result;
 use sluice_gateway::Gateway;
 use sluice_gateway::config::{AuthConfig, Config, DeploymentConfig};
-use sluice_gateway::router::{Deployment, RouteTable, Target, load};
+use sluice_gateway::router::{Deployment, RouteTable, Served, Target, load};
 use tokio::signal::unix::Signal;
 
 use crate::cli::{in_full, output};
@@ -58,8 +58,7 @@ impl Lineup {
             };
             next.push((wanted.clone(), deployment));
         }
-        let deployments = next.iter().map(|(_, it)| Arc::clone(it)).collect();
-        let routes = RouteTable::new(deployments)?;
+        let routes = RouteTable::new(next.iter().map(served).collect())?;
         let keys = self.gateway.reload_keys(&config.auth)?;
         self.gateway.publish(routes);
         let loaded = next.len() - kept;
@@ -87,7 +86,8 @@ impl Lineup {
     }
 
     async fn unchanged(&self, wanted: &DeploymentConfig) -> Option<Arc<Deployment>> {
-        let (_, deployment) = self.served.iter().find(|(made_of, _)| made_of == wanted)?;
+        let mut served = self.served.iter();
+        let (_, deployment) = served.find(|(made_of, _)| made_of.loads_as(wanted))?;
         let current = load::is_current(wanted, deployment).await;
         current.then(|| Arc::clone(deployment))
     }
@@ -132,6 +132,14 @@ impl Lineup {
             tracing::warn!(settings, "changed settings that wait for a restart");
         }
         Ok(changed)
+    }
+}
+
+/// For whom the configuration serves it, which changes without loading anything.
+fn served((config, deployment): &(DeploymentConfig, Arc<Deployment>)) -> Served {
+    Served {
+        audience: Arc::new(config.audience()),
+        ..Served::from(Arc::clone(deployment))
     }
 }
 

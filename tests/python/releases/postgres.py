@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from contextlib import suppress
+from pathlib import Path
 
 import sluice
 
@@ -24,7 +27,31 @@ class Postgres:
         options = OPTIONS.format(port=self.port, folder=self.folder)
         self._control(f'-w -l "$POSTGRES_FOLDER/log" start -o "{options}"')
 
+    def hang(self):
+        """It takes connections and says nothing, as on a disk that does not answer."""
+        for process in self._processes():
+            os.kill(process, signal.SIGSTOP)
+
+    def go_on(self):
+        for process in self._processes():
+            os.kill(process, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """The one that was started, and all that it has started."""
+        first = int((Path(self.folder) / "data" / "postmaster.pid").read_text().split()[0])
+        found = [first]
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == first:
+                found.append(int(status.parent.name))
+        return found
+
     def remove(self):
+        with suppress(OSError):
+            self.go_on()
         self._script("stop_postgres")
 
     def _control(self, what: str):

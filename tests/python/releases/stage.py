@@ -177,9 +177,9 @@ class Stage:
         # Versions are asked where version 1 is: that one answers at all; what a candidate is worth, releases find.
         self.evaluation("answers", {})
 
-    def evaluation(self, name: str, settings: dict):
+    def evaluation(self, name: str, settings: dict, required: bool = True):
         measured = {"metrics": {"measure": [{"kind": "token_f1"}]}, "thresholds": {"rules": [{"metric": "token_f1", "min": 0.0}]}}
-        named = {"model": ENDPOINT, "name": name, "test_set": "tickets@v1", "settings": settings}
+        named = {"model": ENDPOINT, "name": name, "test_set": "tickets@v1", "settings": settings, "required": required}
         self.post("/evaluations", named | measured)
 
     def evaluate(self, evaluation: str, version: str):

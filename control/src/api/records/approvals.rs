@@ -10,14 +10,12 @@ use crate::api::call::{Answer, Body, Call, Desk, NoBody, NoQuery};
 use crate::api::input::check_text;
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, post};
-use crate::deploy::Dossier;
+use crate::deploy::{DeployError, Dossier, held};
 use crate::domain::gate::Approval;
-use crate::domain::model_version::ModelVersionEvent as Event;
-use crate::domain::record::{Deployment, EvaluationRun, ModelVersion};
+use crate::domain::model_version::{ModelVersionEvent as Event, ModelVersionState as State};
+use crate::domain::record::{Deployment, ModelVersion};
 use crate::domain::roles::Verb;
-use crate::domain::run::RunStatus;
-use crate::id::ModelVersionId;
-use crate::store::{Audit, Listing, Stored};
+use crate::store::{Audit, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     use Verb::{ApproveVersion, EditCatalogue, RequestApproval};
@@ -25,9 +23,17 @@ pub(crate) fn serve_all(api: &mut Registry) {
         post(
             "/models/{id}/versions/{version}/archive",
             EditCatalogue,
-            "Archive a version that is not live",
+            "Archive a version that is not live, no candidate, and not what a roll-back would bring back",
         ),
         archive,
+    );
+    api.route(
+        post(
+            "/models/{id}/versions/{version}/unarchive",
+            EditCatalogue,
+            "Take the archiving of a version back",
+        ),
+        unarchive,
     );
     api.route(
         post(
@@ -97,13 +103,55 @@ async fn happen<B: Sync>(
 }
 
 async fn archive(call: Call<NoQuery, NoBody>) -> Result<Answer<Stored<ModelVersion>>, Problem> {
-    happen(&call, Event::Archive, None).await
+    let version = addressed(&call).await?;
+    let (desk, actor) = (&call.desk, call.desk.actor());
+    let mut tx = desk.store.begin().await?;
+    let held = held(&desk.store, &mut tx, &version).await?;
+    if !held.is_empty() {
+        let why: Vec<String> = held.iter().map(ToString::to_string).collect();
+        return Err(Problem::conflict(
+            "held",
+            format!("the version cannot be archived: {}", why.join("; ")),
+        ));
+    }
+    let stored = tx
+        .transition::<ModelVersion>(&actor, version.id, call.expected, Event::Archive, |_| {})
+        .await?;
+    tx.commit().await?;
+    Ok(Answer::record(stored))
+}
+
+/// To where it stood, if that was approved; else to where it has to be evaluated.
+async fn unarchive(call: Call<NoQuery, NoBody>) -> Result<Answer<Stored<ModelVersion>>, Problem> {
+    let event = match addressed(&call).await?.approved_at {
+        Some(_) => Event::UnarchiveApproved,
+        None => Event::Unarchive,
+    };
+    happen(&call, event, None).await
 }
 
 async fn request_approval(
     call: Call<NoQuery, NoBody>,
 ) -> Result<Answer<Stored<ModelVersion>>, Problem> {
-    happen(&call, Event::RequestApproval, None).await
+    let version = addressed(&call).await?;
+    let event = match version.state {
+        State::Registered => unevaluated(&call.desk, &version).await?,
+        _ => Event::RequestApproval,
+    };
+    happen(&call, event, None).await
+}
+
+/// A version that no evaluation is required of needs none, if its department lets that pass.
+async fn unevaluated(desk: &Desk, version: &Stored<ModelVersion>) -> Result<Event, Problem> {
+    let mut tx = desk.store.begin().await?;
+    let dossier = Dossier::of(&mut tx, version, None, None, &[]).await?;
+    if !dossier.demands().is_empty() {
+        return Ok(Event::RequestApproval);
+    }
+    match dossier.missing_evidence() {
+        missing if missing.is_empty() => Ok(Event::RequestUnevaluated),
+        missing => Err(DeployError::Gate(missing).into()),
+    }
 }
 
 pub(super) fn said(reason: &Reason) -> Result<String, Problem> {
@@ -173,11 +221,10 @@ async fn approve(
         actor = actor.because(reason);
     }
     let mut tx = desk.store.begin().await?;
-    let evidence = latest_run(desk, version.id).await?;
     let dossier = Dossier::of(
         &mut tx,
         &version,
-        evidence.as_ref().map(|run| run.id),
+        deployment.as_ref().map(|it| it.id),
         deployment.as_ref().map(|it| it.clearance),
         deployment.as_ref().map_or(&[], |it| &it.gate_policy.0),
     )
@@ -193,7 +240,7 @@ async fn approve(
             |it| {
                 it.approver = Some(approval.approver);
                 it.approved_at = Some(now);
-                it.evidence = evidence.map(|run| run.id);
+                it.evidence = dossier.newest_run();
             },
         )
         .await?;
@@ -205,17 +252,4 @@ async fn approve(
     }
     tx.commit().await?;
     Ok(Answer::record(stored))
-}
-
-/// The newest finished run about the version that was not withdrawn.
-async fn latest_run(
-    desk: &Desk,
-    version: ModelVersionId,
-) -> Result<Option<Stored<EvaluationRun>>, Problem> {
-    let listing = Listing::<EvaluationRun>::new()
-        .is("model_version", &version)
-        .is("status", &RunStatus::Succeeded)
-        .is_null("withdrawn_at")
-        .limit(1);
-    Ok(desk.store.list(&listing).await?.items.pop())
 }

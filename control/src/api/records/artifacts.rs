@@ -11,7 +11,7 @@ use crate::api::registry::{Registry, get};
 use crate::api::resource::{Resource, filter, in_department, serve_reads};
 use crate::domain::record::{Artifact, ArtifactKind};
 use crate::domain::roles::Verb;
-use crate::store::{ArtifactFile, Listing, Reference, Viewer};
+use crate::store::{ArtifactFile, Column as _, Listing, Reference, Viewer};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve_reads::<Artifact>(api, "List artifacts", "Show an artifact");
@@ -54,15 +54,17 @@ impl Resource for Artifact {
     const EDIT: Verb = Verb::EditCatalogue;
 
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
-        // A dataset's content is as secret as the dataset.
+        // A dataset's content is as secret as the dataset, whatever record names it; but for who brought it.
+        let mut values = vec![caller.principal.to_value()];
+        values.extend(caller.viewer().values());
         in_department(listing, caller).where_clause(
             format!(
-                "kind <> 'dataset' \
-                 OR id IN (SELECT s.artifact FROM dataset_versions s WHERE s.dataset IN ({})) \
-                 OR NOT EXISTS (SELECT 1 FROM dataset_versions s WHERE s.artifact = artifacts.id)",
+                "owner = ? \
+                 OR EXISTS (SELECT 1 FROM dataset_versions s WHERE s.digest = artifacts.digest AND s.dataset IN ({})) \
+                 OR NOT EXISTS (SELECT 1 FROM dataset_versions s WHERE s.digest = artifacts.digest)",
                 Viewer::DATASETS
             ),
-            caller.viewer().values(),
+            values,
         )
     }
 

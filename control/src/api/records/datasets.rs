@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::models::home;
+use super::secrecy::{check_artifact, check_content, check_secrecy, require_access};
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, Paging, limit_of};
 use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
@@ -16,8 +17,8 @@ use crate::domain::record::{
 };
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DatasetVersionId, Id};
-use crate::store::{Json, Listing, Stored, Viewer};
+use crate::id::{DatasetVersionId, DepartmentId, Id, PrincipalId};
+use crate::store::{Json, Listing, Stored, Tx, Viewer};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve::<Dataset>(
@@ -33,7 +34,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
         get(
             "/datasets/{id}/versions",
-            Verb::View,
+            Verb::ViewGranted,
             "List a dataset's versions",
         ),
         versions,
@@ -49,7 +50,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
     api.route(
         get(
             "/datasets/{id}/versions/{version}",
-            Verb::View,
+            Verb::ViewGranted,
             "Show a version of a dataset: by number, v2, or id",
         ),
         version,
@@ -101,6 +102,7 @@ impl Resource for Dataset {
     const ITEM: &'static str = "/datasets/{id}";
     const NAME: &'static str = "name";
     const EDIT: Verb = Verb::EditCatalogue;
+    const VIEW: Verb = Verb::ViewGranted;
 
     /// By clearance and grant; a grant reaches across departments.
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
@@ -148,17 +150,10 @@ impl Resource for Dataset {
         if !fields.secrecy.within(desk.caller.clearance) {
             return Err(Problem::field("secrecy", "is beyond your own clearance"));
         }
-        let owner = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
-            .await?;
-        let department = match (current, &fields.department) {
-            (Some(current), named) => {
-                desk.allow(Some(current.department))?;
-                desk.refer_if::<Department>("department", named.as_deref())
-                    .await?
-                    .unwrap_or(current.department)
-            }
-            (None, named) => home(desk, named.as_deref()).await?,
+        let owner = owner_of(desk, fields, current).await?;
+        let department = match current {
+            Some(current) => department_of(desk, fields, current).await?,
+            None => home(desk, fields.department.as_deref()).await?,
         };
         Ok(Self {
             department,
@@ -171,8 +166,91 @@ impl Resource for Dataset {
         })
     }
 
+    /// `read` reads, `use` uses, `edit` edits. Owner, secrecy and department are the owner's, or an administrator's.
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &DatasetFields,
+    ) -> Result<(), Problem> {
+        require_access(desk, stored.id, Access::Edit).await?;
+        let department = department_of(desk, fields, stored).await?;
+        let moves = department != stored.department;
+        let owns = stored.owner == Some(desk.caller.principal) || desk.caller.is_admin();
+        let next = owner_of(desk, fields, Some(&stored.record)).await?;
+        let kept = [
+            ("owner", next == stored.owner),
+            ("secrecy", fields.secrecy == stored.secrecy),
+            ("department", !moves),
+        ];
+        if let Some((field, _)) = kept.iter().find(|(_, kept)| !kept && !owns) {
+            return Err(Problem::forbidden(format!(
+                "{field}: is changed by the dataset's owner, or by an administrator; a grant does not reach so far"
+            )));
+        }
+        if moves && !desk.caller.is_admin() {
+            desk.allow(Some(department))?;
+        }
+        if fields.secrecy < stored.secrecy {
+            let mut tx = desk.store.begin().await?;
+            let least = tx.least_secrecy(stored.id).await?;
+            check_secrecy("secrecy", fields.secrecy, least)?;
+        }
+        Ok(())
+    }
+
+    /// What was made from a dataset that has become more secret is as secret as it.
+    async fn written(
+        desk: &Desk,
+        tx: &mut Tx,
+        _: &DatasetFields,
+        stored: &Stored<Self>,
+    ) -> Result<(), Problem> {
+        let actor = desk
+            .actor()
+            .because(format!("it was made from {}", stored.name));
+        for derived in tx.derived_below(stored.id, stored.secrecy).await? {
+            tx.update::<Self>(&actor, derived, None, |it| it.secrecy = stored.secrecy)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
-        desk.allow(Some(stored.department))
+        if stored.owner == Some(desk.caller.principal) || desk.caller.is_admin() {
+            return Ok(());
+        }
+        Err(Problem::forbidden(
+            "a dataset is put away by its owner, or by an administrator",
+        ))
+    }
+}
+
+/// The owner that the fields name. Who edits by a grant from another department does not know the owner, who stays.
+async fn owner_of(
+    desk: &Desk,
+    fields: &DatasetFields,
+    current: Option<&Dataset>,
+) -> Result<Option<PrincipalId>, Problem> {
+    match current.and_then(|it| it.owner) {
+        Some(owner) if fields.owner == Some(owner.to_string()) => Ok(Some(owner)),
+        _ => {
+            desk.refer_if::<Principal>("owner", fields.owner.as_deref())
+                .await
+        }
+    }
+}
+
+/// The same for the department.
+async fn department_of(
+    desk: &Desk,
+    fields: &DatasetFields,
+    current: &Dataset,
+) -> Result<DepartmentId, Problem> {
+    match fields.department.as_deref() {
+        Some(named) if named != current.department.to_string() => {
+            Ok(desk.refer::<Department>("department", named).await?.id)
+        }
+        _ => Ok(current.department),
     }
 }
 
@@ -258,10 +336,8 @@ pub(super) async fn refer_version(
         .items
         .pop()
         .ok_or_else(missing)?;
-    let access = desk
-        .store
-        .dataset_access(desk.caller.principal, version.dataset)
-        .await?;
+    let viewer = desk.caller.viewer();
+    let access = desk.store.dataset_access(viewer, version.dataset).await?;
     match access {
         Some(access) if access >= needed => Ok(version),
         Some(access) => Err(Problem::forbidden(format!(
@@ -305,7 +381,7 @@ async fn add_version(
 ) -> Result<Answer<Stored<DatasetVersion>>, Problem> {
     let (desk, fields) = (&call.desk, call.body.0);
     let dataset = desk.find::<Dataset>(&call.path["id"]).await?;
-    desk.allow(Some(dataset.department))?;
+    require_access(desk, dataset.id, Access::Edit).await?;
     check_object("schema", &fields.schema)?;
     check_object("statistics", &fields.statistics)?;
     check_text("note", &fields.note)?;
@@ -329,6 +405,10 @@ async fn add_version(
         (None, None) => return Err(Problem::field("artifact", "or a digest is needed")),
     };
     check_digest("digest", &digest)?;
+    match &artifact {
+        Some(artifact) => check_artifact(desk, "artifact", artifact.id).await?,
+        None => check_content(desk, "digest", &digest).await?,
+    }
     let parent = match &fields.parent {
         Some(text) => Some(refer_version(desk, "parent", text, Access::Use).await?.id),
         None => None,
@@ -350,6 +430,12 @@ async fn add_version(
         note: fields.note,
     };
     let mut tx = desk.store.begin().await?;
+    if let Some(parent) = parent {
+        check_secrecy("parent", dataset.secrecy, tx.secrecy_of_data(parent).await?)?;
+    }
+    let content = tx.secrecy_of_content(&version.digest).await?;
+    let field = artifact.as_ref().map_or("digest", |_| "artifact");
+    check_secrecy(field, dataset.secrecy, content)?;
     let stored = tx.add_dataset_version(&desk.actor(), version).await?;
     if let Some(artifact) = artifact {
         tx.hold_artifact(artifact.id, stored.id).await?;

@@ -3,23 +3,23 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sluice_gateway::config::ReleasesConfig;
 
 use super::approvals::said;
 use super::evaluation_runs::Reason;
 use super::models::home;
-use super::releases::Because;
+use super::taken_back::{BackTo, TakenBackView};
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
-use crate::api::input::{check_object, check_text};
+use crate::api::input::{check_label, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, post};
-use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
-use crate::deploy::{Deployments, Settings};
+use crate::api::resource::{Resource, Summaries, check_owner, filter, in_department, serve};
+use crate::deploy::{Deployments, Returned, Settings};
 use crate::domain::gate::Requirement;
-use crate::domain::record::{Department, Deployment, Model, Principal, WorkOrder};
+use crate::domain::record::{Department, Deployment, Model, Principal};
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
-use crate::release::controller::TakenBackTo;
 use crate::store::{Json, Listing, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -37,7 +37,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
         post(
             "/deployments/{id}/rollback",
             Verb::OperateRelease,
-            "Take the release under way back, or go back to the revision before the live one",
+            "Take the release under way back, or go back to the revision before the live one, or to another that was live",
         ),
         roll_back,
     );
@@ -51,28 +51,31 @@ pub(crate) fn serve_all(api: &mut Registry) {
     );
 }
 
-async fn roll_back(
-    call: Call<NoQuery, Body<Because>>,
-) -> Result<Answer<Stored<WorkOrder>>, Problem> {
-    let (desk, reason) = (&call.desk, &call.body.0.reason);
-    check_text("reason", reason)?;
+async fn roll_back(call: Call<NoQuery, Body<BackTo>>) -> Result<Answer<TakenBackView>, Problem> {
+    let (desk, fields) = (&call.desk, &call.body.0);
+    check_text("reason", &fields.reason)?;
     let id = desk.find::<Deployment>(call.segment("id")).await?.id;
-    let order = match desk.control.releases() {
-        Some(releases) => match releases.roll_back(&desk.deployer(), id, reason).await? {
-            TakenBackTo::Recorded(order) => *order,
-            // The route's own answer for it is made where nothing waits for the database.
-            TakenBackTo::Queued { .. } => {
-                return Err(Problem::unavailable("the database does not answer"));
-            }
-        },
+    let (caller, reason, to) = (desk.deployer(), &fields.reason, fields.to.as_deref());
+    let view = match desk.control.releases() {
+        Some(releases) => {
+            let back = releases.roll_back(&caller, id, reason, to).await?;
+            TakenBackView::of(releases, id, back)
+        }
         None => {
-            desk.deployments()
-                .roll_back(&desk.deployer(), id, reason)
-                .await?
+            let repeats = ReleasesConfig::default().rollback_repeats;
+            let calls = desk.deployments();
+            match calls.roll_back(&caller, id, reason, to, repeats).await? {
+                Returned::Ordered(order) => TakenBackView::ordered(*order, None),
+                Returned::Already(already) => TakenBackView::already(already),
+            }
         }
     };
-    let place = format!("/work_orders/{}", order.id);
-    Ok(Answer::record(order).at(place))
+    let place = view.place();
+    let answer = Answer::of(view);
+    Ok(match place {
+        Some(place) => answer.at(place),
+        None => answer,
+    })
 }
 
 async fn stop(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<Deployment>>, Problem> {
@@ -125,6 +128,13 @@ pub(crate) struct DeploymentFields {
     /// What an approver may override here.
     #[serde(default)]
     pub gate_policy: Vec<Requirement>,
+    /// All departments may use it, given the clearance; otherwise its own, and whom it is granted to.
+    #[serde(default)]
+    pub open_to_all: bool,
+    /// It may stand in for a deployment of the same name in the configuration: for an administrator to say, who says it by
+    /// making the deployment, too.
+    #[serde(default)]
+    pub adopted: Option<bool>,
 }
 
 fn internal() -> Secrecy {
@@ -180,7 +190,69 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     }
     check_object("engine_options", &fields.engine_options)?;
     check_object("strategy", &fields.strategy)?;
-    check_text("zone", fields.zone.as_deref().unwrap_or(""))
+    check_label("zone", fields.zone.as_deref().unwrap_or(""))
+}
+
+/// Whether it stands in for what the configuration serves under its name. That takes an administrator: everybody's requests
+/// would go to it.
+fn adopted(
+    desk: &Desk,
+    fields: &DeploymentFields,
+    current: Option<&Deployment>,
+) -> Result<bool, Problem> {
+    let admin = desk.caller.is_admin();
+    let same_name = current.filter(|it| it.endpoint == fields.endpoint);
+    let was = same_name.is_some_and(|it| it.adopted);
+    let configured = desk.control.is_configured(&fields.endpoint);
+    let adopted = match fields.adopted {
+        Some(wanted) if wanted != was && !admin => {
+            return Err(Problem::forbidden(
+                "adopted: only an administrator lets a deployment stand in for one of the configuration",
+            ));
+        }
+        Some(wanted) => wanted,
+        None => was || configured && admin,
+    };
+    if configured && !adopted && same_name.is_none() {
+        let detail = format!(
+            "endpoint: the configuration serves {} already; an administrator may adopt the name (adopted: true)",
+            fields.endpoint
+        );
+        return Err(match admin {
+            true => Problem::conflict("configured", detail),
+            false => Problem::forbidden(detail),
+        });
+    }
+    Ok(adopted)
+}
+
+/// Whether what is live may be served for the clearance that it is given now: it was let in for the one that it had.
+async fn holds_lineage(
+    desk: &Desk,
+    fields: &DeploymentFields,
+    current: &Deployment,
+) -> Result<(), Problem> {
+    let Some(live) = current.live_version else {
+        return Ok(());
+    };
+    if current.clearance.within(fields.clearance) {
+        return Ok(());
+    }
+    let mut tx = desk.store.begin().await?;
+    let lineage = tx.lineage_datasets(live).await?;
+    match lineage
+        .iter()
+        .find(|it| !it.secrecy.within(fields.clearance))
+    {
+        None => Ok(()),
+        Some(beyond) => Err(Problem::conflict(
+            "secrecy",
+            format!(
+                "clearance: what is live was made of a dataset that is {}; serve another version first",
+                beyond.secrecy
+            ),
+        )),
+    }
 }
 
 impl Resource for Deployment {
@@ -212,6 +284,10 @@ impl Resource for Deployment {
             .is_if("department", department.as_ref()))
     }
 
+    fn takes(&self) -> Option<Secrecy> {
+        Some(self.clearance)
+    }
+
     fn fields(&self) -> DeploymentFields {
         DeploymentFields {
             endpoint: self.endpoint.clone(),
@@ -227,7 +303,17 @@ impl Resource for Deployment {
             engine_options: self.engine_options.0.clone(),
             strategy: self.strategy.0.clone(),
             gate_policy: self.gate_policy.0.clone(),
+            open_to_all: self.open_to_all,
+            adopted: Some(self.adopted),
         }
+    }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &DeploymentFields,
+    ) -> Result<(), Problem> {
+        check_owner(desk, stored.owner, fields.owner.as_deref()).await
     }
 
     async fn build(
@@ -236,6 +322,11 @@ impl Resource for Deployment {
         current: Option<&Self>,
     ) -> Result<Self, Problem> {
         check(fields)?;
+        desk.caller.cleared("clearance", fields.clearance)?;
+        let adopted = adopted(desk, fields, current)?;
+        if let Some(current) = current {
+            holds_lineage(desk, fields, current).await?;
+        }
         let model = desk.refer::<Model>("model", &fields.model).await?;
         let owner = desk
             .refer_if::<Principal>("owner", fields.owner.as_deref())
@@ -258,6 +349,8 @@ impl Resource for Deployment {
             engine_options: Json(fields.engine_options.clone()),
             strategy: Json(fields.strategy.clone()),
             gate_policy: Json(fields.gate_policy.clone()),
+            open_to_all: fields.open_to_all,
+            adopted,
             live_version: current.and_then(|it| it.live_version),
             live_digest: current.and_then(|it| it.live_digest.clone()),
             live_work_order: current.and_then(|it| it.live_work_order),

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::datasets::refer_version;
-use super::evaluations::on_visible_test_sets;
+use super::secrecy::hidden;
 use super::versions::refer_model_version;
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, limit_of};
 use crate::api::caller::Caller;
 use crate::api::input::check_text;
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, filter, serve_reads};
+use crate::api::resource::{Resource, filter, list};
 use crate::domain::Verdict;
-use crate::domain::record::{Access, Evaluation, EvaluationRun, Model};
+use crate::domain::record::{Access, Evaluation, EvaluationRun, Model, ModelVersion};
 use crate::domain::roles::Verb;
 use crate::domain::run::RunStatus;
 use crate::evaluation::run::{self, Baseline, Difference, NewRun, OrderError, Part, RowDifference};
@@ -22,7 +22,22 @@ use crate::store::{Column as _, EvaluationSample, Listing, SampleFilter, Stored}
 use crate::tasks::TaskError;
 
 pub(crate) fn serve_all(api: &mut Registry) {
-    serve_reads::<EvaluationRun>(api, "List evaluation runs", "Show an evaluation run");
+    api.route(
+        get(
+            EvaluationRun::COLLECTION,
+            Verb::View,
+            "List evaluation runs",
+        ),
+        list::<EvaluationRun>,
+    );
+    api.route(
+        get(
+            EvaluationRun::ITEM,
+            Verb::View,
+            "Show an evaluation run; its samples take a grant on the test set",
+        ),
+        show,
+    );
     api.route(
         post(
             "/evaluations/{id}/runs",
@@ -79,7 +94,6 @@ impl Resource for EvaluationRun {
     const EDIT: Verb = Verb::RunTask;
 
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
-        let listing = on_visible_test_sets(listing, caller);
         match caller.scope() {
             Some(department) => listing.where_clause(
                 "model_version IN (SELECT w.id FROM model_versions w JOIN models m ON m.id = w.model WHERE m.department = ?)"
@@ -158,8 +172,37 @@ pub(super) fn checked_limit(limit: Option<u32>) -> Result<u32, Problem> {
     }
 }
 
+/// A run, and whether the caller sees what it asked and was answered.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RunView {
+    #[serde(flatten)]
+    run: Stored<EvaluationRun>,
+    /// Why its samples are not shown, and who can change that; `null` where they are.
+    samples_hidden: Option<String>,
+}
+
+async fn show(call: Call) -> Result<Answer<RunView>, Problem> {
+    let run = call.desk.find::<EvaluationRun>(call.segment("id")).await?;
+    let samples_hidden = hidden(&call.desk, run.test_set).await?;
+    Ok(Answer {
+        version: Some(run.version),
+        ..Answer::of(RunView {
+            run,
+            samples_hidden,
+        })
+    })
+}
+
+async fn check_visible(desk: &Desk, run: &EvaluationRun) -> Result<(), Problem> {
+    match hidden(desk, run.test_set).await? {
+        Some(why) => Err(Problem::new(http::StatusCode::FORBIDDEN, "hidden", why)),
+        None => Ok(()),
+    }
+}
+
 async fn samples(call: Call<SampleQuery>) -> Result<Answer<Items<EvaluationSample>>, Problem> {
     let run = call.desk.find::<EvaluationRun>(call.segment("id")).await?;
+    check_visible(&call.desk, &run).await?;
     let limit = checked_limit(call.query.limit)?;
     let filter = SampleFilter {
         prompt_version: call.query.prompt_version,
@@ -197,6 +240,13 @@ async fn withdraw(
     let actor = call.desk.actor().because(reason);
     let expected = call.expected.unwrap_or(run.version);
     let mut tx = call.desk.store.begin().await?;
+    let version = tx.get::<ModelVersion>(run.model_version).await?;
+    let is_author = version.author.is_some() && version.author == call.desk.caller.author();
+    if is_author && run.verdict != Some(Verdict::Passed) {
+        return Err(Problem::forbidden(
+            "the author of a version does not put away the run that it failed; another approver or an administrator may",
+        ));
+    }
     let stored = run::withdraw(&mut tx, &actor, &run, expected).await?;
     tx.commit().await?;
     Ok(Answer::record(stored))
@@ -308,6 +358,9 @@ async fn diff(call: Call<DiffQuery>) -> Result<Answer<RunDifference>, Problem> {
         Some(text) => desk.refer::<EvaluationRun>("with", text).await?,
         None => after.clone(),
     };
+    for run in [&after, &before] {
+        check_visible(desk, run).await?;
+    }
     let wanted = Difference {
         after: part(&after, query.prompt_version.as_deref()),
         before: part(

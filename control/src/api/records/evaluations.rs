@@ -1,4 +1,4 @@
-//! Evaluations and prompt versions. Those whose test set the caller may not see are not there.
+//! Evaluations and prompt versions. What is asked of a model is seen by all who see it, the test set's rows by who may.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,13 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::datasets::refer_version;
+use super::requirements;
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, Paging, limit_of};
 use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, filter, of_models, serve};
+use crate::api::resource::{Resource, Summaries, check_owner, filter, of_models, serve};
 use crate::deploy::check_allowed;
 use crate::domain::record::{
     Access, Evaluation, EvaluationMethod, Model, Principal, PromptVersion,
@@ -19,7 +20,7 @@ use crate::domain::record::{
 use crate::domain::roles::Verb;
 use crate::evaluation::run::{InvalidPlan, Measures, RunSettings, compile, read_policy};
 use crate::id::DatasetVersionId;
-use crate::store::{Json, Listing, Stored, Viewer};
+use crate::store::{Json, Listing, Stored, Tx};
 
 pub(crate) fn serve_all(api: &mut Registry) {
     serve::<Evaluation>(
@@ -73,6 +74,10 @@ pub(crate) struct EvaluationFields {
     /// How the work is done: `{"concurrency": 4}`.
     #[serde(default = "object")]
     pub settings: Value,
+    /// Whether every version of the model has to pass it. A new one that tasks can do is required unless this says
+    /// `false`; absent in a change, it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<bool>,
 }
 
 fn automatic() -> EvaluationMethod {
@@ -88,20 +93,6 @@ filter!(EvaluationFilter {
     model: String,
     name: String,
 });
-
-/// Only what stands on test sets that the caller may see.
-pub(super) fn on_visible_test_sets<R: crate::store::Record>(
-    listing: Listing<R>,
-    caller: &Caller,
-) -> Listing<R> {
-    listing.where_clause(
-        format!(
-            "test_set IS NULL OR test_set IN ({})",
-            Viewer::dataset_versions()
-        ),
-        caller.viewer().values(),
-    )
-}
 
 /// What evidence has to name: test set, metrics and thresholds as they are judged by.
 pub(crate) fn policy_digest(
@@ -165,7 +156,7 @@ impl Resource for Evaluation {
     const EDIT: Verb = Verb::EditCatalogue;
 
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
-        on_visible_test_sets(of_models(listing, caller), caller)
+        of_models(listing, caller)
     }
 
     async fn select(
@@ -191,7 +182,16 @@ impl Resource for Evaluation {
             metrics: self.metrics.0.clone(),
             thresholds: self.thresholds.0.clone(),
             settings: self.settings.0.clone(),
+            required: None,
         }
+    }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &EvaluationFields,
+    ) -> Result<(), Problem> {
+        check_owner(desk, stored.owner, fields.owner.as_deref()).await
     }
 
     async fn build(
@@ -229,6 +229,29 @@ impl Resource for Evaluation {
             thresholds: Json(fields.thresholds.clone()),
             settings: Json(fields.settings.clone()),
         })
+    }
+
+    async fn written(
+        desk: &Desk,
+        tx: &mut Tx,
+        fields: &EvaluationFields,
+        stored: &Stored<Self>,
+    ) -> Result<(), Problem> {
+        requirements::follow(tx, desk, stored, fields.required).await
+    }
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        if requirements::is_required(desk, stored).await? {
+            return Err(Problem::conflict(
+                "required",
+                format!(
+                    "{} is required; somebody who is not the author of a version under way says first that it is not \
+                     (sluice model unrequire MODEL {})",
+                    stored.name, stored.name
+                ),
+            ));
+        }
+        Ok(())
     }
 }
 

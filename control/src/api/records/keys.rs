@@ -4,14 +4,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, Nothing, limit_of};
-use crate::api::input::check_text;
+use crate::api::input::check_label;
 use crate::api::problem::Problem;
+use crate::api::records::key_bounds as bounds;
 use crate::api::registry::{Registry, delete, get, post};
 use crate::api::resource::filter;
 use crate::domain::record::{ApiKey, Principal, Scope};
 use crate::domain::roles::Verb;
 use crate::id::{ApiKeyId, PrincipalId};
-use crate::store::{Listing, Stored};
+use crate::store::{Column as _, IssuedKey, Listing, Stored};
 use crate::time::Timestamp;
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -36,12 +37,29 @@ pub(crate) fn serve_all(api: &mut Registry) {
         get("/keys/{id}", verb, "Show a key, without its secret"),
         show,
     );
-    api.route(delete("/keys/{id}", verb, "Withdraw a key"), remove);
+    api.route(
+        delete(
+            "/keys/{id}",
+            verb,
+            "Withdraw a key, and with it the keys that it made for its own principal",
+        ),
+        remove,
+    );
+    api.route(
+        post(
+            "/keys/{id}/rotate",
+            verb,
+            "Make the next key of a key's line; the old one ends after an overlap",
+        ),
+        rotate,
+    );
 }
 
 filter!(KeyFilter {
     /// Whose; the caller's own if absent, `*` for everyone's.
     principal: String,
+    /// Only those that were made with this key, by its id; `file:` and an id for one of the keys file.
+    made_by: String,
 });
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -56,8 +74,37 @@ pub(crate) struct KeyFields {
     /// All if absent.
     #[serde(default)]
     pub scopes: Option<Vec<Scope>>,
+    /// Never if absent; no later than the key that asks.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// Deployments that it may ask, by endpoint; all that its principal may if absent.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub models: Option<Vec<String>>,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    pub requests_per_minute: Option<i64>,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    pub tokens_per_minute: Option<i64>,
+    /// Of a calendar month (UTC).
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub requests_per_month: Option<i64>,
+    /// Of a calendar month (UTC).
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub tokens_per_month: Option<i64>,
+}
+
+/// How a key is rotated.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotation {
+    /// How long the old key still counts; not at all if absent.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub overlap_seconds: u32,
 }
 
 /// A key that was just made.
@@ -73,11 +120,14 @@ async fn owner(desk: &Desk, text: Option<&str>) -> Result<PrincipalId, Problem> 
     let Some(text) = text else {
         return Ok(desk.caller.principal);
     };
-    let person = desk.refer::<Principal>("principal", text).await?.id;
-    if person != desk.caller.principal {
-        desk.caller.check(Verb::ManagePeople, true)?;
+    let person = desk.refer::<Principal>("principal", text).await?;
+    if person.id != desk.caller.principal {
+        desk.caller.check(Verb::ManagePeople, desk.writes)?;
+        if desk.writes {
+            desk.caller.cleared("principal", person.clearance)?;
+        }
     }
-    Ok(person)
+    Ok(person.id)
 }
 
 async fn list(call: Call<KeyFilter>) -> Result<Answer<Items<Stored<ApiKey>>>, Problem> {
@@ -93,19 +143,41 @@ async fn list(call: Call<KeyFilter>) -> Result<Answer<Items<Stored<ApiKey>>>, Pr
             listing
         }
         whose => listing.is("principal", &owner(&call.desk, whose).await?),
-    };
+    }
+    .is_if("made_by", call.query.made_by.as_ref());
     Ok(Answer::of(call.desk.store.list(&listing).await?.into()))
 }
 
 async fn find(desk: &Desk, text: &str) -> Result<Stored<ApiKey>, Problem> {
-    let id: ApiKeyId = text
-        .parse()
-        .map_err(|_| Problem::not_found("api key", text))?;
-    let key = desk.store.get::<ApiKey>(id).await?;
+    let key = match text.parse::<ApiKeyId>() {
+        Ok(id) => desk.store.get::<ApiKey>(id).await?,
+        Err(_) => own_key_named(desk, text).await?,
+    };
     if key.principal != desk.caller.principal && !desk.caller.role.may(Verb::ManagePeople) {
         return Err(Problem::not_found("api key", text));
     }
     Ok(key)
+}
+
+/// One of the caller's own that has not expired.
+async fn own_key_named(desk: &Desk, name: &str) -> Result<Stored<ApiKey>, Problem> {
+    let listing = Listing::<ApiKey>::new()
+        .is("principal", &desk.caller.principal)
+        .is("name", &name.to_owned())
+        .where_clause(
+            "expires_at IS NULL OR expires_at > ?".into(),
+            vec![Timestamp::now().to_value()],
+        )
+        .limit(2);
+    let mut found = desk.store.list(&listing).await?.items;
+    match (found.pop(), found.pop()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => Err(Problem::conflict(
+            "ambiguous",
+            format!("you have several keys called {name}; name one by its id"),
+        )),
+        (None, _) => Err(Problem::not_found("api key", name)),
+    }
 }
 
 async fn show(call: Call) -> Result<Answer<Stored<ApiKey>>, Problem> {
@@ -119,31 +191,17 @@ async fn create(call: Call<NoQuery, Body<KeyFields>>) -> Result<Answer<NewKey>, 
     if fields.name.is_empty() || fields.name.len() > 128 {
         return Err(Problem::field("name", "should have 1 to 128 bytes"));
     }
-    check_text("name", &fields.name)?;
+    check_label("name", &fields.name)?;
     if fields.expires_at.is_some_and(|end| end <= Timestamp::now()) {
         return Err(Problem::field("expires_at", "should be in the future"));
     }
     let principal = owner(desk, fields.principal.as_deref()).await?;
-    let scopes = fields.scopes.clone().unwrap_or_else(|| Scope::ALL.to_vec());
-    // A key must not reach further than the one that made it.
-    if let Some(own) = &desk.caller.scopes
-        && let Some(scope) = scopes.iter().find(|scope| !own.contains(scope))
-    {
-        return Err(Problem::field(
-            "scopes",
-            format!("{scope} is beyond the key that asks"),
-        ));
-    }
-    let issued = desk
-        .store
-        .issue_key(
-            &desk.actor(),
-            principal,
-            &fields.name,
-            scopes,
-            fields.expires_at,
-        )
-        .await?;
+    let new = bounds::new_key(&desk.caller, principal, fields)?;
+    let issued = desk.store.issue(&desk.actor(), new).await?;
+    Ok(shown_once(issued))
+}
+
+fn shown_once(issued: IssuedKey) -> Answer<NewKey> {
     let place = format!("/keys/{}", issued.key.id);
     let kept = serde_json::json!({ "key": issued.key, "secret": null });
     let mut answer = Answer::of(NewKey {
@@ -152,8 +210,44 @@ async fn create(call: Call<NoQuery, Body<KeyFields>>) -> Result<Answer<NewKey>, 
     })
     .at(place);
     answer.kept = Some(kept);
-    Ok(answer)
+    answer
 }
+
+async fn rotate(call: Call<NoQuery, Body<Rotation>>) -> Result<Answer<NewKey>, Problem> {
+    let desk = &call.desk;
+    let old = find(desk, call.segment("id")).await?;
+    owner(desk, Some(&old.principal.to_string())).await?;
+    let overlap = call.body.0.overlap_seconds;
+    if overlap > LONGEST_OVERLAP {
+        return Err(Problem::field(
+            "overlap_seconds",
+            format!("should be at most {LONGEST_OVERLAP}: thirty days"),
+        ));
+    }
+    let now = Timestamp::now();
+    if old.expires_at.is_some_and(|end| end <= now) {
+        return Err(Problem::conflict(
+            "expired",
+            "the key has expired; make a new one",
+        ));
+    }
+    bounds::within(&desk.caller, &old)?;
+    let end = now.after(std::time::Duration::from_secs(overlap.into()));
+    let mut tx = desk.store.begin().await?;
+    let issued = tx
+        .issue(&desk.actor(), crate::store::NewKey::after(&old))
+        .await?;
+    let expected = call.expected.unwrap_or(old.version);
+    tx.update::<ApiKey>(&desk.actor(), old.id, Some(expected), |key| {
+        key.expires_at = Some(key.expires_at.map_or(end, |sooner| sooner.min(end)));
+    })
+    .await?;
+    tx.commit().await?;
+    Ok(shown_once(issued))
+}
+
+/// Seconds.
+const LONGEST_OVERLAP: u32 = 30 * 24 * 3600;
 
 async fn remove(call: Call) -> Result<Answer<Nothing>, Problem> {
     let key = find(&call.desk, call.segment("id")).await?;

@@ -8,7 +8,7 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_text, check_url};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get};
-use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
+use crate::api::resource::{Resource, Summaries, check_owner, filter, in_department, serve};
 use crate::domain::record::{Department, Deployment, Model, Principal};
 use crate::domain::roles::Verb;
 use crate::store::{Listing, ModelView, Stored};
@@ -124,6 +124,14 @@ impl Resource for Model {
             code_url: self.code_url.clone(),
             dashboard_url: self.dashboard_url.clone(),
         }
+    }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &ModelFields,
+    ) -> Result<(), Problem> {
+        check_owner(desk, stored.owner, fields.owner.as_deref()).await
     }
 
     async fn build(

@@ -3,16 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::granting;
 use crate::api::call::{Answer, Call, Desk};
 use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get};
 use crate::api::resource::{Resource, Summaries, filter, in_department, serve};
-use crate::domain::record::{Access, Dataset, Department, Grant, Model, Principal};
+use crate::domain::record::{Access, Department, Grant, Model, Principal};
 use crate::domain::roles::{Role, Verb};
 use crate::domain::secrecy::Secrecy;
-use crate::id::{DatasetId, Id};
 use crate::store::{Listing, Stored, Viewer};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -41,13 +41,13 @@ pub(crate) fn serve_all(api: &mut Registry) {
         &Summaries {
             list: "List grants",
             show: "Show a grant",
-            create: "Give a person or a department access to a dataset or a model",
+            create: "Give a person or a department access to a dataset, a model or a deployment",
             update: "Change what a grant allows",
             delete: "Take a grant back",
         },
     );
     api.route(
-        get("/me", Verb::View, "Who asks, and with which rights"),
+        get("/me", Verb::ViewGranted, "Who asks, and with which rights"),
         me,
     );
 }
@@ -212,9 +212,13 @@ impl Resource for Principal {
     async fn build(
         desk: &Desk,
         fields: &PrincipalFields,
-        _: Option<&Self>,
+        current: Option<&Self>,
     ) -> Result<Self, Problem> {
         check_name("name", &fields.name)?;
+        desk.caller.cleared("clearance", fields.clearance)?;
+        if let Some(current) = current {
+            desk.caller.cleared("principal", current.clearance)?;
+        }
         if let Some(email) = &fields.email
             && (email.len() > 320 || !email.contains('@'))
         {
@@ -227,7 +231,19 @@ impl Resource for Principal {
             .refer_if::<Department>("department", fields.department.as_deref())
             .await?
             .unwrap_or(desk.caller.department);
+        if let Some(current) = current.filter(|it| it.file_key.is_some()) {
+            let said_by_the_file = current.role == fields.role
+                && current.clearance == fields.clearance
+                && current.department == department;
+            if !said_by_the_file {
+                return Err(Problem::field(
+                    "role",
+                    "role, clearance and department of a key of the keys file are changed there",
+                ));
+            }
+        }
         Ok(Self {
+            file_key: current.and_then(|it| it.file_key.clone()),
             department,
             name: fields.name.clone(),
             email: fields.email.clone(),
@@ -238,6 +254,7 @@ impl Resource for Principal {
     }
 
     async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        desk.caller.cleared("principal", stored.clearance)?;
         if stored.id == desk.caller.principal {
             return Err(Problem::conflict(
                 "reference",
@@ -251,13 +268,16 @@ impl Resource for Principal {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GrantFields {
-    /// A dataset's id or name; exactly one of dataset and model.
+    /// A dataset's id or name; exactly one of dataset, model and deployment.
     #[serde(default)]
     pub dataset: Option<String>,
     /// A model's id or name.
     #[serde(default)]
     pub model: Option<String>,
-    /// Who gets it; exactly one of principal and department.
+    /// A deployment's id or endpoint; the access is `use`.
+    #[serde(default)]
+    pub deployment: Option<String>,
+    /// Who gets it, of whatever department; exactly one of principal and department.
     #[serde(default)]
     pub principal: Option<String>,
     #[serde(default)]
@@ -266,7 +286,7 @@ pub(crate) struct GrantFields {
 }
 
 filter!(GrantFilter {
-    /// The id of a dataset or a model.
+    /// The id of a dataset, a model or a deployment.
     object: String,
     /// Id or name.
     principal: String,
@@ -278,8 +298,8 @@ impl Resource for Grant {
     const COLLECTION: &'static str = "/grants";
     const ITEM: &'static str = "/grants/{id}";
     const NAME: &'static str = "id";
-    const EDIT: Verb = Verb::ManageGrants;
-    const VIEW: Verb = Verb::ManageGrants;
+    /// Whether it may be given is asked of the object: see `granting`.
+    const EDIT: Verb = Verb::View;
 
     fn restrict(listing: Listing<Self>, caller: &Caller) -> Listing<Self> {
         let listing = listing.where_clause(
@@ -289,13 +309,7 @@ impl Resource for Grant {
             ),
             caller.viewer().values(),
         );
-        match caller.scope() {
-            Some(department) => listing.where_clause(
-                "object_kind <> 'model' OR object_id IN (SELECT m.id FROM models m WHERE m.department = ?)".into(),
-                vec![crate::store::Column::to_value(&department)],
-            ),
-            None => listing,
-        }
+        granting::seen_by(listing, caller)
     }
 
     async fn select(
@@ -316,6 +330,7 @@ impl Resource for Grant {
         GrantFields {
             dataset: object("dataset"),
             model: object("model"),
+            deployment: object("deployment"),
             principal: self.principal.map(|id| id.to_string()),
             department: self.department.map(|id| id.to_string()),
             access: self.access,
@@ -328,6 +343,8 @@ impl Resource for Grant {
         current: Option<&Self>,
     ) -> Result<Self, Problem> {
         if let Some(current) = current {
+            granting::may_give(desk, &current.object_kind, &current.object_id).await?;
+            granting::check_access(&current.object_kind, fields.access)?;
             let mut same = current.fields();
             same.access = fields.access;
             if serde_json::to_value(&same).ok() != serde_json::to_value(fields).ok() {
@@ -341,22 +358,9 @@ impl Resource for Grant {
                 ..current.clone()
             });
         }
-        let (object_kind, object_id) = match (&fields.dataset, &fields.model) {
-            (Some(dataset), None) => {
-                let dataset = granted_dataset(desk, dataset).await?;
-                ("dataset", dataset.to_string())
-            }
-            (None, Some(model)) => {
-                let model = desk.refer::<Model>("model", model).await?;
-                ("model", model.id.to_string())
-            }
-            _ => {
-                return Err(Problem::field(
-                    "dataset",
-                    "name either a dataset or a model",
-                ));
-            }
-        };
+        let (object_kind, object_id) = granting::object(desk, fields).await?;
+        granting::may_give(desk, object_kind, &object_id).await?;
+        granting::check_access(object_kind, fields.access)?;
         if fields.principal.is_some() == fields.department.is_some() {
             return Err(Problem::field(
                 "principal",
@@ -366,33 +370,33 @@ impl Resource for Grant {
         Ok(Self {
             object_kind: object_kind.to_owned(),
             object_id,
-            principal: desk
-                .refer_if::<Principal>("principal", fields.principal.as_deref())
-                .await?,
-            department: desk
-                .refer_if::<Department>("department", fields.department.as_deref())
-                .await?,
+            principal: granting::to::<Principal>(
+                desk,
+                object_kind,
+                "principal",
+                fields.principal.as_deref(),
+            )
+            .await?,
+            department: granting::to::<Department>(
+                desk,
+                object_kind,
+                "department",
+                fields.department.as_deref(),
+            )
+            .await?,
             access: fields.access,
         })
     }
-}
 
-/// A dataset that the caller may give access to: one that it sees, or, for an admin with the clearance, any by its id, so that a
-/// dataset whose owner is gone is not lost.
-async fn granted_dataset(desk: &Desk, text: &str) -> Result<DatasetId, Problem> {
-    let found = desk.refer::<Dataset>("dataset", text).await;
-    if let (Err(problem), true, Ok(id)) =
-        (&found, desk.caller.is_admin(), text.parse::<DatasetId>())
-    {
-        let dataset = desk.store.get::<Dataset>(id).await;
-        return match dataset {
-            Ok(dataset) if dataset.secrecy.within(desk.caller.clearance) => Ok(dataset.id),
-            _ => Err(problem.clone()),
-        };
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        _: &GrantFields,
+    ) -> Result<(), Problem> {
+        granting::may_give(desk, &stored.object_kind, &stored.object_id).await
     }
-    let dataset = found?;
-    if !dataset.secrecy.within(desk.caller.clearance) {
-        return Err(Problem::not_found(DatasetId::KIND, text));
+
+    async fn removable(desk: &Desk, stored: &Stored<Self>) -> Result<(), Problem> {
+        granting::may_give(desk, &stored.object_kind, &stored.object_id).await
     }
-    Ok(dataset.id)
 }

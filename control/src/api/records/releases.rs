@@ -14,7 +14,7 @@ use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, filter};
 use crate::domain::record::{Deployment, ReleaseDecision, ReleasePair, WorkOrder};
 use crate::domain::roles::Verb;
-use crate::release::controller::{NewRelease, Releases};
+use crate::release::controller::{Gathered, NewRelease, Releases};
 use crate::release::planner::Command;
 use crate::store::{Listing, Stored};
 
@@ -115,7 +115,8 @@ async fn list(call: Call<ReleaseFilter>) -> Result<Answer<Items<ReleaseSummary>>
     let page = desk.store.list(&listing).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for order in &page.items {
-        items.push(view(desk, order, None).await?.summary);
+        let gathered = gathered(desk, order);
+        items.push(view(desk, order, gathered).await?.summary);
     }
     Ok(Answer::of(Items {
         items,
@@ -199,11 +200,13 @@ async fn start(call: Call<NoQuery, Body<ReleaseFields>>) -> Result<Answer<Releas
 
 async fn show(call: Call) -> Result<Answer<ReleaseView>, Problem> {
     let order = find(&call.desk, call.segment("id")).await?;
-    let gathered = match call.desk.control.releases() {
-        Some(releases) => releases.gathered(order.id),
-        None => None,
-    };
+    let gathered = gathered(&call.desk, &order);
     Ok(Answer::of(view(&call.desk, &order, gathered).await?))
+}
+
+/// What this process knows of the candidate.
+fn gathered(desk: &Desk, order: &Stored<WorkOrder>) -> Option<Gathered> {
+    desk.control.releases()?.gathered(order.id)
 }
 
 /// Why; may be left out, since whoever takes something back has other things to do.
@@ -266,7 +269,13 @@ async fn pairs(call: Call<PairFilter>) -> Result<Answer<Items<Stored<ReleasePair
 /// By its own id; or by its deployment's id or endpoint: the one under way, else the latest.
 pub(super) async fn find(desk: &Desk, text: &str) -> Result<Stored<WorkOrder>, Problem> {
     if text.starts_with("wo_") {
-        return desk.find::<WorkOrder>(text).await;
+        let order = desk.find::<WorkOrder>(text).await?;
+        if desk.writes {
+            // Its clearance, too.
+            desk.find::<Deployment>(&order.deployment.to_string())
+                .await?;
+        }
+        return Ok(order);
     }
     let deployment = desk.find::<Deployment>(text).await?;
     let releases = || {

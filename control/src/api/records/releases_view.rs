@@ -11,7 +11,8 @@ use crate::domain::record::{Deployment, WorkOrder};
 use crate::domain::work_order::WorkOrderState;
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::release::controller::Gathered;
-use crate::release::planner::{Phase, Release};
+use crate::release::planner::{self, Phase, Release};
+use crate::release::strategy::Strategy;
 use crate::store::{StoreError, Stored};
 use crate::time::Timestamp;
 
@@ -35,7 +36,7 @@ pub(crate) struct ReleaseSummary {
     pub phase: Option<String>,
     /// What a pause or a roll-back is for.
     pub why: Option<Value>,
-    /// What has to happen before it can go on, where that is not time or traffic.
+    /// What has to happen before it goes on, and until when it is waited for.
     pub waits_for: Option<String>,
     /// The index of the step that is being done.
     pub step: usize,
@@ -104,7 +105,7 @@ pub(super) async fn view(
         state: order.state,
         phase: state.as_ref().map(|state| phase(&state.phase).to_owned()),
         why: state.as_ref().and_then(|state| why(&state.phase)),
-        waits_for: waits_for(order, state.as_ref()),
+        waits_for: waits_for(order, state.as_ref(), &strategy, gathered.as_ref()),
         step,
         step_count: steps.len(),
         step_text: strategy
@@ -171,15 +172,18 @@ fn why(phase: &Phase) -> Option<Value> {
     }
 }
 
-fn waits_for(order: &WorkOrder, state: Option<&Release>) -> Option<String> {
-    match (order.state, state.map(|state| &state.phase)) {
+fn waits_for(
+    order: &WorkOrder,
+    state: Option<&Release>,
+    strategy: &Strategy,
+    gathered: Option<&Gathered>,
+) -> Option<String> {
+    match (order.state, state) {
         (WorkOrderState::Pending, _) => Some("approval".to_owned()),
         (WorkOrderState::Approved | WorkOrderState::Preparing, None) => {
             Some("the candidate to be loaded".to_owned())
         }
-        (_, Some(Phase::Paused { .. })) => {
-            Some("a person, to resume or to take it back".to_owned())
-        }
-        _ => None,
+        (_, Some(state)) => planner::waits_for(state, strategy, gathered.map(|it| &it.assessment)),
+        (_, None) => None,
     }
 }

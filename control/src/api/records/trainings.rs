@@ -11,7 +11,7 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, filter, of_models, serve};
+use crate::api::resource::{Resource, Summaries, check_owner, filter, of_models, serve};
 use crate::domain::record::{Access, Artifact, Model, Principal, Training, TrainingRun};
 use crate::domain::roles::Verb;
 use crate::domain::run::{RunEvent, RunStatus};
@@ -137,6 +137,14 @@ impl Resource for Training {
             resources: self.resources.0.clone(),
             datasets: Vec::new(),
         }
+    }
+
+    async fn changeable(
+        desk: &Desk,
+        stored: &Stored<Self>,
+        fields: &TrainingFields,
+    ) -> Result<(), Problem> {
+        check_owner(desk, stored.owner, fields.owner.as_deref()).await
     }
 
     async fn build(

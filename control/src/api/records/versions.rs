@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::datasets::{check_digest, number_of, refer_version};
+use super::secrecy::{check_artifact, check_content};
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, limit_of};
 use crate::api::input::check_text;
 use crate::api::problem::Problem;
@@ -300,10 +301,12 @@ async fn register(
     let (artifact, digest) = match (&fields.artifact, &fields.digest) {
         (Some(text), None) => {
             let artifact = desk.refer::<Artifact>("artifact", text).await?;
+            check_artifact(desk, "artifact", artifact.id).await?;
             (Some(artifact.id), artifact.digest.clone())
         }
         (None, Some(digest)) => {
             check_digest("digest", digest)?;
+            check_content(desk, "digest", digest).await?;
             (None, digest.clone())
         }
         (None, None) => converted(desk, &version).await?,

@@ -20,7 +20,7 @@ use crate::deploy::NewWorkOrder;
 use crate::domain::record::{Deployment, Model, WorkOrder, WorkOrderStep};
 use crate::domain::roles::Verb;
 use crate::domain::work_order::WorkOrderState;
-use crate::id::ModelVersionId;
+use crate::id::{ModelVersionId, WorkOrderId};
 use crate::store::{Column as _, Listing, MAX_LIMIT, Stored};
 
 pub(crate) fn serve_all(api: &mut Registry) {
@@ -181,11 +181,19 @@ pub(crate) struct ApproveOrderFields {
     override_reason: Option<String>,
 }
 
+/// The order that a client calls `text`, if the caller may touch its deployment.
+async fn touched(desk: &Desk, text: &str) -> Result<WorkOrderId, Problem> {
+    let order = desk.find::<WorkOrder>(text).await?;
+    desk.find::<Deployment>(&order.deployment.to_string())
+        .await?;
+    Ok(order.id)
+}
+
 async fn approve(
     call: Call<NoQuery, Body<ApproveOrderFields>>,
 ) -> Result<Answer<Stored<WorkOrder>>, Problem> {
     let desk = &call.desk;
-    let id = desk.find::<WorkOrder>(call.segment("id")).await?.id;
+    let id = touched(desk, call.segment("id")).await?;
     let reason = call.body.0.override_reason.clone();
     check_text("override_reason", reason.as_deref().unwrap_or(""))?;
     let calls = desk.deployments();
@@ -197,7 +205,7 @@ async fn approve(
 
 async fn reject(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<WorkOrder>>, Problem> {
     let desk = &call.desk;
-    let id = desk.find::<WorkOrder>(call.segment("id")).await?.id;
+    let id = touched(desk, call.segment("id")).await?;
     let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
     let rejected = calls
         .reject(&desk.deployer(), id, call.expected, &reason)
@@ -207,7 +215,7 @@ async fn reject(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<WorkO
 
 async fn abort(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<WorkOrder>>, Problem> {
     let desk = &call.desk;
-    let id = desk.find::<WorkOrder>(call.segment("id")).await?.id;
+    let id = touched(desk, call.segment("id")).await?;
     let (calls, reason) = (desk.deployments(), said(&call.body.0)?);
     let aborted = calls
         .abort(&desk.deployer(), id, call.expected, &reason)

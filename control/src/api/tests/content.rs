@@ -341,3 +341,54 @@ async fn what_is_wrong_with_an_upload_is_named() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_same_file_of_two_people_is_an_artifact_of_each() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let rig = Rig::start(&fresh.store).await;
+        let home = rig.department("home").await;
+        let person = async |name| {
+            rig.person(home, name, Role::Developer, Secrecy::Internal)
+                .await
+        };
+        let (first, second, third) = (person("a").await, person("b").await, person("c").await);
+        let file: (&str, &[u8]) = ("rows.jsonl", b"{\"text\": \"the very same\"}\n");
+        let mut made = Vec::new();
+        for who in [&first, &second] {
+            let artifact = artifact(&rig, who, "dataset", &[file]).await;
+            let again = self::again(&rig, who, &artifact).await;
+            assert_eq!(again["id"], artifact["id"], "each one's own is found again");
+            let name = format!("set-{}", made.len());
+            rig.post(&who.key, "/datasets", json!({ "name": name }))
+                .await
+                .expect(201);
+            let version = json!({ "artifact": artifact["id"] });
+            let path = format!("/datasets/{name}/versions");
+            rig.post(&who.key, &path, version).await.expect(201);
+            made.push(artifact);
+        }
+        assert_ne!(made[0]["id"], made[1]["id"]);
+        assert_eq!(made[0]["digest"], made[1]["digest"]);
+        // By its digest each finds one; who was granted neither finds none, whatever kind it is called.
+        let by_digest = format!("/artifacts/{}", made[0]["digest"].as_str().unwrap());
+        rig.get(&first.key, &by_digest).await.expect(200);
+        rig.get(&third.key, &by_digest).await.expect(404);
+        let ids = made.iter().map(|it| it["id"].as_str().unwrap());
+        for id in ids {
+            rig.get(&third.key, &format!("/artifacts/{id}"))
+                .await
+                .expect(404);
+        }
+        let first_of_second = format!("/artifacts/{}", made[0]["id"].as_str().unwrap());
+        rig.get(&second.key, &first_of_second).await.expect(200);
+    })
+    .await;
+}
+
+/// Registers what an artifact is made of once more.
+async fn again(rig: &Rig, who: &Person, artifact: &Value) -> Value {
+    let uploads = rig.get(&who.key, "/uploads?state=completed").await;
+    let upload = uploads.expect(200)["items"][0]["id"].clone();
+    let body = json!({ "name": artifact["name"], "kind": artifact["kind"], "files": [{ "upload": upload }] });
+    rig.post(&who.key, "/artifacts", body).await.expect(201)
+}

@@ -289,7 +289,7 @@ async fn a_run_is_asked_for_with_all_that_it_will_do() {
         .await;
         desk.rig
             .patch(
-                &desk.dev.key,
+                "sk-root",
                 "/evaluations/e",
                 json!({ "test_set": "tickets@v2" }),
             )

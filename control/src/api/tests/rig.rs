@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use sluice_gateway::Gateway;
-use sluice_gateway::auth::keys;
+use sluice_gateway::auth::{KeyEntry, keys};
 use sluice_gateway::config::{AllowConfig, Config};
 use sluice_gateway::server::{Server, StopHandle};
 
@@ -29,6 +29,7 @@ pub(super) struct Rig {
     pub store: Store,
     pub open: Open,
     address: SocketAddr,
+    gateway: Arc<Gateway>,
     http: Client<HttpConnector, Full<Bytes>>,
     stop: StopHandle,
     data: tempfile::TempDir,
@@ -67,7 +68,7 @@ impl Rig {
 
     /// `open`: without authentication.
     pub(super) async fn with(store: &Store, open: bool) -> Self {
-        Self::made(store, open, AllowConfig::default()).await
+        Self::of(store, open, root_and_plain(), AllowConfig::default()).await
     }
 
     /// With what records may name.
@@ -78,10 +79,20 @@ impl Rig {
             env: owned(env),
             ..AllowConfig::default()
         };
-        Self::made(store, false, allow).await
+        Self::of(store, false, root_and_plain(), allow).await
     }
 
-    async fn made(store: &Store, open: bool, allow: AllowConfig) -> Self {
+    /// With these keys in the keys file.
+    pub(super) async fn with_keys(store: &Store, entries: Vec<KeyEntry>) -> Self {
+        Self::of(store, false, entries, AllowConfig::default()).await
+    }
+
+    /// The keys file is another from now on.
+    pub(super) fn replace_file_keys(&self, entries: Vec<KeyEntry>) {
+        self.gateway.replace_file_keys(entries).unwrap();
+    }
+
+    async fn of(store: &Store, open: bool, entries: Vec<KeyEntry>, allow: AllowConfig) -> Self {
         let mut config = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             ..Config::default()
@@ -89,8 +100,6 @@ impl Rig {
         config.control.allow = allow.clone();
         config.auth.required = !open;
         config.server.drain_grace = std::time::Duration::ZERO;
-        let mut entries = keys::from_environment("root:sk-root,plain:sk-plain").unwrap();
-        entries[0].role = Some(Arc::from("admin"));
         let gateway = Gateway::with(config, entries, None).unwrap();
         let data = tempfile::tempdir().unwrap();
         let settings = ControlSettings {
@@ -105,10 +114,9 @@ impl Rig {
         artifacts.import.folders = vec![data.path().join("import")];
         let artifacts = Artifacts::open(store.clone(), artifacts, data.path()).unwrap();
         let open = Open::new(store.clone(), artifacts);
-        gateway.set_control(crate::api::service(&Control::opened(
-            open.clone(),
-            settings,
-        )));
+        let control = Control::opened(open.clone(), settings);
+        control.set_gateway(Arc::clone(&gateway));
+        gateway.set_control(crate::api::service(&control));
         let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
         let address = server.address();
         let (stop, stopped) = StopHandle::new();
@@ -117,6 +125,7 @@ impl Rig {
             store: store.clone(),
             open,
             address,
+            gateway,
             http: Client::builder(TokioExecutor::new()).build_http(),
             stop,
             data,
@@ -145,6 +154,7 @@ impl Rig {
             role,
             clearance,
             disabled: false,
+            file_key: None,
         };
         let id = self.store.create(&system(), person).await.unwrap().id;
         let key = self.key(id, Scope::ALL).await;
@@ -158,6 +168,58 @@ impl Rig {
             .await
             .unwrap();
         issued.secret
+    }
+
+    pub(super) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Sends to a path of the whole server, `/api/v1` or not.
+    pub(super) async fn send_to(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answered {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.address))
+            .header("authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let request = request.body(Full::from(body)).unwrap();
+        let (parts, body) = self.http.request(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answered {
+            status: parts.status,
+            headers: parts.headers,
+            body: match serde_json::from_slice(&bytes) {
+                Ok(value) => value,
+                Err(_) => json!(String::from_utf8_lossy(&bytes)),
+            },
+        }
+    }
+
+    /// The head of an answer whose body may never end.
+    pub(super) async fn head(&self, key: &str, path: &str) -> Answered {
+        let request = Request::builder()
+            .uri(format!("http://{}{path}", self.address))
+            .header("authorization", format!("Bearer {key}"))
+            .body(Full::default())
+            .unwrap();
+        let (parts, _) = self.http.request(request).await.unwrap().into_parts();
+        Answered {
+            status: parts.status,
+            headers: parts.headers,
+            body: json!(null),
+        }
     }
 
     pub(super) async fn send(
@@ -243,6 +305,14 @@ impl Drop for Rig {
         self.stop.request();
         self.stop.request();
     }
+}
+
+/// The keys file that most tests have: an administrator, and a key without rights in the control plane.
+fn root_and_plain() -> Vec<KeyEntry> {
+    let mut entries = keys::from_environment("root:sk-root,plain:sk-plain").unwrap();
+    entries[0].role = Some(Arc::from("admin"));
+    entries[0].rights = sluice_gateway::access::Rights::unlimited();
+    entries
 }
 
 /// What a percent-encoded path or query holds.

@@ -87,7 +87,7 @@ async fn evaluation_run(rig: &Rig, evaluation: &Value, version: &Value) -> Strin
         task: None,
         author: None,
         status: RunStatus::Succeeded,
-        artifact_digest: DIGEST.into(),
+        artifact_digest: "sha256:weights".into(),
         test_set: text(&evaluation["test_set"]).parse().unwrap(),
         policy_digest: text(&evaluation["policy_digest"]),
         baseline_version: None,
@@ -161,7 +161,12 @@ fn places(secret: &Secret) -> Vec<String> {
     ]
 }
 
+/// Where somebody finds its content, its name or itself.
 async fn shows(rig: &Rig, who: &Person, secret: &Secret) -> Vec<String> {
+    telling(rig, who, secret, &[&secret.dataset]).await
+}
+
+async fn telling(rig: &Rig, who: &Person, secret: &Secret, ids: &[&String]) -> Vec<String> {
     let mut showing = Vec::new();
     for path in places(secret) {
         let answered = rig.get(&who.key, &path).await;
@@ -169,9 +174,9 @@ async fn shows(rig: &Rig, who: &Person, secret: &Secret) -> Vec<String> {
             continue;
         }
         let text = answered.text();
-        let telling = [&secret.dataset, &secret.version, &secret.run];
-        if telling
-            .into_iter()
+        if ids
+            .iter()
+            .copied()
             .chain(&secret.artifacts)
             .any(|word| text.contains(word.as_str()))
         {
@@ -191,7 +196,7 @@ async fn a_secret_dataset_shows_nowhere_without_clearance_and_grant() {
             .await;
         let secret = secret_lineage(&rig, &owner).await;
         let cleared = rig
-            .person(home, "cleared", Role::Admin, Secrecy::Secret)
+            .person(home, "cleared", Role::Developer, Secrecy::Secret)
             .await;
         let granted = rig
             .person(home, "granted", Role::Admin, Secrecy::Internal)
@@ -203,19 +208,33 @@ async fn a_secret_dataset_shows_nowhere_without_clearance_and_grant() {
             .person(home, "both", Role::Developer, Secrecy::Secret)
             .await;
 
+        let all = [&secret.dataset, &secret.version, &secret.run];
         assert!(
-            shows(&rig, &owner, &secret).await.len() >= 14,
+            telling(&rig, &owner, &secret, &all).await.len() >= 14,
             "the search finds what there is"
         );
         for person in ["granted", "both"] {
             let grant = json!({ "dataset": "payroll", "principal": person, "access": "read" });
             rig.post(&owner.key, "/grants", grant).await.expect(201);
         }
-        // Neither clearance nor a grant nor the role of an admin is enough alone.
+        // Neither clearance nor a grant nor the role of an admin is enough alone. That there is a run, and what it says of
+        // the model, is seen by all who see the model.
+        let run = format!("/evaluation_runs/{}", secret.run);
         for who in [&cleared, &granted, &approver] {
             assert_eq!(shows(&rig, who, &secret).await, Vec::<String>::new());
+            let seen = rig.get(&who.key, &run).await.expect(200);
+            assert_eq!(seen["verdict"], "passed");
+            assert!(
+                seen["samples_hidden"]
+                    .as_str()
+                    .unwrap()
+                    .starts_with("hidden: ")
+            );
+            let samples = rig.get(&who.key, &format!("{run}/samples")).await;
+            samples.expect(403);
+            rig.get(&who.key, &format!("{run}/diff")).await.expect(403);
         }
-        assert!(shows(&rig, &both, &secret).await.len() >= 12);
+        assert!(telling(&rig, &both, &secret, &all).await.len() >= 12);
     })
     .await;
 }

@@ -18,7 +18,7 @@ use crate::store::{AuditFilter, Json, StoreError};
 use crate::time::Timestamp;
 
 /// Other servers' model: an order for it needs nothing to be loaded.
-fn elsewhere() -> serde_json::Value {
+pub(super) fn elsewhere() -> serde_json::Value {
     json!({"upstream": "http://127.0.0.1:9/v1"})
 }
 

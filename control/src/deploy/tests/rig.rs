@@ -32,6 +32,7 @@ use crate::id::{ArtifactId, DatasetVersionId, EvaluationId, ModelId, ModelVersio
 use crate::publish::{Publisher, SnapshotFile};
 use crate::release::controller::{Controller, Recorder, Releases};
 use crate::sandbox::in_process::InProcess;
+use crate::store::rig::require;
 use crate::store::{Json, Store, Stored};
 
 /// Folders of this machine, by what their content digests to.
@@ -290,6 +291,7 @@ pub(crate) async fn people(store: &Store) -> People {
             role,
             clearance: Secrecy::Internal,
             disabled: false,
+            file_key: None,
         };
         let principal = store.create(&system(), principal).await.unwrap();
         Caller {
@@ -345,7 +347,7 @@ pub(crate) async fn product(store: &Store, people: &People) -> Product {
         number: 0,
         author: None,
         artifact: None,
-        digest: "sha256:dd".into(),
+        digest: format!("sha256:tickets {mark}"),
         row_count: 1,
         bytes: 1,
         schema_json: object(),
@@ -368,6 +370,7 @@ pub(crate) async fn product(store: &Store, people: &People) -> Product {
         settings: object(),
     };
     let evaluation = store.create(&system(), evaluation).await.unwrap().id;
+    require(store, evaluation).await;
     Product {
         model,
         evaluation,
@@ -466,6 +469,8 @@ pub(crate) async fn deployment(
         engine_options: Json(engine_options),
         strategy: object(),
         gate_policy: Json(Vec::new()),
+        open_to_all: false,
+        adopted: false,
         live_version: None,
         live_digest: None,
         live_work_order: None,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::roles::Role;
 use crate::domain::secrecy::Secrecy;
 use crate::domain::words::words;
-use crate::id::{DepartmentId, PrincipalId};
-use crate::store::Json;
+use crate::id::{ApiKeyId, DepartmentId, PrincipalId};
+use crate::store::{Json, Stored};
 use crate::time::Timestamp;
 
 /// Records, quotas and roles belong to one.
@@ -28,6 +28,8 @@ pub struct Principal {
     pub clearance: Secrecy,
     /// Its keys are refused.
     pub disabled: bool,
+    /// The key of the keys file that it is, by that one's id; the file says then what it may.
+    pub file_key: Option<String>,
 }
 
 words! {
@@ -55,7 +57,28 @@ pub struct ApiKey {
     pub hash: String,
     pub scopes: Json<Vec<Scope>>,
     pub expires_at: Option<Timestamp>,
+    /// When it was last shown, to the minute: to a model, or to the control plane.
     pub last_used_at: Option<Timestamp>,
+    /// Deployments that it may ask, by endpoint; `null` is all that its principal may.
+    pub models: Option<Json<Vec<String>>>,
+    pub requests_per_minute: Option<i64>,
+    pub tokens_per_minute: Option<i64>,
+    /// Of a calendar month (UTC), as are the tokens.
+    pub requests_per_month: Option<i64>,
+    pub tokens_per_month: Option<i64>,
+    /// The key that it was made with: the first of that one's line, or `file:` and the id of a key of the keys file.
+    pub made_by: Option<String>,
+    /// It counts only as long as a key of that line does: made by a key for that one's own principal.
+    pub ends_with_maker: bool,
+    /// The first key of its line, where it was rotated into this one.
+    pub line: Option<ApiKeyId>,
+}
+
+impl Stored<ApiKey> {
+    /// What stands for the key and for what it was rotated into.
+    pub fn line(&self) -> ApiKeyId {
+        self.record.line.unwrap_or(self.id)
+    }
 }
 
 words! {

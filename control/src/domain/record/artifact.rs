@@ -25,6 +25,9 @@ words! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Artifact {
     pub department: DepartmentId,
+    /// Who brought it; `null` for what the system made.
+    #[serde(default)]
+    pub owner: Option<PrincipalId>,
     pub kind: ArtifactKind,
     pub name: String,
     /// `sha256:` over the sorted list of paths and their digests.

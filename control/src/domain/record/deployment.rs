@@ -30,6 +30,10 @@ pub struct Deployment {
     pub strategy: Document,
     /// What an approver may override here, by name.
     pub gate_policy: Json<Vec<Requirement>>,
+    /// All departments may use it, given the clearance.
+    pub open_to_all: bool,
+    /// It may stand in for a deployment of the same name in the configuration; only an administrator says so.
+    pub adopted: bool,
     /// What traffic reaches now.
     pub live_version: Option<ModelVersionId>,
     pub live_digest: Option<String>,

@@ -55,7 +55,9 @@ use crate::tasks::{Queue, Task, TaskContext, TaskFailure};
 
 pub use comparison::{Compared, Difference, Half, Part, RowDifference, compare};
 pub use order::{Baseline, NewRun, OrderError, order, prompt_named};
-pub use plan::{InvalidPlan, JUDGE, JUDGE_WINS, Measures, Plan, Purpose, RunSettings, read_policy};
+pub use plan::{
+    InvalidPlan, JUDGE, JUDGE_WINS, Measures, Plan, Purpose, RunSettings, asked_as, read_policy,
+};
 pub use rows::RowLimits;
 pub use session::compile;
 pub use states::{settle, withdraw};
@@ -191,17 +193,24 @@ impl Evaluate {
         };
         let prompts = prompts(store, plan, &measures).await?;
         let patience = Duration::from_secs(settings.timeout_s.into());
+        let author = match run.author {
+            Some(author) => self.models.rights(store, author).await?,
+            None => None,
+        };
         let judge = match &measures.judge {
             Some(wanted) => Some(Judge {
                 asker: Asker {
-                    model: self.models.deployment(&wanted.deployment).ok_or_else(|| {
-                        // It may be loading.
-                        let message = format!(
-                            "metrics.judge.deployment: nothing is served as {} here",
-                            wanted.deployment
-                        );
-                        TaskFailure::passing("no_judge", message)
-                    })?,
+                    model: self
+                        .models
+                        .deployment(&wanted.deployment, author.as_ref())
+                        .ok_or_else(|| {
+                            // It may be loading.
+                            let message = format!(
+                                "metrics.judge.deployment: nothing is served as {} here",
+                                wanted.deployment
+                            );
+                            TaskFailure::passing("no_judge", message)
+                        })?,
                     patience,
                 },
                 rubric: wanted.rubric.clone(),

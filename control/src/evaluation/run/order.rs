@@ -77,9 +77,11 @@ pub async fn order(
     let digest = measurable(version)?;
     let test_set = test_set(store, evaluation).await?;
     let settings = RunSettings::read(&evaluation.settings.0)?;
-    let prompt_versions = prompts(store, &new, &settings).await?;
+    let own = own_prompts(store, evaluation, &settings).await?;
+    let prompt_versions = prompts(store, &new, &own).await?;
     let plan = Plan {
         purpose: Purpose::Verdict,
+        prompts_chosen: prompt_versions != own,
         prompt_versions,
         metrics: evaluation.metrics.0.clone(),
         thresholds: evaluation.thresholds.0.clone(),
@@ -170,17 +172,28 @@ async fn test_set(
     Ok(version)
 }
 
+async fn own_prompts(
+    store: &Store,
+    evaluation: &Evaluation,
+    settings: &RunSettings,
+) -> Result<Vec<PromptVersionId>, OrderError> {
+    let mut ids = Vec::with_capacity(settings.prompts.len());
+    for text in &settings.prompts {
+        ids.push(prompt_named(store, evaluation, text).await?);
+    }
+    Ok(ids)
+}
+
+/// Those that were asked for, or the evaluation's own.
 async fn prompts(
     store: &Store,
     new: &NewRun,
-    settings: &RunSettings,
+    own: &[PromptVersionId],
 ) -> Result<Vec<PromptVersionId>, OrderError> {
-    let mut ids = new.prompt_versions.clone();
-    if ids.is_empty() {
-        for text in &settings.prompts {
-            ids.push(prompt_named(store, &new.evaluation, text).await?);
-        }
-    }
+    let ids = match new.prompt_versions.is_empty() {
+        true => own.to_vec(),
+        false => new.prompt_versions.clone(),
+    };
     for (at, id) in ids.iter().enumerate() {
         if ids[..at].contains(id) {
             return Err(invalid("prompt_versions", format!("has {id} twice")));

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::evaluation::canonical_digest;
 use crate::evaluation::metrics::judge::Rubric;
 use crate::evaluation::metrics::{Direction, Metric};
 use crate::evaluation::statistics::Bootstrap;
@@ -395,6 +396,30 @@ pub struct Plan {
     pub metrics: Value,
     pub thresholds: Value,
     pub settings: Value,
+    /// Whoever asked for the run chose other prompts than the evaluation's: it is a trial, and no evidence.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub prompts_chosen: bool,
+}
+
+/// A digest of what in an evaluation's `settings` decides what is asked of whom: prompts, deployment and engine options,
+/// not how fast. Evidence has to agree in it with what was required.
+pub fn asked_as(settings: &Value) -> String {
+    let decides = ["prompts", "deployment", "engine_options"];
+    let said: Map<String, Value> = decides
+        .into_iter()
+        .filter(|field| !is_empty(&settings[*field]))
+        .map(|field| (field.to_owned(), settings[field].clone()))
+        .collect();
+    canonical_digest(&said)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 impl Plan {

@@ -173,14 +173,15 @@ pub async fn withdraw(
         );
         return Err(StoreError::invalid("status", problem));
     }
+    let version = tx.get::<ModelVersion>(run.model_version).await?;
+    let is_evidence = version.evidence == Some(run.id) || counts(tx, run, &version).await?;
     let now = tx.now();
     let stored = tx
         .update::<EvaluationRun>(actor, run.id, Some(expected), |it| {
             it.withdrawn_at = it.withdrawn_at.or(Some(now));
         })
         .await?;
-    let version = tx.get::<ModelVersion>(run.model_version).await?;
-    let rests_on_it = version.evidence == Some(run.id)
+    let rests_on_it = is_evidence
         && matches!(
             version.state,
             State::EvalPassed | State::EvalFailed | State::PendingApproval | State::Approved
@@ -200,4 +201,23 @@ pub async fn withdraw(
         .await?;
     }
     Ok(stored)
+}
+
+/// Whether it is the newest verdict of an evaluation that is required of the version.
+async fn counts(
+    tx: &mut Tx,
+    run: &Stored<EvaluationRun>,
+    version: &Stored<ModelVersion>,
+) -> Result<bool, StoreError> {
+    let verdicts = tx.verdicts_on(version.id).await?;
+    let is_newest = verdicts
+        .get(&run.evaluation)
+        .is_some_and(|evidence| evidence.run == run.id);
+    if !is_newest {
+        return Ok(false);
+    }
+    let required = tx.required_of(version.model).await?;
+    Ok(required
+        .iter()
+        .any(|((evaluation, _), history)| *evaluation == run.evaluation && history[0].required))
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use sluice_gateway::Gateway;
+use sluice_gateway::access::{Audience, Rights};
 use sluice_gateway::in_house::InHouse;
 use sluice_gateway::router::{Deployment as Routed, Standing};
 
 use super::plan::RunSettings;
 use crate::deploy::{Blueprint, Settings};
-use crate::domain::record::{Deployment, Model, ModelVersion};
+use crate::domain::record::{Department, Deployment, Model, ModelVersion, Principal};
 use crate::domain::secrecy::Secrecy;
-use crate::publish::{Publisher, Trial, TrialError};
+use crate::id::PrincipalId;
+use crate::publish::{Publisher, Standing as Held, Trial, TrialError, clearance, rights};
 use crate::sandbox::render::SharedRenderer;
 use crate::sandbox::{End, Ended, Shared};
 use crate::store::{Listing, Store, StoreError, Stored};
@@ -88,11 +90,32 @@ impl Models {
         begun.map_err(|ended| TaskFailure::passing("prompt_process", ended.to_string()))
     }
 
-    /// A deployment of this process, by its endpoint.
-    pub(super) fn deployment(&self, endpoint: &str) -> Option<InHouse> {
+    /// A deployment of this process, by its endpoint,
+    /// that `author` may use. One that he may not is not there for him, as for his own requests; `None` is nobody in
+    /// particular, where there is no authentication.
+    pub(super) fn deployment(&self, endpoint: &str, author: Option<&Rights>) -> Option<InHouse> {
         let routes = self.gateway.routes();
-        let found = routes.find(endpoint)?;
-        Some(self.in_house(found))
+        let found = routes.served(endpoint)?;
+        let may_use = author.is_none_or(|rights| found.audience.admits(rights));
+        may_use.then(|| self.in_house(found.stable()))
+    }
+
+    /// What a person may use, as his keys may; `None` where nobody is told apart.
+    pub(super) async fn rights(
+        &self,
+        store: &Store,
+        person: PrincipalId,
+    ) -> Result<Option<Rights>, StoreError> {
+        if !self.gateway.config().auth.required {
+            return Ok(None);
+        }
+        let principal = store.get::<Principal>(person).await?;
+        let department = store.get::<Department>(principal.department).await?;
+        let file = |id: &str| self.gateway.file_key(id);
+        let standing = Held::of(&principal, &file);
+        Ok(Some(standing.map_or_else(Rights::default, |standing| {
+            rights(standing.role, standing.clearance, &department.name, person)
+        })))
     }
 
     fn in_house(&self, deployment: &Arc<Routed>) -> InHouse {
@@ -129,6 +152,9 @@ impl Models {
         settings
             .check_allowed(allow)
             .map_err(|error| TaskFailure::lasting("not_allowed", error.to_string()))?;
+        let department = store.get::<Department>(model.department).await?;
+        let audience =
+            Audience::of_department(department.name.as_str(), clearance(settings.clearance));
         let blueprint = Blueprint {
             key: name.as_str().into(),
             revision: format!("v{}-trial", version.number),
@@ -139,6 +165,7 @@ impl Models {
                 deployment: "".into(),
                 version: version.id.to_string().into(),
                 hidden: true,
+                audience: Arc::new(audience),
             },
             name: name.clone(),
         };

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
+use sluice_gateway::endpoint::{Kind, Protocol, Tensor};
 
 use super::*;
 
@@ -15,7 +16,7 @@ pub(crate) fn answer(text: &str) -> ShadowAnswer {
     ShadowAnswer {
         revision: Arc::from("v1-abcdef"),
         status: 200,
-        failed: false,
+        class: Class::Answered,
         text: text.to_owned(),
         whole: true,
         output_tokens: 0,
@@ -31,7 +32,7 @@ pub(crate) fn pair(live: ShadowAnswer, candidate: ShadowAnswer) -> ShadowPair {
         deployment: Arc::from("helpdesk"),
         request_id: Arc::from("req-1"),
         unit: 7,
-        route: Route::Chat,
+        kind: Kind::Model(Protocol::Chat),
         ended: SystemTime::UNIX_EPOCH,
         request: Bytes::from_static(b"{\"messages\":[]}"),
         greedy: false,
@@ -54,7 +55,7 @@ fn greedy(live: &str, candidate: &str) -> Agreement {
 
 fn numbers(live: &serde_json::Value, candidate: &serde_json::Value) -> Agreement {
     let pair = ShadowPair {
-        route: Route::Embeddings,
+        kind: Kind::Model(Protocol::Embeddings),
         ..pair(answer(&live.to_string()), answer(&candidate.to_string()))
     };
     compare(&pair).unwrap()
@@ -166,11 +167,12 @@ fn a_refusal_agrees_only_with_a_refusal() {
 #[test]
 fn who_fails_alone_disagrees_and_two_failures_are_no_pair() {
     let failed = || ShadowAnswer {
-        failed: true,
+        class: Class::Failed,
         status: 502,
         ..answer("")
     };
     let refused = ShadowAnswer {
+        class: Class::Rejected,
         status: 400,
         ..answer("{\"error\":{}}")
     };
@@ -262,7 +264,7 @@ fn vectors_agree_by_their_direction_however_they_are_written() {
     };
     let compared = |candidate| {
         let pair = ShadowPair {
-            route: Route::Embeddings,
+            kind: Kind::Model(Protocol::Embeddings),
             ..pair(cut(&live), cut(&candidate))
         };
         compare(&pair)
@@ -319,8 +321,8 @@ proptest! {
 
     #[test]
     fn a_text_agrees_with_itself_and_with_its_beginning(text in "\\PC{0,60}", end in 0_usize..60, route in 0_usize..3) {
-        let route = [Route::Chat, Route::Embeddings, Route::Inference][route];
-        let whole = ShadowPair { route, ..pair(answer(&text), answer(&text)) };
+        let kind = [Kind::Model(Protocol::Chat), Kind::Model(Protocol::Embeddings), Kind::Tensor(Tensor::Infer)][route];
+        let whole = ShadowPair { kind, ..pair(answer(&text), answer(&text)) };
         let found = compare(&whole).unwrap();
         prop_assert!(found.agrees && found.similarity == 1.0);
         let cut = ShadowAnswer { whole: false, ..answer(beginning(&text, end)) };
@@ -350,9 +352,9 @@ proptest! {
 
     #[test]
     fn nothing_panics(live in "\\PC{0,80}", candidate in "[\\[\\]{}\",:.0-9e a-z(]{0,80}", whole in any::<bool>()) {
-        for route in [Route::Chat, Route::Rerank] {
+        for kind in [Kind::Model(Protocol::Chat), Kind::Model(Protocol::Rerank)] {
             let candidate = ShadowAnswer { whole, ..answer(&candidate) };
-            let found = compare(&ShadowPair { route, ..pair(answer(&live), candidate) });
+            let found = compare(&ShadowPair { kind, ..pair(answer(&live), candidate) });
             prop_assert!(found.is_none_or(|found| (0.0..=1.0).contains(&found.similarity)));
         }
     }

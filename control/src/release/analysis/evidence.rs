@@ -63,11 +63,54 @@ pub enum Measure {
     },
 }
 
+/// What passing a step takes, and what may be seen of the candidate in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Judged requests of the candidate.
+    pub requests: u64,
+    /// Whether it answers requests in this step.
+    pub answers: bool,
+    /// Whether requests are copied to it.
+    pub copies: bool,
+}
+
+impl From<u64> for Wanted {
+    /// So many of its requests, wherever they can be had.
+    fn from(requests: u64) -> Self {
+        Self {
+            requests,
+            answers: true,
+            copies: true,
+        }
+    }
+}
+
+/// What an objective is judged by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    #[default]
+    Requests,
+    /// Pairs of answers to copied requests.
+    Copies,
+    Evaluation,
+}
+
+const fn yes() -> bool {
+    true
+}
+
 /// One objective's verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// The objective, in words.
     pub objective: String,
+    #[serde(default)]
+    pub basis: Basis,
+    /// Whether the step waits for it. What nothing in this step can tell is not waited for: agreement once there are no
+    /// more copies, a comparison with stable while there are only copies.
+    #[serde(default = "yes")]
+    pub asked: bool,
     pub verdict: Verdict,
     /// Why, with the numbers that decide.
     pub because: String,
@@ -116,14 +159,19 @@ impl Assessment {
     /// The verdict over all objectives: the worst, where not knowing is worse than passing and better than a breach.
     #[must_use]
     pub fn new(at: Timestamp, objectives: Vec<Evidence>) -> Self {
-        let has = |verdict| objectives.iter().any(|it| it.verdict == verdict);
+        let has = |verdict| {
+            let mut counted = objectives
+                .iter()
+                .filter(|it| it.asked || verdict == Verdict::Breach);
+            counted.any(|it| it.verdict == verdict)
+        };
         let verdict = [Verdict::Breach, Verdict::Inconclusive, Verdict::NoData]
             .into_iter()
             .find(|verdict| has(*verdict))
-            .unwrap_or(if objectives.is_empty() {
-                Verdict::NoData
-            } else {
+            .unwrap_or(if objectives.iter().any(|it| it.asked) {
                 Verdict::Pass
+            } else {
+                Verdict::NoData
             });
         Self {
             at,
@@ -135,13 +183,38 @@ impl Assessment {
     /// Why it is not a pass, in one line.
     #[must_use]
     pub fn because(&self) -> String {
-        self.objectives
-            .iter()
-            .filter(|it| it.verdict == self.verdict)
-            .map(|it| format!("{}: {}", it.objective, it.because))
-            .collect::<Vec<_>>()
-            .join("; ")
+        if !self.objectives.is_empty() && self.objectives.iter().all(|it| !it.asked) {
+            return "no objective can be judged by copies alone".to_owned();
+        }
+        in_words(
+            self.objectives.iter().filter(|it| {
+                it.verdict == self.verdict && (it.asked || it.verdict == Verdict::Breach)
+            }),
+        )
     }
+
+    /// The objectives that have not passed yet, and what each of them lacks, in one line. Empty where a step waits
+    /// for none.
+    #[must_use]
+    pub fn lacking(&self) -> String {
+        in_words(self.waited_for())
+    }
+
+    /// As [`Assessment::lacking`], of those that only copies can tell of.
+    #[must_use]
+    pub fn lacking_copies(&self) -> String {
+        in_words(self.waited_for().filter(|it| it.basis == Basis::Copies))
+    }
+
+    fn waited_for(&self) -> impl Iterator<Item = &Evidence> {
+        let passes = |it: &&Evidence| it.asked && it.verdict != Verdict::Pass;
+        self.objectives.iter().filter(passes)
+    }
+}
+
+fn in_words<'a>(evidence: impl Iterator<Item = &'a Evidence>) -> String {
+    let each = evidence.map(|it| format!("{}: {}", it.objective, it.because));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// An e-value as a number that JSON can hold.

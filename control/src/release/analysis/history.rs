@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::outcome::{Side, Unit};
+use super::outcome::Unit;
 use super::wealth::Wealth;
 use super::window::{Count, Window};
 use crate::release::strategy::MAX_OBJECTIVES;
@@ -80,25 +80,24 @@ impl Moved {
         }
     }
 
-    pub(super) fn observe(
+    /// What stable does.
+    pub(super) fn stable(&mut self, at: Timestamp, event: bool) {
+        self.stable.add(at, event);
+    }
+
+    /// The chance that the null hypothesis gives a request of `unit` on the candidate to meet the event; `None` where it
+    /// is not bet on.
+    pub(super) fn chance(
         &mut self,
         at: Timestamp,
-        side: Side,
         unit: Unit,
         objective: usize,
-        event: bool,
         history: &History,
-    ) {
-        if side == Side::Stable {
-            self.stable.add(at, event);
-            return;
-        }
+    ) -> Option<f64> {
         if at < self.next {
-            return;
+            return None;
         }
-        let Some(own) = history.ratio(unit, objective) else {
-            return;
-        };
+        let own = history.ratio(unit, objective)?;
         let now = self.stable.count(at);
         #[expect(clippy::cast_precision_loss, reason = "counts of ten seconds")]
         let others = match now.of {
@@ -106,7 +105,12 @@ impl Moved {
             of => (now.events as f64 + 1.0) / (of as f64 + 2.0),
         };
         let null = self.floor.max(WORSE * own).max(WORSE * others);
-        if null >= CEILING {
+        (null < CEILING).then_some(null)
+    }
+
+    /// Bets on one request, given its [`Self::chance`].
+    pub(super) fn observe(&mut self, at: Timestamp, event: bool, null: f64) {
+        if at < self.next {
             return;
         }
         self.next = at.after(PACE);

@@ -8,11 +8,15 @@
 //! Cost: a request without events touches a few counters per objective; one with an event a dozen
 //! multiplications. Memory is bounded by constants of the modules, at a few MB for each release.
 
+mod bursts;
 mod evidence;
 mod history;
 mod judge;
+mod keys;
 mod limit;
+mod main;
 mod noisiest;
+mod outage;
 mod outcome;
 mod quantile;
 mod reveals;
@@ -22,12 +26,13 @@ mod window;
 
 use std::time::Duration;
 
-pub use evidence::{Assessment, Evidence, Measure, QuantilePair, Ratio, Test, Verdict};
-pub use outcome::{Class, Exposure, Facts, Outcome, Share, Side, Unit};
+pub use evidence::{
+    Assessment, Basis, Evidence, Measure, QuantilePair, Ratio, Test, Verdict, Wanted,
+};
+pub use outcome::{Bars, Class, Exposure, Facts, Latency, Outcome, Share, Side, Unit};
 pub use quantile::Quantile;
 
-use self::history::History;
-use self::judge::Judge;
+use self::judge::{Judge, Shared};
 use self::quantile::Histogram;
 use super::strategy::{Event, Objective, Rule, Strategy};
 use crate::time::Timestamp;
@@ -44,11 +49,16 @@ const LATENCIES: [&str; 3] = ["ttft", "token_time", "total"];
 pub struct Analyser {
     strategy: Strategy,
     objectives: Vec<Watched>,
-    history: History,
+    shared: Shared,
     /// Latencies before this are not judged.
     settled: Timestamp,
-    /// By side, then by latency.
+    /// By side, then by latency. What is shown.
     samples: [[Histogram; 3]; 2],
+    /// Stable's latencies, settling times included: what others are measured by.
+    usual: [Histogram; 3],
+    bars: Bars,
+    /// When the bars are looked up anew.
+    bars_until: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -69,10 +79,26 @@ impl Analyser {
         Self {
             strategy: strategy.clone(),
             objectives: watched(strategy),
-            history: History::default(),
+            shared: Shared::default(),
             settled: Timestamp::from_micros(i64::MIN),
             samples: std::array::from_fn(|_| std::array::from_fn(|_| Histogram::new())),
+            usual: std::array::from_fn(|_| Histogram::new()),
+            bars: Bars::default(),
+            bars_until: Timestamp::from_micros(i64::MIN),
         }
+    }
+
+    /// All traffic is the candidate's from now on. No later phase would judge what is not judged now, so that
+    /// latencies are from the first request on.
+    pub fn begin_promoting(&mut self, now: Timestamp) {
+        self.begin_step(now);
+        self.settled = now;
+    }
+
+    /// What is usual on stable, as known so far.
+    #[must_use]
+    pub const fn bars(&self) -> Bars {
+        self.bars
     }
 
     /// The candidate's share has just changed, or an analysis begins.
@@ -105,7 +131,11 @@ impl Analyser {
 
     /// Takes in one finished request.
     pub fn observe(&mut self, outcome: &Outcome) {
+        // What it is measured by is what was known before it.
         let settling = outcome.at < self.settled;
+        if let Exposure::Randomised(_) = outcome.exposure {
+            self.shared.keys.note(outcome.unit, outcome.key);
+        }
         for (index, watched) in self.objectives.iter_mut().enumerate() {
             let Watched::Event(judge) = watched else {
                 continue;
@@ -113,10 +143,11 @@ impl Analyser {
             if settling && judge.event().is_latency() {
                 continue;
             }
-            if let Some(event) = outcome.facts.met(judge.event()) {
-                judge.observe(outcome, event, index, &mut self.history);
+            if let Some(event) = outcome.facts.met(judge.event(), &self.bars) {
+                judge.observe(outcome, event, index, &mut self.shared);
             }
         }
+        self.measure(outcome);
         if !settling && matches!(outcome.facts.class, Class::Ok) {
             let Facts {
                 ttft,
@@ -136,18 +167,34 @@ impl Analyser {
         }
     }
 
+    /// Adds to what is usual on stable. Looked up once a second, and often as long as little is known.
+    fn measure(&mut self, outcome: &Outcome) {
+        if outcome.side == Side::Stable && outcome.facts.class == Class::Ok {
+            for (histogram, latency) in
+                self.usual
+                    .iter_mut()
+                    .zip([Latency::First, Latency::Token, Latency::Total])
+            {
+                if let Some(sample) = outcome.facts.latency(latency) {
+                    histogram.add(sample);
+                }
+            }
+        }
+        if outcome.at >= self.bars_until {
+            let known = self.usual[Latency::Total as usize].samples();
+            let pause = Duration::from_millis(if known < 100 { 0 } else { 1_000 });
+            self.bars_until = outcome.at.after(pause);
+            self.bars.p95 = std::array::from_fn(|index| self.usual[index].point(0.95));
+            let typical = self.bars.p95[Latency::Total as usize].unwrap_or_default();
+            self.shared.typical = i64::try_from(typical.as_micros()).unwrap_or(i64::MAX);
+        }
+    }
+
     /// Takes in one compared pair of answers to a copied request.
     pub fn compared(&mut self, at: Timestamp, unit: Unit, agrees: bool) {
-        let outcome = Outcome {
-            at,
-            side: Side::Candidate,
-            exposure: Exposure::Shadow,
-            unit,
-            facts: Facts::ok(Duration::ZERO),
-        };
-        for (index, watched) in self.objectives.iter_mut().enumerate() {
+        for watched in &mut self.objectives {
             if let Watched::Agreement(judge) = watched {
-                judge.observe(&outcome, !agrees, index, &mut self.history);
+                judge.observe_pair(at, unit, !agrees);
             }
         }
     }
@@ -176,13 +223,14 @@ impl Analyser {
 
     /// The verdict, where passing takes `wanted` judged requests of the candidate in this step.
     #[must_use]
-    pub fn assess(&self, wanted: u64, now: Timestamp) -> Assessment {
+    pub fn assess(&self, wanted: impl Into<Wanted>, now: Timestamp) -> Assessment {
+        let wanted = wanted.into();
         let objectives = self
             .objectives
             .iter()
             .map(|it| match it {
                 Watched::Event(judge) => judge.evidence(wanted),
-                Watched::Agreement(judge) => judge.evidence(MIN_PAIRS),
+                Watched::Agreement(judge) => judge.agreement(wanted, MIN_PAIRS),
                 Watched::Evaluation {
                     name,
                     min_delta,
@@ -224,26 +272,20 @@ impl Analyser {
 
 fn watched(strategy: &Strategy) -> Vec<Watched> {
     let min_units = strategy.min_units;
-    // Bonferroni: evaluations are decided elsewhere, with their own intervals.
-    let tested = strategy
-        .objectives
-        .iter()
-        .filter(|it| !matches!(it, Objective::Evaluation { .. }))
-        .count();
-    #[expect(clippy::cast_precision_loss, reason = "at most sixteen")]
-    let tested = tested.max(1) as f64;
     let judge = |event, rule, alpha: f64, label| {
-        Box::new(Judge::new(event, rule, alpha / tested, min_units, label))
+        let pauses = (min_units, &strategy.pauses);
+        Box::new(Judge::new(event, rule, alpha, pauses, label))
     };
-    let watch = |objective: &Objective| match objective {
+    let parts = parts(&strategy.objectives);
+    let watch = |(objective, part): (&Objective, f64)| match objective {
         Objective::Event { event, rule, alpha } => {
-            Watched::Event(judge(*event, *rule, *alpha, objective.to_string()))
+            Watched::Event(judge(*event, *rule, *alpha * part, objective.to_string()))
         }
         Objective::ShadowAgreement { min } => Watched::Agreement(judge(
             // Any event that is no error: what is counted is given to it.
             Event::Empty,
             Rule::MaxRatio(1.0 - min),
-            super::strategy::DEFAULT_ALPHA,
+            super::strategy::DEFAULT_ALPHA * part,
             objective.to_string(),
         )),
         Objective::Evaluation { name, min_delta } => Watched::Evaluation {
@@ -252,7 +294,41 @@ fn watched(strategy: &Strategy) -> Vec<Watched> {
             delta: None,
         },
     };
-    strategy.objectives.iter().map(watch).collect()
+    let objectives = strategy.objectives.iter();
+    objectives.zip(parts).map(watch).collect()
+}
+
+/// Bonferroni: what part of its alpha each objective has. Errors that are compared have half of it, since they are
+/// what has to be found within seconds; the others share the rest. Evaluations are decided elsewhere, with their own intervals.
+fn parts(objectives: &[Objective]) -> Vec<f64> {
+    let is_first = |it: &Objective| {
+        matches!(
+            it,
+            Objective::Event {
+                event: Event::Error,
+                rule: Rule::CompareStable,
+                ..
+            }
+        )
+    };
+    let is_tested = |it: &Objective| !matches!(it, Objective::Evaluation { .. });
+    let count = |test: &dyn Fn(&Objective) -> bool| {
+        u32::try_from(objectives.iter().filter(|it| test(it)).count()).map_or(1.0, f64::from)
+    };
+    let (first, tested) = (count(&is_first), count(&is_tested));
+    let others = tested - first;
+    let (some, rest) = if first > 0.0 && others > 0.0 {
+        (0.7, 0.3)
+    } else {
+        (1.0, 1.0)
+    };
+    objectives
+        .iter()
+        .map(|it| match is_first(it) {
+            true => some / first,
+            false => rest / others.max(1.0),
+        })
+        .collect()
 }
 
 fn evaluation_evidence(name: &str, min_delta: f64, delta: Option<f64>) -> Evidence {
@@ -270,6 +346,8 @@ fn evaluation_evidence(name: &str, min_delta: f64, delta: Option<f64>) -> Eviden
     };
     Evidence {
         objective: objective.to_string(),
+        basis: Basis::Evaluation,
+        asked: true,
         verdict,
         because,
         breached_at: None,

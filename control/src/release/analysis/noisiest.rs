@@ -18,14 +18,13 @@ pub(super) struct Noisiest {
 }
 
 impl Noisiest {
-    /// An event of a sticky unit on the candidate, and what its coin has won if this was it.
-    pub(super) fn note(&mut self, unit: u64, won: Option<f64>) {
+    /// An event of a sticky unit on the candidate.
+    pub(super) fn note(&mut self, unit: u64) {
         if self.units.len() >= CAPACITY && !self.units.contains_key(&unit) {
             return;
         }
         let own = self.units.entry(unit).or_default();
         own.0 += 1;
-        own.1 += won.unwrap_or(0.0);
         let events = own.0;
         let most = self
             .worst
@@ -33,6 +32,13 @@ impl Noisiest {
             .map_or(1, |it| it.0);
         if events > most {
             self.worst = Some(unit);
+        }
+    }
+
+    /// Its coin has won that much.
+    pub(super) fn won(&mut self, unit: u64, ln: f64) {
+        if let Some(own) = self.units.get_mut(&unit) {
+            own.1 += ln;
         }
     }
 
@@ -51,14 +57,16 @@ mod tests {
     #[test]
     fn only_the_one_with_the_most_events_is_left_out() {
         let mut noisiest = Noisiest::default();
-        noisiest.note(1, Some(2.0));
-        noisiest.note(2, Some(3.0));
+        for (unit, ln) in [(1, 2.0), (2, 3.0)] {
+            noisiest.note(unit);
+            noisiest.won(unit, ln);
+        }
         assert_eq!(noisiest.discount(), 0.0, "one event each is no pattern");
-        noisiest.note(1, None);
+        noisiest.note(1);
         assert_eq!(noisiest.discount(), 2.0);
-        noisiest.note(2, None);
+        noisiest.note(2);
         assert_eq!(noisiest.discount(), 2.0);
-        noisiest.note(2, None);
+        noisiest.note(2);
         assert_eq!(noisiest.discount(), 3.0);
     }
 }

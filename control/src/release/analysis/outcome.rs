@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::release::strategy::Event;
+use crate::release::strategy::{Bar, Event};
 use crate::time::Timestamp;
 
 /// A share of the traffic in parts of a million. An integer, so that two shares that are meant to be the same are.
@@ -27,6 +27,11 @@ impl Share {
             reason = "clamped to what fits"
         )]
         Self((percent.clamp(0.0, 100.0) * 10_000.0).round() as u32)
+    }
+
+    #[must_use]
+    pub(super) const fn parts_of_a_million(parts: u32) -> Self {
+        Self(parts)
     }
 
     #[must_use]
@@ -76,11 +81,19 @@ pub enum Unit {
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     Ok,
-    /// 5xx, timeout, broken stream, dead replica.
+    /// 5xx, timeout, dead replica.
     Fault,
+    /// An answer that is none: not what its endpoint answers, or a stream that breaks off.
+    Broken,
+    /// Refused by the model server, though the gateway had let it through.
+    Rejected,
+    /// The caller hung up before the first token.
+    Abandoned,
+    /// Over by the deadline that the caller had set.
+    OwnDeadline,
     /// 4xx.
     ClientFault,
-    /// The caller hung up.
+    /// The caller hung up afterwards.
     Cancelled,
 }
 
@@ -109,7 +122,48 @@ pub struct Outcome {
     pub side: Side,
     pub exposure: Exposure,
     pub unit: Unit,
+    /// Hash of the key that it was sent with, 0 without one.
+    pub key: u64,
     pub facts: Facts,
+}
+
+/// Latencies that others are measured by, in the order of [`Bars::p95`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Latency {
+    /// To the first token; of an answer that is not streamed, to its end.
+    First,
+    Token,
+    Total,
+}
+
+/// What is usual on stable, as known so far in this release.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bars {
+    /// The 95th percentiles of stable's latencies, by [`Latency`].
+    pub p95: [Option<Duration>; 3],
+}
+
+/// Nothing shorter is slow by comparison.
+const SHORT: Duration = Duration::from_millis(100);
+
+impl Bars {
+    fn over(&self, bar: Bar, latency: Latency) -> Option<Duration> {
+        match bar {
+            Bar::Time(time) => Some(time),
+            Bar::Stable(times) => {
+                let usual = self.p95[latency as usize]?;
+                Some(usual.mul_f64(times).max(SHORT))
+            }
+        }
+    }
+}
+
+impl Outcome {
+    /// When it began.
+    #[must_use]
+    pub fn started(&self) -> Timestamp {
+        self.at.before(self.facts.total)
+    }
 }
 
 impl Facts {
@@ -129,29 +183,50 @@ impl Facts {
         }
     }
 
+    /// The latency, where there is one. An answer without tokens of its own begins with its end.
+    #[must_use]
+    pub fn latency(&self, latency: Latency) -> Option<Duration> {
+        let answered = self.class == Class::Ok;
+        match latency {
+            Latency::First => self.ttft.or(answered.then_some(self.total)),
+            Latency::Token => self.token_time,
+            Latency::Total => Some(self.total),
+        }
+    }
+
     /// Whether `event` happened to this request; `None` where it says nothing about it.
     ///
     /// Somebody who hangs up, or an error, after the limit had passed has met a slow request; before it, nobody
     /// knows what would have come.
     #[must_use]
-    pub fn met(&self, event: Event) -> Option<bool> {
+    pub fn met(&self, event: Event, bars: &Bars) -> Option<bool> {
         let answered = self.class == Class::Ok;
+        if matches!(self.class, Class::ClientFault | Class::OwnDeadline) {
+            return None;
+        }
+        let good = |happened| (answered || happened).then_some(happened);
         match event {
-            _ if self.class == Class::ClientFault => None,
             Event::Error => match self.class {
                 Class::Ok => Some(false),
-                Class::Fault => Some(true),
-                Class::ClientFault | Class::Cancelled => None,
+                Class::Fault | Class::Broken => Some(true),
+                Class::Rejected
+                | Class::Abandoned
+                | Class::OwnDeadline
+                | Class::ClientFault
+                | Class::Cancelled => None,
             },
-            Event::SlowTtft(limit) => match self.ttft {
-                Some(ttft) => Some(ttft > limit),
-                None => (self.total > limit && !answered).then_some(true),
-            },
-            Event::SlowToken(limit) => self.token_time.map(|time| time > limit),
-            Event::SlowRequest(limit) => {
-                let slow = self.total > limit;
-                (answered || slow).then_some(slow)
+            Event::Broken => good(self.class == Class::Broken),
+            // What stable refuses as well is the request's own fault.
+            Event::Rejected => {
+                good(self.class == Class::Rejected && self.stable_answered != Some(false))
             }
+            Event::Abandoned => self.abandoned(bars),
+            Event::SlowTtft(bar) => self.slow_ttft(bar, bars),
+            Event::SlowToken(bar) => {
+                let limit = bars.over(bar, Latency::Token)?;
+                self.token_time.map(|time| time > limit)
+            }
+            Event::SlowRequest(bar) => good(self.total > bars.over(bar, Latency::Total)?),
             Event::LongOutput(limit) => self
                 .output_tokens
                 .filter(|_| answered)
@@ -163,6 +238,35 @@ impl Facts {
             Event::Empty => answered.then_some(self.empty),
             Event::Refusal => answered.then_some(self.refusal),
             Event::GrammarViolation => answered.then_some(self.grammar_violation),
+        }
+    }
+
+    /// Who has not waited as long as nearly everybody on stable had to has shown nothing.
+    fn abandoned(&self, bars: &Bars) -> Option<bool> {
+        match self.class {
+            Class::Ok => Some(false),
+            Class::Abandoned => {
+                let usual = bars.p95[Latency::First as usize]?;
+                (self.total > usual).then_some(true)
+            }
+            Class::Cancelled => self.ttft.map(|_| false),
+            Class::Fault
+            | Class::Broken
+            | Class::Rejected
+            | Class::OwnDeadline
+            | Class::ClientFault => None,
+        }
+    }
+
+    fn slow_ttft(&self, bar: Bar, bars: &Bars) -> Option<bool> {
+        let limit = bars.over(bar, Latency::First)?;
+        let first = match bar {
+            Bar::Time(_) => self.ttft,
+            Bar::Stable(_) => self.latency(Latency::First),
+        };
+        match first {
+            Some(first) => Some(first > limit),
+            None => (self.total > limit && self.class != Class::Ok).then_some(true),
         }
     }
 }

@@ -91,6 +91,25 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// The `p` quantile of the samples, without bounds; `None` without samples.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "far fewer than 2⁵² samples"
+    )]
+    pub(super) fn point(&self, p: f64) -> Option<Duration> {
+        let wanted = (p * self.total as f64).ceil() as u64;
+        let mut below = 0;
+        let bucket = self.counts.iter().position(|count| {
+            below += count;
+            below >= wanted && below > 0
+        })?;
+        Some(Duration::from_secs_f64(edge(bucket + 1)))
+    }
+}
+
 /// The lower edge of a bucket, in seconds.
 fn edge(bucket: usize) -> f64 {
     if bucket == 0 {

@@ -17,6 +17,11 @@ impl Count {
         self.of += 1;
     }
 
+    pub(super) fn add_all(&mut self, other: Self) {
+        self.events += other.events;
+        self.of += other.of;
+    }
+
     /// Zero of zero is zero.
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2⁵² requests")]
     pub(super) fn ratio(self) -> f64 {
@@ -50,6 +55,19 @@ impl Window {
         let slot = self.slot(self.newest);
         self.ring[slot].add(event);
         self.sum.add(event);
+    }
+
+    /// Several at once.
+    pub(super) fn add_all(&mut self, at: Timestamp, count: Count) {
+        self.advance(at);
+        let slot = self.slot(self.newest);
+        self.ring[slot].add_all(count);
+        self.sum.add_all(count);
+    }
+
+    /// In how many buckets of the window something happened, as of the last look.
+    pub(super) fn buckets_with_events(&self) -> usize {
+        self.ring.iter().filter(|it| it.events > 0).count()
     }
 
     pub(super) fn count(&mut self, now: Timestamp) -> Count {

@@ -128,7 +128,7 @@ async fn step(
     by: &Actor,
 ) -> Result<(), ReleaseError> {
     let is_finish = *action == Action::Finish && after.phase == Phase::Promoted;
-    if *action == Action::Promote {
+    if action.raises(before) {
         check_order(tx, order).await?;
     }
     if is_finish {

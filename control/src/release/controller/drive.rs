@@ -187,7 +187,7 @@ impl Controller {
         Ok(())
     }
 
-    /// The planner's word. The gate is asked only where it would be passed.
+    /// The planner's word. The gate is asked before every rise, and only then.
     async fn next(
         &self,
         order: &Stored<WorkOrder>,
@@ -199,7 +199,7 @@ impl Controller {
         let with = |gate: &[String]| plan(state, strategy, Observed { assessment, gate }, now);
         let action = with(&[]);
         let finishes = action == Action::Finish && state.phase == Phase::Promoting;
-        if action != Action::Promote && !finishes {
+        if !action.raises(state) && !finishes {
             return Ok(action);
         }
         let mut tx = self.store.begin().await?;

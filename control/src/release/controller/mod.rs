@@ -15,6 +15,7 @@
 //! the records follow. While the database does not answer nothing advances, since the gate could not be asked.
 
 mod act;
+mod back;
 mod drive;
 mod people;
 mod record;
@@ -24,8 +25,9 @@ use sluice_gateway::router::split::{
     Cohort as Callers, Split, SplitConfig, SplitError, StickyKey, Weight,
 };
 
+pub use back::TakenBackTo;
 pub use drive::Controller;
-pub use people::{NewRelease, ReleaseError, Releases, TakenBackTo};
+pub use people::{NewRelease, ReleaseError, Releases};
 pub use record::{Recorder, TakenBack};
 pub use watch::{Gathered, Watches};
 

@@ -4,12 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use sluice_gateway::metrics::TakenBack as Cause;
+use sluice_gateway::config::ReleasesConfig;
 use tokio::sync::Notify;
 
 use super::act::{Made, apply, release_state};
+use super::back::PATIENCE;
 use super::drive::missing;
-use super::record::{Recorder, TakenBack};
+use super::record::Recorder;
 use super::watch::Gathered;
 use crate::deploy::{Caller, DeployError, Deployments, NewWorkOrder, Settings};
 use crate::domain::record::{DecisionKind, Deployment, WorkOrder};
@@ -18,7 +19,7 @@ use crate::domain::work_order::WorkOrderState;
 use crate::id::{DeploymentId, ModelVersionId, WorkOrderId};
 use crate::publish::{Publisher, Snapshot};
 use crate::release::analysis::Assessment;
-use crate::release::planner::{Action, Command, Observed, Refused, Release, Why, command};
+use crate::release::planner::{Action, Command, Observed, Refused, Release, command};
 use crate::store::{Actor, Store, StoreError, Stored};
 use crate::time::Timestamp;
 
@@ -78,33 +79,21 @@ impl ReleaseError {
     }
 }
 
-/// How a roll-back was done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TakenBackTo {
-    /// In the records too: the release that ended, or the order that brings the old revision back.
-    Recorded(Box<Stored<WorkOrder>>),
-    /// In the traffic of this process, and in its journal: the database does not answer.
-    Queued { revision: String },
-}
-
 /// Releases as people see them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Releases {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    /// For so long a roll-back after a release was taken back is taken for the same wish.
+    pub(super) repeats: Duration,
 }
 
 #[derive(Debug)]
-struct Shared {
-    publisher: Arc<Publisher>,
-    recorder: Arc<Recorder>,
-    wake: Arc<Notify>,
-    store: OnceLock<(Store, Deployments)>,
+pub(super) struct Shared {
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) store: OnceLock<(Store, Deployments)>,
 }
-
-/// How long a person waits for the records once the traffic has moved.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a roll-back waits to hear that it is not possible.
-const GLANCE: Duration = Duration::from_millis(250);
 
 impl Releases {
     pub fn new(publisher: Arc<Publisher>, recorder: Arc<Recorder>, wake: Arc<Notify>) -> Self {
@@ -116,7 +105,20 @@ impl Releases {
         };
         Self {
             shared: Arc::new(shared),
+            repeats: ReleasesConfig::default().rollback_repeats,
         }
+    }
+
+    /// The same, with another time for which a roll-back that is asked for again is the same.
+    #[must_use]
+    pub fn repeating_within(mut self, repeats: Duration) -> Self {
+        self.repeats = repeats;
+        self
+    }
+
+    /// That time.
+    pub const fn repeats(&self) -> Duration {
+        self.repeats
     }
 
     /// The database is open.
@@ -124,7 +126,7 @@ impl Releases {
         _ = self.shared.store.set((store, deployments));
     }
 
-    fn store(&self) -> Result<&(Store, Deployments), ReleaseError> {
+    pub(super) fn store(&self) -> Result<&(Store, Deployments), ReleaseError> {
         self.shared.store.get().ok_or(ReleaseError::NoDatabase)
     }
 
@@ -228,19 +230,16 @@ impl Releases {
             gate: &gate,
         };
         let answer = command(state, asked, observed);
-        if let (Ok(Action::RollBack { why }), Some(watch)) = (&answer, &watch) {
+        if matches!(answer, Ok(Action::RollBack { .. })) {
             drop(tx);
-            if let Some(taken) = self
-                .shared
-                .publisher
-                .watches()
-                .take_back(watch, why.clone(), by)
-            {
-                self.shared.recorder.add(taken).await;
+            let braked = self.take_release_back(order.deployment, by).await;
+            if braked.is_some_and(|it| it.release == order.id) {
+                // What is not written within this time is written later.
+                _ = tokio::time::timeout(PATIENCE, self.shared.recorder.round()).await;
+                return Ok(());
             }
-            // What is not written within this time is written later.
-            _ = tokio::time::timeout(PATIENCE, self.shared.recorder.round()).await;
-            return Ok(());
+            // It is not served here: another process follows the records.
+            tx = store.begin().await?;
         }
         let mut made = Made {
             action: None,
@@ -268,104 +267,9 @@ impl Releases {
             }
         }
     }
-
-    /// Takes a deployment back: the release under way ends, or else the revision before the live one returns. The
-    /// traffic moves first where that revision is loaded; the records follow, at once or when they can.
-    ///
-    /// # Errors
-    /// [`DeployError::NothingEarlier`], [`DeployError::Busy`] and the gate's, as far as the database can be asked.
-    pub async fn roll_back(
-        &self,
-        caller: &Caller,
-        id: DeploymentId,
-        reason: &str,
-    ) -> Result<TakenBackTo, ReleaseError> {
-        let publisher = &self.shared.publisher;
-        let watches = publisher.watches();
-        let by = spoken(&caller.actor, reason);
-        let published = publisher.snapshot();
-        let live = published.revisions.iter().find(|it| it.deployment == id);
-        let live = live.ok_or(ReleaseError::Deploy(DeployError::NothingLive))?;
-        caller.may(Verb::OperateRelease, live.department)?;
-        if let Some(watch) = watches.at(id)
-            && watch.state().is_armed()
-        {
-            let release = watch.release;
-            if let Some(taken) = watches.take_back(&watch, Why::Person, &by) {
-                self.shared.recorder.add(taken).await;
-            }
-            return self.recorded(id, Some(release)).await;
-        }
-        if let Some((store, deployments)) = self.shared.store.get() {
-            let glance = tokio::time::timeout(GLANCE, store.active_work_order(id)).await;
-            if let Ok(Ok(Some(active))) = glance {
-                if active.release_state.is_some() {
-                    let asked = Command::Abort;
-                    let ended = self.command(caller, active.id, asked, reason).await?;
-                    return Ok(TakenBackTo::Recorded(Box::new(ended)));
-                }
-                return Err(DeployError::Busy(active.id).into());
-            }
-            if published.warm(id).is_none() {
-                let order = deployments.roll_back(caller, id, reason).await?;
-                return Ok(TakenBackTo::Recorded(Box::new(order)));
-            }
-        }
-        let to = published.warm(id).map(|it| it.origin().to_string().into());
-        let to = to.ok_or(ReleaseError::Deploy(DeployError::NothingEarlier))?;
-        if let Err(error) = publisher.routes().brake(id, &to) {
-            tracing::warn!(deployment = %id, %error, "it is loaded first");
-        }
-        publisher.routes().count(Cause::Person);
-        let taken = TakenBack {
-            deployment: id,
-            release: None,
-            to,
-            at: Timestamp::now(),
-            by,
-            kind: DecisionKind::Command,
-            why: Why::Person,
-            evidence: None,
-            order: None,
-        };
-        self.shared.recorder.add(taken).await;
-        self.recorded(id, None).await
-    }
-
-    /// Waits a while for the records.
-    async fn recorded(
-        &self,
-        id: DeploymentId,
-        release: Option<WorkOrderId>,
-    ) -> Result<TakenBackTo, ReleaseError> {
-        let writing = async {
-            self.shared.recorder.round().await;
-            let (store, _) = self.store()?;
-            if !self.shared.recorder.is_recorded(id).await? {
-                return Ok::<_, ReleaseError>(None);
-            }
-            self.shared.wake.notify_waiters();
-            Ok(match release {
-                Some(release) => Some(store.get::<WorkOrder>(release).await?),
-                None => store.promoted_or_active(id).await?,
-            })
-        };
-        match tokio::time::timeout(PATIENCE, writing).await {
-            Ok(Ok(Some(order))) => Ok(TakenBackTo::Recorded(Box::new(order))),
-            Ok(Err(error)) if !error.is_retryable() => Err(error),
-            _ => Ok(TakenBackTo::Queued {
-                revision: self
-                    .shared
-                    .publisher
-                    .routes()
-                    .answering(id)
-                    .unwrap_or_default(),
-            }),
-        }
-    }
 }
 
-fn spoken(actor: &Actor, reason: &str) -> Actor {
+pub(super) fn spoken(actor: &Actor, reason: &str) -> Actor {
     match reason {
         "" => actor.clone(),
         reason => actor.clone().because(reason),

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::act::{Made, apply, release_state};
 use super::people::ReleaseError;
-use crate::deploy::Deployments;
+use crate::deploy::{DeployError, Deployments};
 use crate::domain::record::{DecisionKind, WorkOrder};
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::publish::Publisher;
@@ -49,6 +51,8 @@ pub struct Recorder {
     books: Mutex<Books>,
     /// Held by the round that is under way.
     writing: Mutex<()>,
+    /// The journal on the disk is older than the books: it could not be written.
+    unkept: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +87,7 @@ impl Recorder {
                 refused: HashMap::new(),
             }),
             writing: Mutex::default(),
+            unkept: AtomicBool::new(false),
         })
     }
 
@@ -135,9 +140,39 @@ impl Recorder {
         Ok(open.all(|it| it.deployment != deployment || it.order.is_some()))
     }
 
-    /// Writes what can be written now. May be given up anywhere: what is not settled is still open.
+    /// Whether a release was taken back, and the records do not say so yet.
+    pub(super) async fn has_open(&self, release: WorkOrderId) -> bool {
+        let books = self.books.lock().await;
+        books.open.iter().any(|it| it.release == Some(release))
+    }
+
+    /// To which revision a deployment was taken back last, where the records do not say so yet.
+    pub(super) async fn open_for(&self, deployment: DeploymentId) -> Option<TakenBack> {
+        let books = self.books.lock().await;
+        let mut open = books.open.iter().rev();
+        open.find(|it| it.deployment == deployment).cloned()
+    }
+
+    /// Writes what can be written now, and waits for no database that is known to be away. May be given up anywhere: what
+    /// is not settled is still open.
     pub(super) async fn round(&self) {
+        let pulse = self.publisher.pulse();
+        if pulse.is_away() {
+            return;
+        }
+        tokio::select! {
+            // On the heap: it holds all that a transaction needs.
+            () = Box::pin(self.write_all()) => {}
+            () = pulse.lost() => {}
+        }
+    }
+
+    async fn write_all(&self) {
         let _alone = self.writing.lock().await;
+        if self.unkept.load(Relaxed) {
+            let books = self.books.lock().await;
+            self.keep(&books.open).await;
+        }
         let Some((store, deployments)) = self.store.get() else {
             return;
         };
@@ -156,6 +191,13 @@ impl Recorder {
         };
         let (is_over, refused) = match written {
             Ok(is_over) => (is_over, None),
+            // What takes traffic now gives way first: whoever took back was told that it was done.
+            Err(ReleaseError::Deploy(DeployError::Busy(active))) => {
+                if let Err(error) = give_way(store, active, &taken).await {
+                    tracing::info!(deployment = %taken.deployment, %error, "waits for another work order to end");
+                }
+                (false, None)
+            }
             Err(error) if error.is_retryable() => (false, None),
             // Stable keeps the traffic, whatever is wrong with the records.
             Err(error) if taken.release.is_some() => {
@@ -168,7 +210,8 @@ impl Recorder {
             }
         };
         if is_over {
-            self.let_go(&taken).await;
+            // The table follows the records again, which are read first.
+            self.publisher.tick().await;
         } else if taken.order == before {
             return;
         }
@@ -176,6 +219,13 @@ impl Recorder {
         let is_it = |it: &TakenBack| it.deployment == taken.deployment && it.at == taken.at;
         if is_over {
             books.open.retain(|it| !is_it(it));
+            let routes = self.publisher.routes();
+            let mut further = books.open.iter().rev();
+            match further.find(|it| it.deployment == taken.deployment) {
+                // One that went further meanwhile holds on.
+                Some(further) => _ = routes.brake_when_loaded(taken.deployment, &further.to),
+                None => routes.let_go(taken.deployment),
+            }
         } else if let Some(it) = books.open.iter_mut().find(|it| is_it(it)) {
             it.order = taken.order;
         }
@@ -185,17 +235,23 @@ impl Recorder {
         self.keep(&books.open).await;
     }
 
-    /// The table follows the records again, which are read first.
-    async fn let_go(&self, taken: &TakenBack) {
-        self.publisher.tick().await;
-        self.publisher.routes().let_go(taken.deployment);
-    }
-
     async fn keep(&self, open: &[TakenBack]) {
         let (journal, open) = (self.journal.clone(), open.to_vec());
         let written = tokio::task::spawn_blocking(move || write(&journal, &open)).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "what was taken back is not on the disk; a restart would forget it");
+        let refused = match written {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic.to_string()),
+        };
+        // Said once, and tried again by the next round: the disk may be full for a while.
+        let was_unkept = self.unkept.swap(refused.is_some(), Relaxed);
+        if let Some(error) = refused
+            && !was_unkept
+        {
+            tracing::error!(
+                error,
+                "what was taken back is not on the disk yet; a restart would forget it"
+            );
         }
     }
 }
@@ -227,6 +283,19 @@ async fn take_back(
     let applied = apply(&mut tx, &order, &state, made).await?;
     tx.commit().await?;
     applied.log();
+    Ok(())
+}
+
+/// A release that stands in the way of what was taken back is over, too.
+async fn give_way(
+    store: &Store,
+    active: WorkOrderId,
+    taken: &TakenBack,
+) -> Result<(), ReleaseError> {
+    let order = store.get::<WorkOrder>(active).await?;
+    if release_state(&order)?.is_armed() {
+        take_back(store, active, taken).await?;
+    }
     Ok(())
 }
 
@@ -271,7 +340,12 @@ fn read(journal: &Path) -> Vec<TakenBack> {
 /// Whole or not at all, and on the disk when it returns.
 fn write(journal: &Path, open: &[TakenBack]) -> std::io::Result<()> {
     let partial = journal.with_extension("partial");
-    let mut file = std::fs::File::create(&partial)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&partial)?;
     file.write_all(&serde_json::to_vec(open)?)?;
     file.sync_all()?;
     std::fs::rename(&partial, journal)?;

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod back;
 mod stage;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use serde_json::json;
 use self::stage::{Stage, actions, alone, release_leases, tell, traffic};
 use super::*;
 use crate::deploy::tests::rig::Rig;
-use crate::domain::record::{EvaluationRun, ModelVersion};
+use crate::domain::record::{Evaluation, EvaluationRun, ModelVersion, WorkOrder};
 use crate::domain::work_order::WorkOrderState as State;
 use crate::release::planner::{Command, Refused};
-use crate::store::Actor;
-use crate::store::rig::{Fresh, on_both};
+use crate::store::rig::{Fresh, on_both, require};
+use crate::store::{Actor, Stored};
 use crate::time::Timestamp;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +70,7 @@ async fn a_good_release_goes_through_its_steps() {
         rig.publisher.tick().await;
         let back = rig
             .releases
-            .roll_back(&stage.people.operator, stage.at.id, "a test")
+            .roll_back(&stage.people.operator, stage.at.id, "a test", None)
             .await;
         assert!(matches!(back.unwrap(), TakenBackTo::Recorded(_)));
         assert_eq!(traffic(rig), alone("v1"));
@@ -157,10 +158,12 @@ async fn a_brake_outlives_the_process_and_the_lack_of_a_database() {
         Arc::default(),
     );
     let back = releases
-        .roll_back(&stage.people.operator, stage.at.id, "at night")
+        .roll_back(&stage.people.operator, stage.at.id, "at night", None)
         .await
         .unwrap();
-    assert!(matches!(back, TakenBackTo::Queued { revision } if revision.starts_with("v1-")));
+    assert!(
+        matches!(back, TakenBackTo::Queued { revision, loads_first: false } if revision.starts_with("v1-"))
+    );
     assert_eq!(traffic(rig), alone("v1"));
     // Killed, and started again, still without a database.
     let after = next(rig);
@@ -242,6 +245,43 @@ async fn nothing_is_promoted_past_the_gate() {
                 "roll_back",
                 "finish"
             ]
+        );
+    })
+    .await;
+}
+
+/// What was required anew while a release runs holds it where it is; the way back stays open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_share_rises_past_the_gate() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let store = &fresh.store;
+        let stage = Stage::new(store).await;
+        let rig = &stage.rig;
+        let id = stage
+            .start(json!([{"weight": 20}, {"pause": {}}, {"weight": 60}, {"pause": {}}]))
+            .await;
+        rig.controller.round().await.unwrap();
+        let version = store.get::<ModelVersion>(stage.v2).await.unwrap();
+        let run = store.get::<EvaluationRun>(version.evidence.unwrap()).await;
+        let evaluation = run.unwrap().evaluation;
+        let raise = |it: &mut Evaluation| it.policy_digest = "sha256:stricter".into();
+        store
+            .update::<Evaluation>(&Actor::system("test"), evaluation, None, raise)
+            .await
+            .unwrap();
+        require(store, evaluation).await;
+        stage.command(id, Command::Resume).await.unwrap();
+        rig.controller.round().await.unwrap();
+        let order = stage.order(id).await;
+        assert_eq!((order.state, traffic(rig)), (State::Paused, Ok(20.0)));
+        let why = &order.release_state.as_ref().unwrap().0["phase"]["why"];
+        assert_eq!(why["why"], "gate");
+        assert!(why["because"][0].as_str().unwrap().contains("run it again"));
+        stage.command(id, Command::Abort).await.unwrap();
+        rig.controller.round().await.unwrap();
+        assert_eq!(
+            (stage.order(id).await.state, traffic(rig)),
+            (State::RolledBack, alone("v1"))
         );
     })
     .await;

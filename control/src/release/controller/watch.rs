@@ -18,7 +18,7 @@ use crate::publish::{Place, PublishedRelease, Routes};
 use crate::release::agreement::{self, Agreement};
 use crate::release::analysis::{
     Analyser, Assessment, Class, Evidence, Exposure, Facts, Measure, Outcome, QuantilePair, Share,
-    Side, Unit, Verdict,
+    Side, Unit, Verdict, Wanted,
 };
 use crate::release::planner::{Phase, Release, Why};
 use crate::release::sample::PairKeeper;
@@ -265,7 +265,10 @@ impl Watch {
         } else if (before.step, before.share, before.since)
             != (state.step, state.share, state.since)
         {
-            known.analyser.begin_step(now);
+            match state.phase {
+                Phase::Promoting => known.analyser.begin_promoting(now),
+                _ => known.analyser.begin_step(now),
+            }
         }
     }
 
@@ -301,7 +304,7 @@ impl Watch {
         self.known.lock().analyser.evaluated(evaluation, delta);
     }
 
-    pub(super) fn assess(&self, wanted: u64, now: Timestamp) -> Assessment {
+    pub(super) fn assess(&self, wanted: Wanted, now: Timestamp) -> Assessment {
         self.known.lock().analyser.assess(wanted, now)
     }
 
@@ -396,13 +399,9 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
             Assignment::Cohort | Assignment::Named => Exposure::Cohort,
         },
         unit: Unit::Sticky(outcome.unit),
+        key: outcome.key,
         facts: Facts {
-            class: match outcome.class {
-                Ended::Answered => Class::Ok,
-                Ended::ClientFault => Class::ClientFault,
-                Ended::Cancelled => Class::Cancelled,
-                Ended::Timeout | Ended::Failed => Class::Fault,
-            },
+            class: class(outcome.class),
             stable_answered: outcome.retried.then_some(outcome.stable_answered),
             ttft: outcome.ttft,
             token_time: outcome.tpot,
@@ -415,19 +414,34 @@ fn read(outcome: &ReleaseOutcome) -> Outcome {
     }
 }
 
+const fn class(ended: Ended) -> Class {
+    match ended {
+        Ended::Answered => Class::Ok,
+        Ended::Rejected => Class::Rejected,
+        Ended::ClientFault => Class::ClientFault,
+        Ended::Cancelled => Class::Cancelled,
+        Ended::Abandoned => Class::Abandoned,
+        Ended::OwnDeadline => Class::OwnDeadline,
+        Ended::Broken => Class::Broken,
+        Ended::Timeout | Ended::Failed => Class::Fault,
+    }
+}
+
 /// What it is told of the candidate's answer to a copy.
 fn copy(pair: &ShadowPair, at: Timestamp) -> Outcome {
     let answer = &pair.candidate;
-    let class = match answer.failed {
-        true => Class::Fault,
-        false if answer.status >= 400 => Class::ClientFault,
-        false => Class::Ok,
+    let class = match class(answer.class) {
+        // The live revision has answered the same request, and nobody drew by lot who is copied, so that it cannot be
+        // compared: limits on errors judge it.
+        Class::Rejected => Class::Fault,
+        other => other,
     };
     Outcome {
         at,
         side: Side::Candidate,
         exposure: Exposure::Shadow,
         unit: Unit::Sticky(pair.unit),
+        key: 0,
         facts: Facts {
             class,
             ttft: answer.ttft,

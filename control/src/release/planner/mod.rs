@@ -3,18 +3,18 @@
 //! Whoever applies an action writes [`Release::after`] it and publishes the share; asked again at once, the planner
 //! says something else or to wait. So a controller that is killed between the two, or that asks twice, ends where one does
 //! that was not. Three things hold in every phase in which the candidate has traffic: a breach is answered first, a step is
-//! left only through its own condition or by a person, and nothing is promoted past the gate.
+//! left only through its own condition or by a person, and no share rises past the gate.
 
 mod command;
+mod waits;
 
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Refused, command};
+pub use waits::waits_for;
 
-use super::analysis::{Assessment, Share, Verdict};
-use super::strategy::{
-    DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Shadow, Step, Strategy,
-};
+use super::analysis::{Assessment, Measure, Share, Verdict, Wanted};
+use super::strategy::{DEFAULT_MIN_REQUESTS, OnBreach, OnInconclusive, Pause, Step, Strategy};
 use crate::time::Timestamp;
 
 /// Where a release stands. Kept in the database; all that a restarted controller needs.
@@ -105,6 +105,26 @@ pub enum Action {
     Abort,
 }
 
+impl Action {
+    /// Whether it brings the candidate more requests, or copies of them, than it has: what the gate is asked before.
+    #[must_use]
+    pub fn raises(&self, release: &Release) -> bool {
+        match self {
+            Self::Promote => true,
+            Self::Enter { share, shadow, .. } => {
+                share.parts() > release.share.parts() || shadow.parts() > release.shadow.parts()
+            }
+            Self::Wait { .. }
+            | Self::Extend { .. }
+            | Self::Pause { .. }
+            | Self::Resume
+            | Self::RollBack { .. }
+            | Self::Finish
+            | Self::Abort => false,
+        }
+    }
+}
+
 /// What the planner looks at beside the state.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
@@ -127,12 +147,18 @@ impl Release {
         }
     }
 
-    /// How many judged requests of the candidate the step needs to pass.
+    /// What the step needs to pass, and can have.
     #[must_use]
-    pub fn wanted(&self, strategy: &Strategy) -> u64 {
-        match strategy.steps.get(self.step) {
+    pub fn wanted(&self, strategy: &Strategy) -> Wanted {
+        let step = strategy.steps.get(self.step);
+        let requests = match step.filter(|_| !self.is_promoting()) {
             Some(Step::Analyse(analyse)) => analyse.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
             _ => DEFAULT_MIN_REQUESTS,
+        };
+        Wanted {
+            requests,
+            answers: self.share != Share::NONE,
+            copies: self.shadow != Share::NONE,
         }
     }
 
@@ -247,18 +273,45 @@ pub fn plan(
         Phase::Prepared => enter(0, release, strategy, observed),
         Phase::Running => run(release, strategy, observed, now),
         Phase::Promoting => {
-            // Stable takes back what breaks in the first moments with all the traffic.
-            let until = release.since.after(strategy.settle);
-            if now < until {
-                Action::Wait { until: Some(until) }
-            } else {
-                Action::Finish
+            // Stable takes back what breaks in the first moments with all the traffic. What nobody asks for hurts nobody.
+            let settled = release.since.after(strategy.settle);
+            let until = settled.after(strategy.longest_watch());
+            let waits_for = match now {
+                now if now < settled => Some(settled),
+                now if now < until && !is_judged(observed.assessment) => Some(until),
+                _ => None,
+            };
+            match waits_for {
+                Some(until) => Action::Wait { until: Some(until) },
+                None => Action::Finish,
             }
         }
         Phase::RollingBack { .. } => Action::Finish,
         Phase::Paused { .. } | Phase::Promoted | Phase::RolledBack { .. } | Phase::Aborted => {
             Action::Wait { until: None }
         }
+    }
+}
+
+/// Whether more requests would show more: each objective that can be judged has been, or there is no traffic to judge.
+fn is_judged(assessment: &Assessment) -> bool {
+    let requests = || {
+        let asked = assessment.objectives.iter().filter(|it| it.asked);
+        asked.filter_map(|it| match &it.measure {
+            Measure::Requests {
+                stable,
+                candidate,
+                judged_in_step,
+                ..
+            } => Some((stable.of + candidate.of, *judged_in_step)),
+            Measure::Evaluation { .. } => None,
+        })
+    };
+    match assessment.verdict {
+        Verdict::Pass => true,
+        // Some have nothing to judge, such as the time of a token where nothing is generated.
+        Verdict::NoData => requests().all(|(seen, _)| seen == 0) || requests().any(|it| it.1 > 0),
+        Verdict::Inconclusive | Verdict::Breach => false,
     }
 }
 
@@ -292,9 +345,19 @@ fn run(release: &Release, strategy: &Strategy, observed: Observed<'_>, now: Time
     };
     match strategy.steps.get(release.step) {
         None | Some(Step::Weight(_) | Step::Promote(_)) => next(),
-        Some(Step::Shadow(Shadow { lasts, .. }) | Step::Pause(Pause { lasts: Some(lasts) })) => {
-            lasting(*lasts)
+        Some(Step::Shadow(shadow)) => {
+            // No later step copies: what its pairs have to say is heard now, or never.
+            let until = release.since.after(shadow.most());
+            let judged = observed.assessment.lacking_copies().is_empty();
+            if judged || now < release.since.after(shadow.lasts) {
+                lasting(shadow.lasts)
+            } else if now < until {
+                Action::Wait { until: Some(until) }
+            } else {
+                inconclusive(strategy, observed.assessment)
+            }
         }
+        Some(Step::Pause(Pause { lasts: Some(lasts) })) => lasting(*lasts),
         Some(Step::Pause(Pause { lasts: None })) => Action::Pause { why: Why::Step },
         Some(Step::Analyse(analyse)) => {
             let until = release.since.after(analyse.max_duration);
@@ -320,7 +383,8 @@ fn inconclusive(strategy: &Strategy, assessment: &Assessment) -> Action {
     }
 }
 
-/// Begins a step, or promotes after the last, if the gate lets it.
+/// Begins a step, or promotes after the last. Whatever brings the candidate more requests, or copies of them, passes the
+/// gate first.
 fn enter(step: usize, release: &Release, strategy: &Strategy, observed: Observed<'_>) -> Action {
     let (share, shadow) = match strategy.steps.get(step) {
         Some(Step::Weight(percent)) => (Share::percent(*percent), Share::NONE),
@@ -328,22 +392,28 @@ fn enter(step: usize, release: &Release, strategy: &Strategy, observed: Observed
         // An analysis right after copying goes on copying: its pairs are what it waits for.
         Some(Step::Analyse(_)) if release.share == Share::NONE => (release.share, release.shadow),
         Some(Step::Analyse(_) | Step::Pause(_)) => (release.share, Share::NONE),
-        Some(Step::Promote(_)) | None => return promote(observed),
+        Some(Step::Promote(_)) | None => {
+            return through_the_gate(Action::Promote, release, observed);
+        }
     };
-    Action::Enter {
+    let enter = Action::Enter {
         step,
         share,
         shadow,
-    }
+    };
+    through_the_gate(enter, release, observed)
 }
 
-fn promote(observed: Observed<'_>) -> Action {
-    if observed.gate.is_empty() {
-        Action::Promote
-    } else {
-        Action::Pause {
+fn through_the_gate(action: Action, release: &Release, observed: Observed<'_>) -> Action {
+    if observed.gate.is_empty() || !action.raises(release) {
+        return action;
+    }
+    match release.phase {
+        // Nothing reaches the candidate, and nobody is to resume what has not begun.
+        Phase::Prepared => Action::Abort,
+        _ => Action::Pause {
             why: Why::Gate(observed.gate.to_vec()),
-        }
+        },
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 use serde_json::json;
 
 use super::*;
-use crate::release::analysis::{Evidence, Measure};
+use crate::release::analysis::{Basis, Evidence, Measure};
 
 fn strategy(on_breach: &str, on_inconclusive: &str) -> Strategy {
     Strategy::parse(json!({
@@ -30,6 +30,8 @@ fn strategy(on_breach: &str, on_inconclusive: &str) -> Strategy {
 fn found(verdict: Verdict) -> Assessment {
     let evidence = Evidence {
         objective: "error".into(),
+        basis: Basis::Requests,
+        asked: true,
         verdict,
         because: "numbers".into(),
         breached_at: None,
@@ -137,6 +139,91 @@ fn a_good_candidate_goes_through_every_step() {
 }
 
 #[test]
+fn copies_go_on_until_their_objective_has_judged_them() {
+    let agreement = |verdict| {
+        let mut assessment = found(verdict);
+        assessment.objectives[0].basis = Basis::Copies;
+        assessment
+    };
+    let strategy = |rest: &str| {
+        let shadow = json!({ "percent": 20, "for": "1m", "max_duration": "5m" });
+        Strategy::parse(json!({
+            "steps": [{ "shadow": shadow }, { "weight": 5 }],
+            "on_inconclusive": rest,
+        }))
+        .unwrap()
+    };
+    let planned = |strategy: &Strategy, seconds, assessment: &Assessment| {
+        let mut release = Release::new(at(0));
+        release.phase = Phase::Running;
+        release.shadow = Share::percent(20.0);
+        let observed = Observed {
+            assessment,
+            gate: &[],
+        };
+        plan(&release, strategy, observed, at(seconds))
+    };
+    let pauses = strategy("pause");
+    let until = |second| Action::Wait {
+        until: Some(at(second)),
+    };
+    let few = agreement(Verdict::Inconclusive);
+    assert_eq!(planned(&pauses, 59, &few), until(60));
+    assert_eq!(planned(&pauses, 60, &few), until(300));
+    assert!(matches!(
+        planned(&pauses, 60, &agreement(Verdict::Pass)),
+        Action::Enter { step: 1, .. }
+    ));
+    // Other objectives are none of its business.
+    assert!(matches!(
+        planned(&pauses, 60, &found(Verdict::NoData)),
+        Action::Enter { step: 1, .. }
+    ));
+    let over = planned(&pauses, 300, &few);
+    assert!(
+        matches!(&over, Action::Pause { why: Why::Inconclusive(why) } if why.contains("numbers")),
+        "{over:?}"
+    );
+    assert!(matches!(
+        planned(&strategy("extend"), 300, &few),
+        Action::Extend { .. }
+    ));
+}
+
+#[test]
+fn a_release_that_waits_says_for_what() {
+    let strategy = strategy("rollback", "pause");
+    let mut release = Release::new(at(0));
+    let said = |release: &Release, found: Option<&Assessment>| waits_for(release, &strategy, found);
+    assert_eq!(
+        said(&release, None).unwrap(),
+        "the candidate to be loaded by the server that drives the release"
+    );
+    release.phase = Phase::Running;
+    let good = found(Verdict::Pass);
+    assert_eq!(
+        said(&release, Some(&good)).unwrap(),
+        "the end of its time at 1970-01-01 00:01:00 UTC"
+    );
+    release.step = 2;
+    let few = found(Verdict::Inconclusive);
+    assert_eq!(
+        said(&release, Some(&few)).unwrap(),
+        "error: numbers; until 1970-01-01 00:10:00 UTC at most"
+    );
+    release.phase = Phase::Paused {
+        why: Why::Step,
+        promoting: false,
+    };
+    assert_eq!(
+        said(&release, None).unwrap(),
+        "a person, to resume or to take it back"
+    );
+    release.phase = Phase::Promoted;
+    assert_eq!(said(&release, Some(&few)), None);
+}
+
+#[test]
 fn without_a_verdict_a_person_is_asked_or_time_is_given() {
     for verdict in [Verdict::Inconclusive, Verdict::NoData] {
         let mut walk = Walk::new(strategy("rollback", "pause"));
@@ -193,6 +280,44 @@ fn the_gate_is_asked_at_the_end_and_by_promote() {
     walk.ask(Command::Resume, Verdict::Pass).unwrap();
     walk.go(Verdict::Pass);
     assert_eq!(walk.release.phase, Phase::Promoting);
+}
+
+#[test]
+fn the_gate_is_asked_before_every_rise() {
+    let closed = vec!["it was archived".to_owned()];
+    let is_held = |walk: &Walk| {
+        matches!(
+            walk.release.phase,
+            Phase::Paused {
+                why: Why::Gate(_),
+                ..
+            }
+        )
+    };
+    // Before the first share of the traffic, after copies of it.
+    let mut walk = Walk::new(strategy("rollback", "pause"));
+    walk.go(Verdict::Pass);
+    walk.gate.clone_from(&closed);
+    walk.now += 60;
+    walk.go(Verdict::Pass);
+    assert!(is_held(&walk));
+    assert_eq!(walk.release.share, Share::NONE);
+    // And before the second.
+    walk.gate.clear();
+    walk.ask(Command::Resume, Verdict::Pass).unwrap();
+    walk.go(Verdict::Pass);
+    walk.ask(Command::Resume, Verdict::Pass).unwrap();
+    walk.go(Verdict::Pass);
+    assert_eq!(walk.release.share, Share::percent(5.0));
+    walk.gate.clone_from(&closed);
+    walk.now += 60;
+    walk.go(Verdict::Pass);
+    assert!(is_held(&walk), "{:?}", walk.release);
+    assert_eq!(walk.release.share, Share::percent(5.0));
+    // What has not begun does not begin.
+    let mut walk = Walk::new(strategy("rollback", "pause"));
+    walk.gate = closed;
+    assert_eq!(walk.go(Verdict::NoData), [Action::Abort]);
 }
 
 #[test]
@@ -279,6 +404,10 @@ fn check(before: &Release, action: &Action, after: &Release, gate_open: bool, st
             };
             assert_eq!(*step, expected, "a step was skipped or repeated");
             assert!(*share >= before.share, "the weight fell");
+            assert!(
+                gate_open || !action.raises(before),
+                "more traffic past the gate"
+            );
         }
         Action::Promote => assert!(gate_open, "promoted past the gate"),
         Action::RollBack { .. } => assert!(before.is_armed()),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{Summary, simulate};
 use super::traffic::{Change, Spread, Traffic};
-use crate::release::strategy::{Analyse, Event, Objective, Rule, Step, Strategy};
+use crate::release::strategy::{Analyse, Bar, Event, Objective, Rule, Step, Strategy};
 
 /// Stable's error ratio in the grid.
 const ERRORS: f64 = 0.005;
@@ -105,8 +105,8 @@ impl Cell {
             ],
             objectives: vec![
                 compared(Event::Error),
-                compared(Event::SlowRequest(slow())),
-                compared(Event::SlowTtft(Duration::from_secs(5))),
+                compared(Event::SlowRequest(Bar::Time(slow()))),
+                compared(Event::SlowTtft(Bar::Time(Duration::from_secs(5)))),
                 compared(Event::Empty),
                 compared(Event::Refusal),
             ],

@@ -3,6 +3,7 @@
 //!
 //! Every run follows from its seed.
 
+mod frontier;
 mod grid;
 mod report;
 mod rival;
@@ -10,12 +11,14 @@ mod run;
 mod source;
 mod traffic;
 
+pub use frontier::{Point, WEIGHTS, point, settings};
 pub use grid::{Cell, Grid, Row};
 pub use report::{Chance, Spent, Summary, simulate};
 pub use run::{Ended, Run, Taken, run};
 pub use source::Recorded;
 pub use traffic::{
-    Bursts, Change, Diurnal, Incidents, Lands, Noisy, Profile, Spread, Traffic, TrafficError,
+    Agents, Bursts, Change, Diurnal, Incidents, Lands, Noisy, Profile, Spread, Stops, Traffic,
+    TrafficError,
 };
 
 #[cfg(test)]

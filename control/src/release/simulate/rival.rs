@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::release::analysis::Facts;
+use crate::release::analysis::{Bars, Facts};
 use crate::release::strategy::{Event, Objective, Rule, Strategy};
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -72,9 +72,9 @@ impl Rival {
     }
 
     /// A request of the candidate that finished.
-    pub(super) fn observe(&mut self, facts: &Facts) {
+    pub(super) fn observe(&mut self, facts: &Facts, bars: &Bars) {
         for check in &mut self.checks {
-            if let Some(event) = facts.met(check.event) {
+            if let Some(event) = facts.met(check.event, bars) {
                 check.events += u64::from(event);
                 check.of += 1;
             }

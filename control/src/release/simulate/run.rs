@@ -180,7 +180,7 @@ impl<'a> Simulation<'a> {
         };
         if outcome.side == Side::Candidate && outcome.exposure != Exposure::Shadow {
             for rival in &mut self.rivals {
-                rival.observe(&outcome.facts);
+                rival.observe(&outcome.facts, &self.analyser.bars());
             }
         }
         if self.ended.is_some() {
@@ -207,7 +207,8 @@ impl<'a> Simulation<'a> {
             let action = plan(&self.release, self.strategy, observed, at);
             match &action {
                 Action::Wait { .. } => return,
-                Action::Enter { .. } | Action::Promote => self.analyser.begin_step(at),
+                Action::Enter { .. } => self.analyser.begin_step(at),
+                Action::Promote => self.analyser.begin_promoting(at),
                 Action::RollBack { .. } => {
                     self.cost = Some((self.hurt, self.hurt_users.len() as u64));
                 }
@@ -281,6 +282,7 @@ impl<'a> Simulation<'a> {
             side,
             exposure,
             unit: arrival.unit,
+            key: arrival.key,
             facts,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -298,10 +300,11 @@ impl<'a> Simulation<'a> {
 
     /// Whether some objective's event happens on the candidate that would not have on stable.
     fn is_hurt(&self, arrival: &Arrival) -> bool {
+        let bars = self.analyser.bars();
         self.strategy.objectives.iter().any(|it| match it {
             Objective::Event { event, .. } => {
-                arrival.candidate.met(*event) == Some(true)
-                    && arrival.stable.met(*event) != Some(true)
+                arrival.candidate.met(*event, &bars) == Some(true)
+                    && arrival.stable.met(*event, &bars) != Some(true)
             }
             _ => false,
         })

@@ -43,6 +43,7 @@ pub(super) struct Arrival {
     /// Since the release began.
     pub at: Duration,
     pub unit: Unit,
+    pub key: u64,
     /// Where its unit is in the split: on the candidate while the share is above it.
     pub place: u32,
     /// Who is hurt if it is: a number per user.
@@ -66,6 +67,10 @@ pub(super) struct Source<'a> {
     /// When each noisy client sends its next.
     noisy: Vec<f64>,
     next: f64,
+    /// From when to when each side stops next.
+    stops: [(f64, f64); 2],
+    /// What agents are still to send: when, by whom, and whether the candidate breaks it; the next last.
+    agents: Vec<(f64, u64, bool)>,
 }
 
 pub(super) struct Random(Xoshiro256PlusPlus);
@@ -117,7 +122,12 @@ impl<'a> Source<'a> {
             phases,
             noisy,
             next: 0.0,
+            stops: [(0.0, 0.0); 2],
+            agents: Vec::new(),
         };
+        if traffic.pauses.is_some() {
+            source.stops = std::array::from_fn(|_| source.next_stop(0.0));
+        }
         source.next = source.random.exponential(source.rate());
         source
     }
@@ -153,11 +163,74 @@ impl<'a> Source<'a> {
         if let Some(index) = first_noisy.filter(|index| self.noisy[*index] < self.next) {
             return Some(self.next_noisy(index));
         }
+        if self.agents.last().is_some_and(|it| it.0 < self.next) {
+            return self.next_of_agent();
+        }
         self.now = self.next;
         self.next += self.random.exponential(self.rate());
         let user = self.pick_user();
+        if self.traffic.agents.is_some() {
+            self.begin_agent(user);
+        }
         let stable = self.on_stable(1.0, 0.0);
-        Some(self.arrival(user, self.traffic.sticky, None, stable))
+        let breaks = match &self.traffic.agents {
+            Some(_) => Some(false),
+            None => None,
+        };
+        Some(self.arrival(user, (self.traffic.sticky, 0), None, stable, breaks))
+    }
+
+    /// Lines up what an agent sends after its first request.
+    fn begin_agent(&mut self, user: u64) {
+        let Some(agents) = &self.traffic.agents else {
+            return;
+        };
+        let more = agents.requests - 1;
+        let within = agents.within.as_secs_f64();
+        let breaks = self.random.chance(self.traffic.candidate.error);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below the number of requests"
+        )]
+        let broken = (self.random.unit() * f64::from(more)) as u32;
+        for index in 0..more {
+            let at = self.now + within * f64::from(index + 1) / f64::from(more);
+            self.agents.push((at, user, breaks && index == broken));
+        }
+        self.agents.sort_by(|a, b| b.0.total_cmp(&a.0));
+    }
+
+    fn next_of_agent(&mut self) -> Option<Arrival> {
+        let (at, user, breaks) = self.agents.pop()?;
+        self.now = at;
+        let stable = self.on_stable(1.0, 0.0);
+        Some(self.arrival(user, (self.traffic.sticky, 0), None, stable, Some(breaks)))
+    }
+
+    fn next_stop(&mut self, after: f64) -> (f64, f64) {
+        let Some(stops) = &self.traffic.pauses else {
+            return (f64::INFINITY, f64::INFINITY);
+        };
+        let from = after + self.random.exponential(1.0 / stops.every.as_secs_f64());
+        let (shortest, longest) = (stops.shortest.as_secs_f64(), stops.longest.as_secs_f64());
+        (
+            from,
+            from + shortest + self.random.unit() * (longest - shortest),
+        )
+    }
+
+    /// Whether a request that arrives now meets a pause: of stable, of the candidate.
+    fn stopped(&mut self) -> [bool; 2] {
+        let Some(error) = self.traffic.pauses.as_ref().map(|it| it.error) else {
+            return [false; 2];
+        };
+        std::array::from_fn(|side| {
+            while self.now >= self.stops[side].1 {
+                self.stops[side] = self.next_stop(self.stops[side].1);
+            }
+            self.now >= self.stops[side].0 && (error >= 1.0 || self.random.chance(error))
+        })
     }
 
     fn next_noisy(&mut self, index: usize) -> Arrival {
@@ -170,12 +243,13 @@ impl<'a> Source<'a> {
             Lands::Stable => Share::ALL.parts() - 1,
         };
         // Beyond the numbers of ordinary users.
-        self.arrival(
-            u64::from(u32::MAX) + index as u64,
-            true,
-            Some(place),
-            stable,
-        )
+        let name = u64::from(u32::MAX) + index as u64;
+        let user = if noisy.sessions {
+            self.random.0.next_u64() | 1 << 63
+        } else {
+            name
+        };
+        self.arrival(user, (true, name), Some(place), stable, None)
     }
 
     fn next_recorded(&mut self) -> Option<Arrival> {
@@ -200,7 +274,7 @@ impl<'a> Source<'a> {
             Some(unit) => (fnv(unit.as_bytes()), true),
             None => (self.next_recorded as u64, false),
         };
-        Some(self.arrival(user, sticky, None, stable))
+        Some(self.arrival(user, (sticky, 0), None, stable, None))
     }
 
     fn pick_user(&mut self) -> u64 {
@@ -240,7 +314,15 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn arrival(&mut self, user: u64, sticky: bool, place: Option<u32>, stable: Facts) -> Arrival {
+    /// `key` 0 is one of the traffic's own. `breaks` says whether the candidate breaks it where that is settled.
+    fn arrival(
+        &mut self,
+        user: u64,
+        (sticky, key): (bool, u64),
+        place: Option<u32>,
+        stable: Facts,
+        breaks: Option<bool>,
+    ) -> Arrival {
         let hash = mix(self.salt ^ user);
         let unit = if sticky {
             Unit::Sticky(hash)
@@ -256,12 +338,25 @@ impl<'a> Source<'a> {
             let parts = u64::from(Share::ALL.parts());
             u32::try_from(mix(drawn) % parts).unwrap_or(0)
         });
-        let candidate = self.on_candidate(stable);
+        let [stable_stops, candidate_stops] = self.stopped();
+        let key = if key == 0 { self.key_of(user) } else { key };
+        let stable = if stable_stops { failed(stable) } else { stable };
+        let candidate = self.on_candidate(stable, breaks);
+        let candidate = match (stable_stops, candidate_stops) {
+            (false, false) => candidate,
+            (_, true) => Facts {
+                stable_answered: Some(stable.class == Class::Ok),
+                ..failed(candidate)
+            },
+            // Its own pause is not shared.
+            (true, false) => Facts::ok(candidate.total),
+        };
         let disagree = self.traffic.stable.disagree + self.traffic.candidate.disagree;
         let agrees = !self.random.chance(disagree.min(1.0));
         Arrival {
             at: Duration::from_secs_f64(self.now),
             unit,
+            key,
             place,
             user,
             stable,
@@ -270,10 +365,30 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn on_candidate(&mut self, stable: Facts) -> Facts {
+    fn key_of(&self, user: u64) -> u64 {
+        let keys = &self.traffic.keys;
+        if keys.is_empty() {
+            return 0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+        let mut place = (mix(self.salt.rotate_left(17) ^ user) >> 11) as f64
+            * (1.0 / (1_u64 << 53) as f64)
+            * keys.iter().sum::<f64>();
+        let found = keys.iter().position(|share| {
+            place -= share;
+            place < 0.0
+        });
+        found.unwrap_or(0) as u64 + 1
+    }
+
+    fn on_candidate(&mut self, stable: Facts, breaks: Option<bool>) -> Facts {
         let change = &self.traffic.candidate;
         let answered = stable.class == Class::Ok;
-        let breaks = answered && self.random.chance(change.error);
+        let breaks = answered
+            && match breaks {
+                Some(breaks) => breaks,
+                None => self.random.chance(change.error),
+            };
         let ttft = stable.ttft.map(|it| it.mul_f64(change.slower));
         let total = stable.total.mul_f64(change.slower);
         Facts {
@@ -286,6 +401,15 @@ impl<'a> Source<'a> {
             refusal: stable.refusal || self.random.chance(change.refusal),
             ..stable
         }
+    }
+}
+
+/// Refused at once.
+fn failed(facts: Facts) -> Facts {
+    Facts {
+        class: Class::Fault,
+        ttft: None,
+        ..Facts::ok(facts.total.min(Duration::from_millis(5)))
     }
 }
 

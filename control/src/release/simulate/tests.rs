@@ -202,3 +202,69 @@ fn what_is_wrong_with_a_traffic_file_is_named() {
         assert!(error.starts_with(message), "{error}");
     }
 }
+
+fn held(weight: f64, more: &serde_json::Value) -> Strategy {
+    let mut strategy = json!({
+        "steps": [{ "weight": weight }, { "analyse": { "max_duration": "1h" } }],
+    });
+    for (field, value) in more.as_object().unwrap() {
+        strategy[field] = value.clone();
+    }
+    Strategy::parse(strategy).unwrap()
+}
+
+/// The table of `docs/release-analysis.md` in small: `sluice release simulate --pauses`.
+#[test]
+fn pauses_of_each_side_by_itself_take_few_good_releases_back() {
+    for (name, pauses) in settings()
+        .into_iter()
+        .filter(|it| it.0.contains("every 1m"))
+    {
+        let point = point(&name, &pauses, 12, 7);
+        let back: u64 = point.good.iter().map(|it| it.times).sum();
+        // Of 36. With a chance of one in twenty each, six are one in a hundred.
+        let most = if pauses.strict { 2 } else { 6 };
+        assert!(back <= most, "{name}: {point:#?}");
+        let longest = if pauses.strict { 20.0 } else { 8.0 };
+        assert!(point.bad.median_s.unwrap() <= longest, "{name}: {point:#?}");
+    }
+}
+
+#[test]
+fn agents_that_fail_in_a_later_request_are_found() {
+    let traffic = Traffic::parse(json!({
+        "rate": 10,
+        "lasts": "10m",
+        "agents": { "requests": 5, "within": "300ms" },
+        "candidate": { "error": 0.4 },
+    }))
+    .unwrap();
+    let summary = simulate(&held(20.0, &json!({})), &traffic, &[], 20, 3, false);
+    assert_eq!(summary.sluice.rolled_back.times, 20, "{summary:#?}");
+    // And where they do not fail, nothing is found.
+    let good = Traffic {
+        candidate: Change::default(),
+        ..traffic
+    };
+    let summary = simulate(&held(20.0, &json!({})), &good, &[], 20, 3, false);
+    assert_eq!(summary.sluice.rolled_back.times, 0, "{summary:#?}");
+}
+
+#[test]
+fn a_key_with_sessions_of_its_own_making_takes_nothing_back_where_another_uses_it_too() {
+    let noisy = json!([{ "rate": 2, "on": "candidate", "error": 1, "sessions": true }]);
+    let traffic = Traffic::parse(json!({
+        "rate": 20, "lasts": "10m", "keys": [1, 1], "noisy": noisy,
+    }))
+    .unwrap();
+    let compared = json!({ "objectives": [{ "event": "error", "compare": "stable" }] });
+    let summary = simulate(&held(20.0, &compared), &traffic, &[], 20, 3, false);
+    assert!(summary.sluice.rolled_back.times <= 1, "{summary:#?}");
+    // The only key's sessions are the units.
+    let traffic = Traffic::parse(json!({
+        "rate": 20, "lasts": "10m", "keys": [1], "candidate": { "error": 0.2 },
+    }))
+    .unwrap();
+    let summary = simulate(&held(20.0, &compared), &traffic, &[], 20, 3, false);
+    assert_eq!(summary.sluice.rolled_back.times, 20, "{summary:#?}");
+}

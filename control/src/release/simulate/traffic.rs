@@ -26,6 +26,14 @@ pub struct Traffic {
     pub bursts: Option<Bursts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incidents: Option<Incidents>,
+    /// Each side stops for a moment, by itself: everything that reaches it meanwhile fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pauses: Option<Stops>,
+    /// Users are agents that make several requests at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agents: Option<Agents>,
+    /// The shares of the users that each key has; none: there are no keys.
+    pub keys: Vec<f64>,
     /// What a request on stable meets.
     pub stable: Profile,
     /// What comes on top of it on the candidate.
@@ -68,6 +76,31 @@ pub struct Incidents {
     /// The chance of an error meanwhile.
     pub error: f64,
     pub slower: f64,
+}
+
+/// Pauses of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stops {
+    /// From the end of one to the beginning of the next, in the mean.
+    #[serde(with = "human::duration")]
+    pub every: Duration,
+    #[serde(with = "human::duration")]
+    pub shortest: Duration,
+    #[serde(with = "human::duration")]
+    pub longest: Duration,
+    /// The chance that a request fails meanwhile.
+    #[serde(default = "one")]
+    pub error: f64,
+}
+
+/// Several requests of one unit, one after the other. What the candidate breaks is never the first of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agents {
+    pub requests: u32,
+    #[serde(with = "human::duration")]
+    pub within: Duration,
 }
 
 /// How requests fare on stable.
@@ -117,6 +150,9 @@ pub struct Noisy {
     pub error: f64,
     #[serde(default = "one")]
     pub slower: f64,
+    /// A session id of its own making for each request.
+    #[serde(default)]
+    pub sessions: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +178,9 @@ impl Default for Traffic {
             diurnal: None,
             bursts: None,
             incidents: None,
+            pauses: None,
+            agents: None,
+            keys: Vec::new(),
             stable: Profile::default(),
             candidate: Change::default(),
             noisy: Vec::new(),
@@ -272,6 +311,7 @@ impl Traffic {
                 return Err(wrong(field, "is not above 0".into()));
             }
         }
+        self.check_more()?;
         for (at, noisy) in self.noisy.iter().enumerate() {
             if !(noisy.rate > 0.0 && noisy.slower > 0.0 && (0.0..=1.0).contains(&noisy.error)) {
                 return Err(wrong(
@@ -279,6 +319,34 @@ impl Traffic {
                     "needs a rate and slower above 0, and an error between 0 and 1".into(),
                 ));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Traffic {
+    fn check_more(&self) -> Result<(), TrafficError> {
+        if let Some(stops) = &self.pauses
+            && (stops.every.is_zero()
+                || stops.longest < stops.shortest
+                || !(0.0..=1.0).contains(&stops.error))
+        {
+            return Err(wrong(
+                "pauses",
+                "need every above 0s, longest of at least shortest, and an error between 0 and 1"
+                    .into(),
+            ));
+        }
+        if let Some(agents) = &self.agents
+            && !(2..=1_000).contains(&agents.requests)
+        {
+            return Err(wrong(
+                "agents.requests",
+                format!("{} is not between 2 and 1000", agents.requests),
+            ));
+        }
+        if self.keys.iter().any(|it| !(*it > 0.0 && it.is_finite())) {
+            return Err(wrong("keys", "has a share that is not above 0".into()));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! written once and trusted for years.
 
 mod objective;
+mod pauses;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sluice_gateway::config::human;
 
-pub use objective::{DEFAULT_ALPHA, Event, Objective, Rule};
+pub use objective::{Bar, DEFAULT_ALPHA, Event, Objective, Rule};
+pub use pauses::Pauses;
 
 /// A checked strategy. Made by [`Strategy::parse`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +37,11 @@ pub struct Strategy {
     pub settle: Duration,
     /// How many different units must have met an event before it may count as the candidate's fault.
     pub min_units: u32,
+    /// How failures of one side may hang together in time.
+    pub pauses: Pauses,
+    /// How long after `settle` promoting waits, at most, for objectives that have not judged enough.
+    #[serde(with = "human::duration")]
+    pub watch: Duration,
 }
 
 /// One step of a release.
@@ -59,6 +66,29 @@ pub struct Shadow {
     pub percent: f64,
     #[serde(rename = "for", with = "human::duration")]
     pub lasts: Duration,
+    /// How long it may go on copying where `shadow_agreement` has not passed by then.
+    #[serde(
+        default = "longest_copying",
+        with = "human::duration",
+        skip_serializing_if = "is_longest_copying"
+    )]
+    pub max_duration: Duration,
+}
+
+const fn longest_copying() -> Duration {
+    Duration::from_secs(30 * 60)
+}
+
+fn is_longest_copying(duration: &Duration) -> bool {
+    *duration == longest_copying()
+}
+
+impl Shadow {
+    /// How long the step may last.
+    #[must_use]
+    pub fn most(&self) -> Duration {
+        self.lasts.max(self.max_duration)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,7 +158,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = human::format_duration;
         match self {
-            Self::Shadow(Shadow { percent, lasts }) => {
+            Self::Shadow(Shadow { percent, lasts, .. }) => {
                 write!(f, "shadow: {percent} % for {}", time(*lasts))
             }
             Self::Weight(percent) => write!(f, "weight: {percent} %"),
@@ -156,8 +186,9 @@ pub struct StrategyError {
 }
 
 impl Default for Strategy {
-    /// Five, twenty-five and fifty percent, each judged; errors and empty answers are compared with stable, and
-    /// one error in ten is too many wherever stable stands.
+    /// Five, twenty-five and fifty percent, each judged. Errors, empty answers, refusals of the model server, clients that
+    /// leave before the first token and late first tokens are compared with stable, and one error in ten is too many
+    /// wherever stable stands.
     fn default() -> Self {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         let analyse = |min_requests, max| {
@@ -182,6 +213,9 @@ impl Default for Strategy {
             objectives: vec![
                 Objective::event(Event::Error, Rule::CompareStable),
                 Objective::event(Event::Empty, Rule::CompareStable),
+                Objective::event(Event::Rejected, Rule::CompareStable),
+                Objective::event(Event::Abandoned, Rule::CompareStable),
+                Objective::event(Event::SlowTtft(Bar::Stable(5.0)), Rule::CompareStable),
                 Objective::event(Event::Error, Rule::MaxRatio(0.1)),
             ],
             on_breach: OnBreach::default(),
@@ -189,6 +223,8 @@ impl Default for Strategy {
             keep_warm: minutes(24 * 60),
             settle: Duration::from_secs(15),
             min_units: 3,
+            pauses: Pauses::default(),
+            watch: Duration::from_secs(30),
         }
     }
 }
@@ -209,6 +245,33 @@ impl Strategy {
             })?;
         strategy.check()?;
         Ok(strategy)
+    }
+
+    /// The evaluations that objectives name, with the place of each: `objectives[1].evaluation`.
+    pub fn evaluations(&self) -> impl Iterator<Item = (String, &str)> {
+        let objectives = self.objectives.iter().enumerate();
+        objectives.filter_map(|(at, objective)| match objective {
+            Objective::Evaluation { name, .. } => {
+                Some((format!("objectives[{at}].evaluation"), name.as_str()))
+            }
+            Objective::Event { .. } | Objective::ShadowAgreement { .. } => None,
+        })
+    }
+
+    /// How long promoting may wait for objectives after `settle`: the slowest needs what is too slow to have gone by.
+    #[must_use]
+    pub fn longest_watch(&self) -> Duration {
+        let longest = self.objectives.iter().filter_map(|it| match it {
+            Objective::Event {
+                event:
+                    Event::SlowTtft(Bar::Time(time))
+                    | Event::SlowToken(Bar::Time(time))
+                    | Event::SlowRequest(Bar::Time(time)),
+                ..
+            } => Some(*time * 2),
+            _ => None,
+        });
+        longest.fold(self.watch, Duration::max)
     }
 
     fn check(&self) -> Result<(), StrategyError> {
@@ -250,10 +313,18 @@ impl Strategy {
                 format!("{} is not between 1 and 100", self.min_units),
             ));
         }
-        Ok(())
+        self.pauses.check()
     }
 
     fn check_steps(&self) -> Result<(), StrategyError> {
+        if self.steps.is_empty() {
+            return Err(wrong(
+                "steps",
+                "are empty, which would be all traffic at once; leave them out for the usual ones, or say \
+                 [{\"promote\": {}}]"
+                    .into(),
+            ));
+        }
         let mut weight = 0.0;
         let last = self.steps.len().saturating_sub(1);
         for (at, step) in self.steps.iter().enumerate() {
@@ -279,6 +350,7 @@ impl Strategy {
                         ));
                     }
                     check_lasting(&field("shadow.for"), shadow.lasts)?;
+                    check_lasting(&field("shadow.max_duration"), shadow.max_duration)?;
                 }
                 Step::Analyse(analyse) => {
                     check_lasting(&field("analyse.max_duration"), analyse.max_duration)?;

@@ -24,17 +24,31 @@ pub enum Objective {
     Evaluation { name: String, min_delta: f64 },
 }
 
+/// Longer than what is slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bar {
+    Time(Duration),
+    /// So many times stable's 95th percentile, as known so far in this release; at least 100 ms.
+    Stable(f64),
+}
+
 /// Something that happens to a request, or does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event {
-    /// A 5xx, a timeout, a failure of the engine. Client faults and cancellations are nobody's.
+    /// A 5xx, a timeout, a failure of the engine, a broken answer. Client faults and cancellations are nobody's.
     Error,
+    /// An answer that is none: not what its endpoint answers, or a stream that breaks off.
+    Broken,
+    /// The model server refused what the gateway had let through.
+    Rejected,
+    /// The client left before the first token, after it had waited longer than stable's 95th percentile of that.
+    Abandoned,
     /// The first token took longer.
-    SlowTtft(Duration),
+    SlowTtft(Bar),
     /// A token after the first took longer, on average over the answer.
-    SlowToken(Duration),
+    SlowToken(Bar),
     /// The whole answer took longer.
-    SlowRequest(Duration),
+    SlowRequest(Bar),
     /// More tokens than this.
     LongOutput(u32),
     /// Fewer tokens than this.
@@ -81,14 +95,25 @@ impl Event {
     }
 }
 
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => f.write_str(&human::format_duration(*time)),
+            Self::Stable(times) => write!(f, "{times}x stable"),
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = human::format_duration;
         match self {
             Self::Error => f.write_str("error"),
-            Self::SlowTtft(limit) => write!(f, "slow_ttft over {}", over(*limit)),
-            Self::SlowToken(limit) => write!(f, "slow_token over {}", over(*limit)),
-            Self::SlowRequest(limit) => write!(f, "slow_request over {}", over(*limit)),
+            Self::Broken => f.write_str("broken_answer"),
+            Self::Rejected => f.write_str("rejected"),
+            Self::Abandoned => f.write_str("abandoned"),
+            Self::SlowTtft(bar) => write!(f, "slow_ttft over {bar}"),
+            Self::SlowToken(bar) => write!(f, "slow_token over {bar}"),
+            Self::SlowRequest(bar) => write!(f, "slow_request over {bar}"),
             Self::LongOutput(tokens) => write!(f, "long_output over {tokens}"),
             Self::ShortOutput(tokens) => write!(f, "short_output under {tokens}"),
             Self::Empty => f.write_str("empty"),
@@ -146,7 +171,7 @@ struct Agreement {
     min: f64,
 }
 
-/// `800ms`, or a number of tokens.
+/// `800ms`, `5x stable`, or a number of tokens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Bound {
@@ -227,13 +252,25 @@ fn event_objective(words: &Words) -> Result<Objective, String> {
     })
 }
 
+fn read_bar(text: &str) -> Result<Bar, String> {
+    let Some(times) = text.trim().strip_suffix("x stable") else {
+        return human::parse_duration(text).map(Bar::Time);
+    };
+    match times.trim().parse::<f64>() {
+        Ok(times) if (1.0..=1_000.0).contains(&times) => Ok(Bar::Stable(times)),
+        _ => Err(format!(
+            "\"{text}\" is not between 1x stable and 1000x stable, such as 5x stable"
+        )),
+    }
+}
+
 fn read_event(words: &Words) -> Result<Event, String> {
     let name = words.event.as_deref().unwrap_or_default();
     let time = || match &words.over {
-        Some(Bound::Time(text)) => {
-            human::parse_duration(text).map_err(|why| format!("over: {why}"))
-        }
-        _ => Err(format!("over: {name} needs a time, such as 800ms")),
+        Some(Bound::Time(text)) => read_bar(text).map_err(|why| format!("over: {why}")),
+        _ => Err(format!(
+            "over: {name} needs a time, such as 800ms or 5x stable"
+        )),
     };
     let tokens = |field: &str, bound: &Option<Bound>| match bound {
         Some(Bound::Tokens(count)) => Ok(*count),
@@ -247,6 +284,9 @@ fn read_event(words: &Words) -> Result<Event, String> {
     };
     match name {
         "error" => plain(Event::Error),
+        "broken_answer" => plain(Event::Broken),
+        "rejected" => plain(Event::Rejected),
+        "abandoned" => plain(Event::Abandoned),
         "empty" => plain(Event::Empty),
         "refusal" => plain(Event::Refusal),
         "grammar_violation" => plain(Event::GrammarViolation),
@@ -256,8 +296,8 @@ fn read_event(words: &Words) -> Result<Event, String> {
         "long_output" => Ok(Event::LongOutput(tokens("over", &words.over)?)),
         "short_output" => Ok(Event::ShortOutput(tokens("under", &words.under)?)),
         other => Err(format!(
-            "event: \"{other}\" is none; it is one of error, slow_ttft, slow_token, slow_request, long_output, \
-             short_output, empty, refusal, grammar_violation"
+            "event: \"{other}\" is none; it is one of error, broken_answer, rejected, abandoned, slow_ttft, slow_token, \
+             slow_request, long_output, short_output, empty, refusal, grammar_violation"
         )),
     }
 }
@@ -290,9 +330,12 @@ impl From<Objective> for Words {
 }
 
 fn event_words(event: Event) -> Words {
-    let time = |limit| Some(Bound::Time(human::format_duration(limit)));
+    let time = |bar: Bar| Some(Bound::Time(bar.to_string()));
     let (name, over, under) = match event {
         Event::Error => ("error", None, None),
+        Event::Broken => ("broken_answer", None, None),
+        Event::Rejected => ("rejected", None, None),
+        Event::Abandoned => ("abandoned", None, None),
         Event::Empty => ("empty", None, None),
         Event::Refusal => ("refusal", None, None),
         Event::GrammarViolation => ("grammar_violation", None, None),

@@ -47,7 +47,7 @@ fn the_words_of_the_specification_are_understood() {
     assert_eq!(
         strategy.objectives[1],
         Objective::event(
-            Event::SlowTtft(Duration::from_millis(800)),
+            Event::SlowTtft(Bar::Time(Duration::from_millis(800))),
             Rule::MaxRatio(0.05)
         )
     );
@@ -110,12 +110,17 @@ fn what_is_wrong_is_named() {
         (
             "/objectives/0",
             json!({ "event": "oops", "max_ratio": 0.1 }),
-            "objectives[0]: event: \"oops\" is none; it is one of error, slow_ttft",
+            "objectives[0]: event: \"oops\" is none; it is one of error, broken_answer",
         ),
         (
             "/objectives/0",
             json!({ "event": "slow_ttft", "max_ratio": 0.1 }),
             "objectives[0]: over: slow_ttft needs a time, such as 800ms",
+        ),
+        (
+            "/objectives/0",
+            json!({ "event": "slow_ttft", "over": "0.5x stable", "compare": "stable" }),
+            "objectives[0]: over: \"0.5x stable\" is not between 1x stable and 1000x stable",
         ),
         (
             "/objectives/0",
@@ -175,6 +180,18 @@ fn what_is_wrong_is_named() {
         let error = Strategy::parse(strategy).unwrap_err().to_string();
         assert!(error.starts_with(message), "{place}: {error}");
     }
+    for (pauses, message) in [
+        (
+            json!({ "longest": "5s" }),
+            "pauses.longest: is more than 2500ms",
+        ),
+        (json!({ "every": "1ms" }), "pauses.every: is less than 1s"),
+    ] {
+        let error = Strategy::parse(json!({ "pauses": pauses }))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
     let error = Strategy::parse(json!({ "stages": [] })).unwrap_err();
     assert!(
         error.to_string().contains("unknown field `stages`"),
@@ -183,15 +200,21 @@ fn what_is_wrong_is_named() {
 }
 
 fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
-    let time = (1_u64..1 << 40).prop_map(Duration::from_millis);
+    let bar = prop_oneof![
+        (1_u64..1 << 40).prop_map(|it| Bar::Time(Duration::from_millis(it))),
+        (10_u32..10_000).prop_map(|it| Bar::Stable(f64::from(it) / 10.0)),
+    ];
     prop_oneof![
         Just(Event::Error),
         Just(Event::Empty),
         Just(Event::Refusal),
         Just(Event::GrammarViolation),
-        time.clone().prop_map(Event::SlowTtft),
-        time.clone().prop_map(Event::SlowToken),
-        time.prop_map(Event::SlowRequest),
+        bar.clone().prop_map(Event::SlowTtft),
+        bar.clone().prop_map(Event::SlowToken),
+        bar.prop_map(Event::SlowRequest),
+        Just(Event::Broken),
+        Just(Event::Rejected),
+        Just(Event::Abandoned),
         any::<u32>().prop_map(Event::LongOutput),
         any::<u32>().prop_map(Event::ShortOutput),
     ]

@@ -185,6 +185,16 @@ async fn a_key_is_in_force_until_it_expires_is_withdrawn_or_its_owner_goes() {
     .await;
 }
 
+async fn viewer(store: &Store, who: PrincipalId) -> Viewer {
+    let person = store.get::<Principal>(who).await.unwrap();
+    Viewer {
+        principal: who,
+        department: Some(person.department),
+        clearance: person.clearance,
+        admin: false,
+    }
+}
+
 #[tokio::test]
 async fn a_dataset_takes_clearance_and_grant() {
     on_both(async |fresh: std::sync::Arc<Fresh>| {
@@ -208,7 +218,10 @@ async fn a_dataset_takes_clearance_and_grant() {
             .create(&system(), dataset("salaries", Secrecy::Secret))
             .await
             .unwrap();
-        let access = async |who, data| store.dataset_access(who, data).await.unwrap();
+        let access = async |who, data| {
+            let viewer = viewer(store, who).await;
+            store.dataset_access(viewer, data).await.unwrap()
+        };
         assert_eq!(access(owner.principal, open.id).await, Some(Access::Edit));
         assert_eq!(
             access(owner.principal, secret.id).await,

@@ -2,6 +2,7 @@
 
 use super::super::rig::{Fresh, on_both, somebody};
 use super::*;
+use crate::domain::record::ArtifactKind;
 use crate::domain::roles::Role;
 use crate::id::ModelVersionId;
 
@@ -12,6 +13,7 @@ async fn the_same_content_is_the_same_artifact() {
         let who = somebody(store, Role::Developer).await;
         let artifact = |digest: &str| Artifact {
             department: who.department,
+            owner: Some(who.principal),
             kind: ArtifactKind::Model,
             name: "model".into(),
             digest: digest.into(),
@@ -50,6 +52,21 @@ async fn the_same_content_is_the_same_artifact() {
             .register_artifact(&who.actor, artifact("sha256:aa"), &files)
             .await
             .unwrap();
+        let other = tx
+            .register_artifact(
+                &who.actor,
+                Artifact {
+                    owner: None,
+                    ..artifact("sha256:aa")
+                },
+                &files,
+            )
+            .await
+            .unwrap();
+        assert_ne!(
+            first.id, other.id,
+            "another's is another, over the same blobs"
+        );
         let owner = ModelVersionId::new();
         tx.hold_artifact(first.id, owner).await.unwrap();
         tx.hold_artifact(first.id, owner).await.unwrap();

@@ -77,3 +77,46 @@ fn a_database_is_a_file_or_a_server() {
         assert_eq!(text.parse::<DatabaseUrl>(), Err(DatabaseUrlError), "{text}");
     }
 }
+
+/// A database that a later version has brought further: a table that this one does not know.
+async fn of_a_later_version(store: &Store) {
+    for sql in [
+        "CREATE TABLE novelties (id TEXT PRIMARY KEY)",
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         SELECT 9000, 'novelties', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+    ] {
+        let mut tx = store.begin().await.unwrap();
+        sqlx::query(sql).execute(tx.connection()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_with_both_versions_named() {
+    on_both(async |fresh: std::sync::Arc<Fresh>| {
+        let mut backup = Vec::new();
+        fresh.store.back_up(&mut backup).await.unwrap();
+        of_a_later_version(&fresh.store).await;
+        let known = Store::latest_schema().to_string();
+        let error = fresh.store.migrate().await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::NewerSchema { found: 9000, .. }),
+            "{error:?}"
+        );
+        let text = error.to_string();
+        assert!(text.contains("9000") && text.contains(&known), "{text}");
+        let mut file = Vec::new();
+        let refused = fresh.store.back_up(&mut file).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("9000") && file.is_empty(),
+            "{refused}"
+        );
+        let refused = fresh
+            .store
+            .restore(&mut backup.as_slice())
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains("9000"), "{refused}");
+    })
+    .await;
+}

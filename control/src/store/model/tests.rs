@@ -35,6 +35,8 @@ pub(in crate::store) fn deployment(who: &Somebody, model: ModelId, endpoint: &st
         engine_options: document(),
         strategy: document(),
         gate_policy: Json(Vec::new()),
+        open_to_all: false,
+        adopted: false,
         live_version: None,
         live_digest: None,
         live_work_order: None,
@@ -87,7 +89,7 @@ pub(in crate::store) async fn dataset_version(
         number: 0,
         author: Some(who.principal),
         artifact: None,
-        digest: "sha256:dd".into(),
+        digest: format!("sha256:{name}"),
         row_count: 10,
         bytes: 1000,
         schema_json: document(),
@@ -286,8 +288,9 @@ async fn one_call_tells_all_about_a_model() {
             let person = store.get::<Principal>(who.principal).await.unwrap();
             let viewer = Viewer {
                 principal: person.id,
-                department: person.department,
+                department: Some(person.department),
                 clearance: person.clearance,
+                admin: false,
             };
             store
                 .model_view(model.id, Some(viewer))

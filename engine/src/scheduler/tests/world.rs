@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::backend::fake::{FakeBackend, FakeControl, FakeOptions, FakeTokens, next_token};
 use crate::backend::{Backend, Batch, Outputs, Row, Wanted};
 use crate::cache::SlotCache;
-use crate::request::{FinishReason, Priority};
+use crate::request::{CacheSalt, FinishReason, Priority};
 use crate::scheduler::{
     Drawn, Sampled, Scheduler, SchedulerOptions, Sequence, SequenceEvent, SequenceId, StepPlan,
 };
@@ -55,6 +55,7 @@ pub(super) fn sequence(prompt: &[u32], max_tokens: usize) -> Sequence {
         prompt_logits: false,
         priority: Priority::Normal,
         tenant: "a".into(),
+        salt: CacheSalt::default(),
         deadline: None,
     }
 }

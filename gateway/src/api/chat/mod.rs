@@ -17,11 +17,13 @@ use sluice_engine::language::LanguageModel;
 use sluice_engine::tokenizer::template::TemplateError;
 use sluice_engine::tokenizer::tools::{ToolChoice, ToolSpec};
 
+use super::ask::Unanswered;
 use super::call::Call;
-use super::choices::Choices;
+use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
 use super::{ids, prompt, sampling};
 use crate::Body;
+use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::router::LocalModel;
 pub(crate) use message::take_messages;
@@ -30,11 +32,13 @@ use stream::ChatChunks;
 use turn::Turn;
 
 /// Answers a chat request, whole or as a stream.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Language(model) = &*call.model else {
-        return Err(call.wrong_kind("a chat model"));
+        return Err(call.wrong_kind("a chat model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = ChatRequest::parse(&call.body)?;
+    drop(parsing);
     let answer = begin(call, model, &request).await?;
     match request.sampling.stream {
         Some(options) => {
@@ -67,7 +71,7 @@ async fn begin(
     call: &Call,
     model: &Arc<LanguageModel>,
     request: &ChatRequest,
-) -> Result<Answer, ApiError> {
+) -> Result<Answer, Unanswered> {
     prompt::check_sequences(model, 1, request.sampling.n)?;
     let tokens = tokens_of(call, model, request).await?;
     let max_tokens = prompt::budget(
@@ -76,7 +80,7 @@ async fn begin(
         prompt::context_of(model),
         "messages",
     )?;
-    let (grammar, enforced) = grammar_of(model, request).await?;
+    let (grammar, enforced) = grammar_of(&call.context, model, request).await?;
     let sampling = &request.sampling;
     let mut streams = Vec::with_capacity(sampling.n);
     for index in 0..sampling.n {
@@ -88,7 +92,7 @@ async fn begin(
         let generation = model
             .generator
             .submit(sequence)
-            .map_err(|error| ApiError::from_submit(error, "messages"))?;
+            .map_err(|error| not_submitted(error, "messages"))?;
         let text = prompt::text_of(model, sampling, generation, false);
         streams.push((text, tokens.len()));
     }
@@ -141,7 +145,7 @@ async fn tokens_of(
         let limit = prompt::context_of(&model);
         prompt::encode(&model.tokenizer, &text, false, limit, "messages").map(Arc::from)
     };
-    prompt::compute(call.body.len(), work).await?
+    prompt::compute(&call.context, call.body.len(), work).await?
 }
 
 /// A template's refusal is about the messages.
@@ -159,6 +163,7 @@ pub(crate) fn template_error(error: TemplateError) -> ApiError {
 /// What the output must match: the request's own constraint, or that of its tools
 /// (then `true`: calls are valid by construction).
 async fn grammar_of(
+    context: &RequestContext,
     model: &Arc<LanguageModel>,
     request: &ChatRequest,
 ) -> Result<(Option<Grammar>, bool), ApiError> {
@@ -177,7 +182,7 @@ async fn grammar_of(
         }
         (None, None) => return Ok((None, false)),
     };
-    let grammar = prompt::compile(&model.grammar, spec, field).await?;
+    let grammar = prompt::compile(context, &model.grammar, spec, field).await?;
     Ok((Some(grammar), enforced))
 }
 

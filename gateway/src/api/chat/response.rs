@@ -8,10 +8,10 @@ use super::Answer;
 use super::logprobs::{self, Entry};
 use super::turn::Piece;
 use crate::Body;
-use crate::api::choices::{UsageObject, finish_word, lost, not_begun};
+use crate::api::ask::Unanswered;
+use crate::api::choices::{UsageObject, lost, not_begun, refused, whole_word};
 use crate::api::chunk::Identity;
 use crate::api::json;
-use crate::error::ApiError;
 
 #[derive(Serialize)]
 struct Completion<'a> {
@@ -109,7 +109,7 @@ impl Draft {
 }
 
 /// Waits for all choices.
-pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiError> {
+pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, Unanswered> {
     let mut drafts: Vec<Draft> = answer.turns.iter().map(|_| Draft::default()).collect();
     while let Some((index, event)) = answer.choices.next().await {
         let (draft, turn) = (&mut drafts[index], &mut answer.turns[index]);
@@ -124,10 +124,13 @@ pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiErr
             }
             TextEvent::Finished(finished) => {
                 turn.finish(|piece| draft.take(piece));
-                draft.reason = turn.reason(finish_word(finished.reason, &answer.outcome)?);
+                draft.reason = turn.reason(whole_word(finished.reason, &answer.outcome)?);
             }
-            TextEvent::Failed(reason) => return Err(lost(&reason)),
-            TextEvent::NotBegun(reason) => return Err(not_begun(&reason)),
+            TextEvent::Failed(reason) => return Err(lost(&reason).into()),
+            TextEvent::NotBegun(reason) => {
+                return Err(Unanswered::NotBegun(not_begun(&reason)));
+            }
+            TextEvent::Refused(reason) => return Err(refused(&reason).into()),
         }
     }
     let choices = drafts
@@ -135,9 +138,9 @@ pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiErr
         .enumerate()
         .map(|(index, draft)| draft.into_choice(index, answer.logprobs))
         .collect();
-    json::ok(&Completion {
+    Ok(json::ok(&Completion {
         identity: &answer.identity,
         choices,
         usage: answer.choices.usage().into(),
-    })
+    })?)
 }

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use http::Response;
 use sluice_engine::language::LanguageModel;
 
+use super::ask::Unanswered;
 use super::call::Call;
-use super::choices::Choices;
+use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
 use super::{ids, prompt, sampling};
 use crate::error::ApiError;
@@ -27,11 +28,13 @@ use writer::Progress;
 const DEFAULT_MAX_TOKENS: usize = 16;
 
 /// Answers a completion request, whole or as a stream.
-pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let LocalModel::Language(model) = &*call.model else {
-        return Err(call.wrong_kind("a language model"));
+        return Err(call.wrong_kind("a language model").into());
     };
+    let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = CompletionRequest::parse(&call.body)?;
+    drop(parsing);
     let answer = begin(call, model, &request).await?;
     match request.sampling.stream {
         Some(options) => {
@@ -59,11 +62,19 @@ async fn begin(
     call: &Call,
     model: &Arc<LanguageModel>,
     request: &CompletionRequest,
-) -> Result<Answer, ApiError> {
+) -> Result<Answer, Unanswered> {
     prompt::check_sequences(model, request.prompts.len(), request.sampling.n)?;
     let prompts = tokens_of(call, model, request).await?;
     let grammar = match &request.constraint {
-        Some(spec) => Some(prompt::compile(&model.grammar, spec.clone(), "response_format").await?),
+        Some(spec) => Some(
+            prompt::compile(
+                &call.context,
+                &model.grammar,
+                spec.clone(),
+                "response_format",
+            )
+            .await?,
+        ),
         None => None,
     };
     let sampling = &request.sampling;
@@ -81,7 +92,7 @@ async fn begin(
             let generation = model
                 .generator
                 .submit(sequence)
-                .map_err(|error| ApiError::from_submit(error, "prompt"))?;
+                .map_err(|error| not_submitted(error, "prompt"))?;
             let text = prompt::text_of(model, sampling, generation, true);
             streams.push((text, tokens.len()));
             progress.push(Progress {
@@ -155,7 +166,7 @@ async fn tokens_of(
         };
         prompts.into_iter().enumerate().map(read).collect()
     };
-    prompt::compute(call.body.len(), work).await?
+    prompt::compute(&call.context, call.body.len(), work).await?
 }
 
 fn tokens_of_one(

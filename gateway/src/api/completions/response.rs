@@ -8,10 +8,10 @@ use super::Answer;
 use super::logprobs::Logprobs;
 use super::writer::Part;
 use crate::Body;
-use crate::api::choices::{UsageObject, finish_word, lost, not_begun};
+use crate::api::ask::Unanswered;
+use crate::api::choices::{UsageObject, lost, not_begun, refused, whole_word};
 use crate::api::chunk::Identity;
 use crate::api::json;
-use crate::error::ApiError;
 
 #[derive(Serialize)]
 struct Completion<'a> {
@@ -44,7 +44,7 @@ impl Choice {
 }
 
 /// Waits for all choices.
-pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiError> {
+pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, Unanswered> {
     let numbered = |index| Choice {
         index,
         ..Choice::default()
@@ -58,15 +58,18 @@ pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, ApiErr
             TextEvent::Finished(finished) => {
                 // Of a choice without a token the echo is still due.
                 draft.add(progress.delta("", &[]));
-                draft.finish_reason = finish_word(finished.reason, &answer.outcome)?;
+                draft.finish_reason = whole_word(finished.reason, &answer.outcome)?;
             }
-            TextEvent::Failed(reason) => return Err(lost(&reason)),
-            TextEvent::NotBegun(reason) => return Err(not_begun(&reason)),
+            TextEvent::Failed(reason) => return Err(lost(&reason).into()),
+            TextEvent::NotBegun(reason) => {
+                return Err(Unanswered::NotBegun(not_begun(&reason)));
+            }
+            TextEvent::Refused(reason) => return Err(refused(&reason).into()),
         }
     }
-    json::ok(&Completion {
+    Ok(json::ok(&Completion {
         identity: &answer.identity,
         choices: drafts,
         usage: answer.choices.usage().into(),
-    })
+    })?)
 }

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol v2 over REST (KServe's and Triton's), for plain
 //! tensor models: `/v2/…`. Errors are `{"error": "…"}`, as its clients expect.
 //!
-//! Reading order: [`path`] (what is asked), this file (the endpoints),
+//! Reading order: the rows of [`crate::endpoint`] (what is asked), this file (the endpoints),
 //! [`request`] and [`response`] (an inference's body), [`elements`] and
 //! [`binary`] (tensors in JSON and in bytes), [`describe`] (metadata, statistics).
 
@@ -12,31 +12,33 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 use sluice_engine::request::Timings;
 use sluice_engine::tensor::{InferError, Inference, TensorModel};
 
-use crate::api::health::healthy;
-use crate::api::release;
+use crate::api::ask::{Question, Told, Unanswered, ask_released};
+use crate::api::body::unreadable;
+use crate::api::health::{healthy, reasons};
+use crate::api::prompt;
 use crate::context::RequestContext;
+use crate::endpoint::Tensor;
 use crate::error::ApiError;
 use crate::metrics::Shed;
-use crate::replicas::Tried;
+use crate::release::Class;
+use crate::remote::RemotePool;
 use crate::router::split::Subject;
-use crate::router::{Deployment, LocalModel, Target};
+use crate::router::{Deployment, LocalModel, RouteError};
 use crate::{Body, BoxError, Gateway, full};
 
 mod binary;
 mod describe;
 mod elements;
-mod path;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use path::{Oip, OipAction};
 use request::InferRequest;
 use response::InferResponse;
 
@@ -53,6 +55,7 @@ type Answer = Result<Response<Body>, ApiError>;
 pub(crate) async fn answer<B>(
     gateway: &Gateway,
     context: &RequestContext,
+    asked: Tensor,
     parts: &Parts,
     body: B,
 ) -> Response<Body>
@@ -61,67 +64,78 @@ where
     B::Error: Into<BoxError>,
 {
     let path = parts.uri.path();
-    let Some(endpoint) = Oip::find(path) else {
-        return refuse(ApiError::unknown_url(&parts.method, path));
-    };
-    if !endpoint.takes(&parts.method) {
-        return refuse(ApiError::method_not_allowed(
-            &parts.method,
-            path,
-            endpoint.methods(),
-        ));
+    if let Err(error) = context.endpoint().check(&parts.method, path) {
+        return refuse(error);
     }
-    let answer = match endpoint {
-        Oip::Server => Ok(ok(&describe::server())),
-        Oip::Live => Ok(ok(&json!({"live": true}))),
-        Oip::Ready => Ok(ready(
-            &json!({"ready": gateway.is_ready()}),
-            gateway.is_ready(),
-        )),
-        Oip::Index => index(gateway, context, parts, body).await,
-        Oip::Repository => Err(ApiError::bad_request(
+    let answer = match asked {
+        Tensor::Server => Ok(ok(&describe::server())),
+        Tensor::Live => Ok(ok(&json!({"live": true}))),
+        Tensor::Ready => {
+            let is_ready = reasons(gateway).is_empty();
+            Ok(ready(&json!({"ready": is_ready}), is_ready))
+        }
+        Tensor::Index => index(gateway, context, parts, body).await,
+        Tensor::Repository => Err(ApiError::bad_request(
             "unsupported_value",
             "models are loaded and unloaded through the server's configuration, not by this request",
         )),
-        Oip::AllStatistics => Ok(all_statistics(gateway, context)),
-        Oip::Model {
-            name,
-            version,
-            action,
-        } => match find(gateway, context, parts, &name, version.as_deref(), action) {
-            Ok(deployment) => match action {
-                OipAction::Metadata => Ok(ok(&describe::metadata(&deployment))),
-                OipAction::Config => Ok(ok(&describe::config(&deployment))),
-                OipAction::Ready => Ok(model_ready(gateway, &deployment)),
-                OipAction::Statistics => statistics(&deployment),
-                OipAction::Infer => infer(gateway, context, parts, body, &deployment).await,
-            },
+        Tensor::AllStatistics => Ok(all_statistics(gateway, context)),
+        Tensor::Unknown => Err(ApiError::unknown_url(&parts.method, path)),
+        Tensor::Metadata => about(gateway, context).map(|of| ok(&describe::metadata(&of))),
+        Tensor::Config => about(gateway, context).map(|of| ok(&describe::config(&of))),
+        Tensor::ModelReady => about(gateway, context)
+            .map(|of| model_ready(gateway, &of))
+            .or_else(|error| not_ready(context, error)),
+        Tensor::Statistics => about(gateway, context).and_then(|of| statistics(&of)),
+        Tensor::Infer => match routed(gateway, context, parts) {
+            Ok(deployment) => infer(gateway, context, parts, body, &deployment).await,
             Err(error) => Err(error),
         },
     };
     answer.unwrap_or_else(refuse)
 }
 
-/// The deployment of that name and, when one is asked for, that revision. Without, only
-/// inferences are divided between the revisions of a release.
-fn find(
+/// The deployment that a question is about: the revision that the path names, or else the
+/// stable one.
+fn about(gateway: &Gateway, context: &RequestContext) -> Result<Arc<Deployment>, ApiError> {
+    let (name, version) = named(context);
+    found(gateway.deployment(context, name, version), name, version)
+}
+
+/// The deployment that runs an inference: the revision that the path names, or else one of
+/// the two of a release.
+fn routed(
     gateway: &Gateway,
     context: &RequestContext,
     parts: &Parts,
-    name: &str,
-    version: Option<&str>,
-    action: OipAction,
 ) -> Result<Arc<Deployment>, ApiError> {
+    let (name, version) = named(context);
     let subject = Subject {
         headers: &parts.headers,
         user: None,
         principal: context.principal.as_deref(),
     };
-    let found = match (version, action) {
-        (Some(version), OipAction::Infer) => gateway.route_to(context, name, version, &subject),
-        (None, OipAction::Infer) => gateway.route(context, name, &subject).map(Some),
-        (version, _) => gateway.deployment(context, name, version),
+    let routed = match version {
+        Some(version) => gateway.route_to(context, name, version, &subject),
+        None => gateway.route(context, name, &subject).map(Some),
     };
+    found(routed, name, version)
+}
+
+/// The names in the path. A row of the table that needs one fits no path without.
+fn named(context: &RequestContext) -> (&str, Option<&str>) {
+    let path = &context.path;
+    (
+        path.model.as_deref().unwrap_or_default(),
+        path.version.as_deref(),
+    )
+}
+
+fn found(
+    found: Result<Option<Arc<Deployment>>, RouteError>,
+    name: &str,
+    version: Option<&str>,
+) -> Result<Arc<Deployment>, ApiError> {
     let found = found.map_err(|error| ApiError::from_route(&error, name))?;
     found.ok_or_else(|| {
         let version = version.unwrap_or_default();
@@ -130,11 +144,20 @@ fn find(
 }
 
 fn model_ready(gateway: &Gateway, deployment: &Deployment) -> Response<Body> {
-    let is_ready = gateway.is_ready() && healthy(deployment);
+    let is_ready = !gateway.is_draining() && healthy(deployment);
     ready(
         &json!({"name": &*deployment.name, "ready": is_ready}),
         is_ready,
     )
+}
+
+/// A model that is meant to be served and is not answers this question, too.
+fn not_ready(context: &RequestContext, error: ApiError) -> Answer {
+    if error.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return Err(error);
+    }
+    let (name, _) = named(context);
+    Ok(ready(&json!({"name": name, "ready": false}), false))
 }
 
 /// The models that the caller's key may use; only the healthy ones when the body
@@ -151,27 +174,19 @@ where
     };
     let ready_only = wanted.get("ready").and_then(Value::as_bool) == Some(true);
     let routes = gateway.routes();
-    let entries: Vec<_> = visible(routes.deployments(), context)
-        .map(|deployment| (deployment, gateway.is_ready() && healthy(deployment)))
+    let entries: Vec<_> = routes
+        .usable(context.principal.as_deref())
+        .map(|deployment| (deployment, !gateway.is_draining() && healthy(deployment)))
         .filter(|(_, healthy)| *healthy || !ready_only)
         .map(|(deployment, healthy)| describe::index_entry(deployment, healthy))
         .collect();
     Ok(ok(&Value::Array(entries)))
 }
 
-fn visible<'a>(
-    deployments: &'a [Arc<Deployment>],
-    context: &'a RequestContext,
-) -> impl Iterator<Item = &'a Arc<Deployment>> {
-    let principal = context.principal.as_ref();
-    deployments
-        .iter()
-        .filter(move |each| principal.is_none_or(|principal| principal.may_use(&each.name)))
-}
-
 fn all_statistics(gateway: &Gateway, context: &RequestContext) -> Response<Body> {
     let routes = gateway.routes();
-    let entries: Vec<_> = visible(routes.deployments(), context)
+    let entries: Vec<_> = routes
+        .usable(context.principal.as_deref())
         .filter_map(|each| Some(describe::statistics(each, &describe::tensor_model(each)?)))
         .collect();
     ok(&json!({"model_stats": entries}))
@@ -199,51 +214,54 @@ async fn infer<B>(
     context: &RequestContext,
     parts: &Parts,
     body: B,
-    deployment: &Deployment,
+    deployment: &Arc<Deployment>,
 ) -> Answer
 where
     B: hyper::body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let json_length = json_length(&parts.headers)?;
-    let body = read_body(gateway, &parts.headers, body).await?;
-    let answer = infer_once(gateway, context, json_length, body.clone(), deployment).await;
-    match (answer, context.outcome.placement()) {
-        (Err(error), Some(placement))
-            if release::may_fall_back(placement) && release::is_failure(error.status(), false) =>
-        {
-            release::fall_back(context, placement, error.status());
-            let stable = placement.deployment();
-            infer_once(gateway, context, json_length, body, stable).await
-        }
-        (answer, _) => answer,
-    }
+    let inference = RawInference {
+        gateway,
+        json_length: json_length(&parts.headers)?,
+        body: read_body(gateway, &parts.headers, body).await?,
+    };
+    let placement = context.outcome.placement();
+    let answer = ask_released(&inference, context, placement, deployment).await;
+    answer.or_else(Told::into_result)
 }
 
-/// Asks a replica, and another if that is lost before it has begun.
-async fn infer_once(
-    gateway: &Gateway,
-    context: &RequestContext,
+/// An inference as it came.
+struct RawInference<'a> {
+    gateway: &'a Gateway,
     json_length: Option<usize>,
     body: Bytes,
-    deployment: &Deployment,
-) -> Answer {
-    let Target::Local(replicas) = &deployment.target else {
-        return Err(no_tensor_model(deployment));
-    };
-    let mut tried = Tried::default();
-    loop {
-        let lease = replicas
-            .lease(tried)
-            .map_err(|none| ApiError::no_replica(&deployment.name, none))?;
-        let LocalModel::Tensor(model) = &**lease.model() else {
-            return Err(no_tensor_model(deployment));
+}
+
+impl Question for RawInference<'_> {
+    fn needs_executor(&self) -> bool {
+        true
+    }
+
+    async fn ask_model(
+        &self,
+        context: &RequestContext,
+        deployment: &Arc<Deployment>,
+        model: Arc<LocalModel>,
+    ) -> Result<Response<Body>, Unanswered> {
+        let LocalModel::Tensor(model) = &*model else {
+            return Err(no_tensor_model(deployment).into());
         };
-        let body = body.clone();
-        match infer_on(gateway, context, json_length, body, deployment, model).await {
-            Err(error) if error.is_unavailable() && lease.is_lost() => tried.add(&lease),
-            answer => return answer,
-        }
+        let (json_length, body) = (self.json_length, self.body.clone());
+        infer_on(self.gateway, context, json_length, body, deployment, model).await
+    }
+
+    async fn ask_upstream(
+        &self,
+        _context: &RequestContext,
+        deployment: &Arc<Deployment>,
+        _pool: &RemotePool,
+    ) -> Result<Response<Body>, Unanswered> {
+        Err(no_tensor_model(deployment).into())
     }
 }
 
@@ -254,9 +272,12 @@ async fn infer_on(
     body: Bytes,
     deployment: &Deployment,
     model: &TensorModel,
-) -> Answer {
+) -> Result<Response<Body>, Unanswered> {
     let size = body.len();
-    let request = off_path(size, move || InferRequest::parse(&body, json_length)).await??;
+    let request = off_path(context, size, move || {
+        InferRequest::parse(&body, json_length)
+    })
+    .await??;
     let timeout = request
         .timeout
         .and_then(|timeout| context.received.checked_add(timeout));
@@ -280,18 +301,19 @@ async fn infer_on(
         Arc::clone(&deployment.revision),
     );
     let (id, encoding) = (request.id, request.encoding);
-    off_path(size, move || {
+    off_path(context, size, move || {
         response::write(&name, &revision, id.as_deref(), &outputs, &encoding)
     })
     .await?
     .map(infer_response)
-    .map_err(|error| ApiError::internal(error.to_string()))
+    .map_err(|error| ApiError::internal(error.to_string()).into())
 }
 
 /// The one mapping from the engine's refusals.
-fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
+fn failed(gateway: &Gateway, error: &InferError) -> Unanswered {
     let text = error.to_string();
-    match error {
+    let error = match error {
+        InferError::Unavailable(_) => return Unanswered::NotBegun(ApiError::unavailable(text)),
         InferError::Invalid { .. } | InferError::Refused(_) => {
             ApiError::bad_request("invalid_value", text)
         }
@@ -299,10 +321,15 @@ fn failed(gateway: &Gateway, error: &InferError) -> ApiError {
             gateway.metrics().shed(Shed::Queue);
             ApiError::overloaded(text, *retry_after)
         }
+        InferError::DeadlineUnmeetable { expected_wait } => {
+            gateway.metrics().shed(Shed::Deadline);
+            let told = Told::Error(ApiError::overloaded(text, *expected_wait));
+            return Unanswered::Failed(Class::OwnDeadline, told);
+        }
         InferError::Deadline => ApiError::deadline(),
         InferError::Failed(_) => ApiError::internal(text),
-        InferError::Unavailable(_) => ApiError::unavailable(text),
-    }
+    };
+    error.into()
 }
 
 fn infer_response(answer: InferResponse) -> Response<Body> {
@@ -361,25 +388,25 @@ where
     let whole = Limited::new(body, server.max_body).collect();
     match tokio::time::timeout(server.body_timeout, whole).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::too_large(server.max_body))
-        }
-        Ok(Err(error)) => Err(ApiError::bad_request(
-            "incomplete_body",
-            format!("the request body could not be read: {error}"),
-        )),
+        Ok(Err(error)) => Err(unreadable(&error, server.max_body)),
         Err(_) => Err(ApiError::body_timeout()),
     }
 }
 
 /// Runs work on a body of that size where it disturbs nobody.
 async fn off_path<T: Send + 'static>(
+    context: &RequestContext,
     size: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     if size <= INLINE {
         return Ok(work());
     }
+    let turn = prompt::turn(context, size).await;
+    let work = move || {
+        let _turn = turn;
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ApiError::internal("the request's body could not be processed"))

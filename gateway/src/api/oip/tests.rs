@@ -6,5 +6,4 @@ use super::*;
 
 mod bodies;
 mod endpoints;
-mod paths;
 mod release;

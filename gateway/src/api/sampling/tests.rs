@@ -154,7 +154,7 @@ fn each_bad_value_names_its_field() {
 #[test]
 fn a_key_bounds_the_tier() {
     let high = take(&json!({"service_tier": "priority"})).unwrap();
-    let mut context = RequestContext::new("id");
+    let mut context = RequestContext::new("id", "/v1/chat/completions");
     assert_eq!(high.priority(&context), Priority::High);
     context.principal = Some(Arc::new(Principal {
         key_id: "k".into(),
@@ -163,6 +163,7 @@ fn a_key_bounds_the_tier() {
         models: None,
         role: None,
         owner: None,
+        rights: crate::access::Rights::unlimited(),
     }));
     assert_eq!(high.priority(&context), Priority::Normal);
     let low = take(&json!({"service_tier": "flex"})).unwrap();

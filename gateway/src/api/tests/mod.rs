@@ -4,6 +4,8 @@
 mod chat;
 mod completions;
 mod encoders;
+mod limits;
 mod malformed;
 mod others;
+mod prefixes;
 mod rig;

@@ -16,6 +16,7 @@ use sluice_engine::generator::GeneratorOptions;
 use sluice_engine::language::LanguageModel;
 
 use crate::Gateway;
+use crate::auth::keys;
 use crate::config::Config;
 use crate::router::{Deployment, LocalModel, RouteTable};
 use crate::server::{Server, StopHandle};
@@ -57,6 +58,15 @@ impl Rig {
 
     /// With 512 tokens of context.
     pub(super) async fn with(backend: FakeOptions, generator: GeneratorOptions) -> Self {
+        Self::under(Config::default(), backend, generator).await
+    }
+
+    /// The same as `config` says. Where keys are asked for, ada's is `sk-ada` and bob's `sk-bob`.
+    pub(super) async fn under(
+        mut config: Config,
+        backend: FakeOptions,
+        generator: GeneratorOptions,
+    ) -> Self {
         let control = FakeControl::new();
         let backend = FakeOptions {
             capacity: 512,
@@ -64,9 +74,9 @@ impl Rig {
         };
         let model = LanguageModel::fake_with("fake", backend, control.clone(), generator).unwrap();
         let model = Arc::new(model);
-        let mut config = Config::default();
         config.listen.set_port(0);
-        let gateway = Gateway::new(config).unwrap();
+        let keys = keys::from_environment("ada:sk-ada,bob:sk-bob").unwrap();
+        let gateway = Gateway::with(config, keys, None).unwrap();
         gateway.set_ready(true);
         let server = Server::bind(Arc::clone(&gateway)).await.unwrap();
         let address = server.address();

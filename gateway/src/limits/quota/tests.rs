@@ -47,6 +47,7 @@ fn a_refusal_takes_nothing_from_any() {
     let per_minute = RateLimits {
         requests: Some(10),
         tokens: Some(100),
+        control: None,
     };
     let key = RateLimiter::new(per_minute, Instant::now());
     let person = quota(QuotaLimits {

@@ -59,8 +59,13 @@ async fn answers_outcomes_and_metrics_name_the_revision() {
     let refused = whole(rig.send_with(&json!({"temperature": 9})).await).await;
     assert_eq!(refused.status, 400);
     let outcome = rig.outcome().await;
-    assert_eq!(outcome.class, Class::ClientFault);
-    assert_eq!(*outcome.revision, *refused.revision());
+    if outcome.retried {
+        assert_eq!(outcome.class, Class::ClientFault);
+        assert_eq!(refused.revision(), "v1");
+    } else {
+        assert_eq!(outcome.class, Class::Rejected);
+        assert_eq!(*outcome.revision, *refused.revision());
+    }
 }
 
 #[tokio::test]
@@ -81,7 +86,11 @@ async fn what_a_candidate_fails_before_its_first_token_stable_answers() {
         Manner::Refuses(504),
         // About our key, the model's name and our rate there.
         Manner::Refuses(401),
+        Manner::Refuses(402),
+        Manner::Refuses(403),
         Manner::Refuses(404),
+        Manner::Refuses(407),
+        Manner::Refuses(408),
         Manner::Refuses(429),
         Manner::Begins,
     ] {
@@ -156,7 +165,7 @@ async fn an_engine_that_fails_is_replaced_and_nobody_pays_twice() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_candidates_fault_is_not_tried_again() {
+async fn what_only_the_candidate_refuses_stable_answers() {
     let rig = Rig::start().await;
     let stable = Upstream::start(Manner::Says("old")).await;
     let candidate = Upstream::start(Manner::Refuses(400)).await;
@@ -165,19 +174,38 @@ async fn what_is_not_the_candidates_fault_is_not_tried_again() {
         rig.remote("v2", candidate.address).await,
     );
     rig.release(&deployments.0, &deployments.1, 100.0, 0.0);
-    let answer = rig.ask("u", false).await;
-    assert_eq!((answer.status.as_u16(), answer.revision()), (400, "v2"));
-    let outcome = rig.outcome().await;
-    assert_eq!(
-        (outcome.class, outcome.retried),
-        (Class::ClientFault, false)
-    );
-    // Both say so: then the request was at fault after all.
+    for status in [400, 405, 409, 413, 415, 418, 422, 451] {
+        *candidate.manner.lock() = Manner::Refuses(status);
+        for stream in [false, true] {
+            *stable.manner.lock() = Manner::Says("old");
+            let answer = rig.ask("u", stream).await;
+            assert_eq!((answer.status.as_u16(), answer.revision()), (200, "v1"));
+            let outcome = rig.outcome().await;
+            assert_eq!((outcome.class, outcome.status), (Class::Rejected, status));
+            assert!(outcome.retried && outcome.stable_answered);
+            // Both say so: then the request was at fault.
+            *stable.manner.lock() = Manner::Refuses(422);
+            let answer = rig.ask("u", stream).await;
+            assert_eq!((answer.status.as_u16(), answer.revision()), (422, "v1"));
+            let outcome = rig.outcome().await;
+            assert_eq!((outcome.class, outcome.retried), (Class::ClientFault, true));
+        }
+    }
+    // About our own account, of both.
     *candidate.manner.lock() = Manner::Refuses(404);
     *stable.manner.lock() = Manner::Refuses(404);
     assert_eq!(rig.ask("u", false).await.status, 404);
     let outcome = rig.outcome().await;
     assert_eq!((outcome.class, outcome.retried), (Class::ClientFault, true));
+    // What stable refuses is told as that.
+    rig.release(&deployments.0, &deployments.1, 0.0, 0.0);
+    *stable.manner.lock() = Manner::Refuses(400);
+    assert_eq!(rig.ask("u", false).await.status, 400);
+    let outcome = rig.outcome().await;
+    assert_eq!((outcome.class, outcome.retried), (Class::Rejected, false));
+    *stable.manner.lock() = Manner::Refuses(402);
+    assert_eq!(rig.ask("u", false).await.status, 402);
+    assert_eq!(rig.outcome().await.class, Class::Failed);
 }
 
 #[tokio::test]

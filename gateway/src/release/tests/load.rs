@@ -90,7 +90,7 @@ async fn routing_allocates_nothing() {
     let (stable, _) = rig.local("v1", "old");
     let (candidate, _) = rig.local("v2", "new");
     rig.release(&stable, &candidate, LOW, 0.0);
-    let context = RequestContext::new("id");
+    let context = RequestContext::new("id", "/v1/chat/completions");
     let subject = Subject {
         headers: &HeaderMap::new(),
         user: Some("ann"),

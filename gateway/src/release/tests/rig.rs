@@ -147,6 +147,27 @@ impl Rig {
         self.deployment(revision, Target::Remote(pool))
     }
 
+    /// A revision on several upstreams, which are left alone after two failures.
+    pub(super) async fn balanced(
+        &self,
+        revision: &str,
+        addresses: &[SocketAddr],
+    ) -> (Arc<Deployment>, RemotePool) {
+        let urls: Vec<String> = addresses
+            .iter()
+            .map(|it| format!("http://{it}/v1"))
+            .collect();
+        let config = UpstreamConfig {
+            eject_after: 2,
+            ..UpstreamConfig::default()
+        };
+        let pool = RemotePool::new(&urls, None, None, &config).await.unwrap();
+        (
+            self.deployment(revision, Target::Remote(pool.clone())),
+            pool,
+        )
+    }
+
     fn deployment(&self, revision: &str, target: Target) -> Arc<Deployment> {
         load::make(&self.gateway, "m", revision, target, Standing::default())
     }
@@ -182,9 +203,22 @@ impl Rig {
         for (key, value) in extra.as_object().unwrap() {
             body[key] = value.clone();
         }
-        let uri = format!("http://{}/v1/chat/completions", self.address);
-        let request = Request::post(uri).header("content-type", "application/json");
-        let request = request.body(Full::new(body.to_string().into())).unwrap();
+        self.post("/v1/chat/completions", &body.to_string(), &[])
+            .await
+    }
+
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Response<Incoming> {
+        let uri = format!("http://{}{path}", self.address);
+        let mut request = Request::post(uri).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.to_owned().into())).unwrap();
         self.client.request(request).await.unwrap()
     }
 

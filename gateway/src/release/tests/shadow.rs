@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::rig::{Manner, Rig, Upstream, until, whole};
 use crate::config::Config;
+use crate::release::Class;
 
 fn shadows(rig: &Rig, result: &str, count: u32) -> bool {
     let counter = format!(r#"sluice_shadow_requests_total{{result="{result}"}} {count}"#);
@@ -35,7 +36,8 @@ async fn both_answers_come_together_and_only_one_counts() {
                 (&*shadow.revision, &*shadow.text),
                 (&*candidate.revision, "newer")
             );
-            assert!(!shadow.failed && shadow.status == 200 && shadow.whole);
+            assert_eq!(shadow.class, Class::Answered);
+            assert!(shadow.status == 200 && shadow.whole);
             assert!(pair.greedy && !pair.request.is_empty());
             assert!(stream <= shadow.ttft.is_some());
             assert_eq!(
@@ -70,10 +72,9 @@ async fn a_candidate_that_fails_a_copy_fails_nothing_else() {
             let answer = rig.ask("u", stream).await;
             assert_eq!((answer.status.as_u16(), answer.revision()), (200, "v1"));
             let pair = rig.pair().await;
-            assert!(
-                pair.candidate.failed && !pair.live.failed,
-                "{manner:?} {stream}"
-            );
+            assert_eq!(pair.live.class, Class::Answered);
+            let class = pair.candidate.class;
+            assert_eq!(class, Class::Failed, "{manner:?} {stream}");
         }
     }
 }

@@ -37,6 +37,7 @@ fn principal(name: &str) -> Principal {
             department: "support".into(),
             ..Owner::default()
         })),
+        rights: crate::access::Rights::default(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What models are made of: versions, data, trainings, conversions, content.
 
-use super::{DATA_VERSIONS, Kind, RUNS, Special, VERSION, VERSIONS, Writes, act, list};
+use super::{
+    DATA_VERSIONS, GATE, Kind, ONE, REQUIREMENTS, RUNS, Special, VERSION, VERSIONS, Writes, act,
+    list,
+};
 
 pub(super) const MODEL: Kind = Kind {
     noun: "model",
@@ -71,10 +74,43 @@ pub(super) const MODEL: Kind = Kind {
         ),
         act(
             "archive",
-            "Archive a version that is not live",
+            "Archive a version that is not live, no candidate, and not what a roll-back would bring back",
             VERSION,
             "/models/{0}/versions/{1}/archive",
         ),
+        act(
+            "unarchive",
+            "Take the archiving of a version back",
+            VERSION,
+            "/models/{0}/versions/{1}/unarchive",
+        ),
+        list(
+            "requirements",
+            "List the evaluations that a model and its deployments require",
+            "/models/{0}/requirements",
+            REQUIREMENTS,
+        ),
+        act(
+            "require",
+            "Require an evaluation of every version, as it stands now: evaluation=… reason=…",
+            "NAME",
+            "/models/{0}/require",
+        ),
+        act(
+            "unrequire",
+            "Require an evaluation no more, unless a version of your own is under way: evaluation=… reason=…",
+            "NAME",
+            "/models/{0}/unrequire",
+        ),
+        Special {
+            verb: GATE,
+            about: "Show what the approval gate misses of a version: deployment=…",
+            argument: VERSION,
+            method: "GET",
+            path: "/models/{0}/versions/{1}/gate",
+            columns: ONE,
+            begins: false,
+        },
         list(
             "prompts",
             "List a model's prompt versions",
@@ -93,7 +129,7 @@ pub(super) const MODEL: Kind = Kind {
             "/models/{0}/prompts",
         ),
     ],
-    examples: "  sluice model create helpdesk description='IT questions' train_framework=pytorch\n  sluice model show helpdesk\n  sluice model add-version helpdesk note='first try'\n  sluice model convert helpdesk --pipeline convert-causal-lm --source checkpoints/v2 precision=int8 --add-version\n  sluice model approve helpdesk@v2",
+    examples: "  sluice model create helpdesk description='IT questions' train_framework=pytorch\n  sluice model show helpdesk\n  sluice model add-version helpdesk note='first try'\n  sluice model convert helpdesk --pipeline convert-causal-lm --source checkpoints/v2 precision=int8 --add-version\n  sluice model require helpdesk evaluation=safety\n  sluice model gate helpdesk@v2\n  sluice model approve helpdesk@v2",
 };
 
 pub(super) const DATASET: Kind = Kind {

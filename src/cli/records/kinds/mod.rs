@@ -121,6 +121,17 @@ const fn begin(
 }
 
 const VERSION: &str = "NAME@VERSION";
+/// The verb that shows how a version stands at the gate.
+pub(super) const GATE: &str = "gate";
+
+const REQUIREMENTS: &[(&str, &str)] = &[
+    ("EVALUATION", "name"),
+    ("DEPLOYMENT", "deployment"),
+    ("THRESHOLDS", "thresholds"),
+    ("TEST SET", "test_set"),
+    ("SINCE", "at"),
+    ("BY", "author_name"),
+];
 
 pub(super) static KINDS: &[Kind] = &[
     catalogue::MODEL,

@@ -1,6 +1,6 @@
 //! Who may what, and who did what.
 
-use super::{Kind, Writes};
+use super::{Kind, Writes, act};
 
 pub(super) const KEY: Kind = Kind {
     noun: "key",
@@ -11,12 +11,19 @@ pub(super) const KEY: Kind = Kind {
         ("NAME", "name"),
         ("PREFIX", "prefix"),
         ("SCOPES", "scopes"),
+        ("MODELS", "models"),
         ("EXPIRES", "expires_at"),
-        ("CREATED", "created_at"),
+        ("LAST USED", "last_used_at"),
+        ("MADE BY", "made_by"),
         ("ID", "id"),
     ],
-    specials: &[],
-    examples: "  sluice key create laptop scopes='[\"inference\"]'     # the secret is shown once\n  sluice key create ci principal=robot\n  sluice key delete key_…",
+    specials: &[act(
+        "rotate",
+        "Make the next key of a key's line; the old one ends, at once or after --overlap",
+        "NAME",
+        "/keys/{0}/rotate",
+    )],
+    examples: "  sluice key create laptop scopes='[\"inference\"]'     # the secret is shown once\n  sluice key create ci principal=robot models='[\"helpdesk\"]' requests_per_minute=60 tokens_per_month=1000000\n  sluice key rotate ci --overlap 1h\n  sluice key delete key_…",
 };
 
 pub(super) const PRINCIPAL: Kind = Kind {
@@ -46,13 +53,18 @@ pub(super) const DEPARTMENT: Kind = Kind {
         ("DESCRIPTION", "description"),
         ("ID", "id"),
     ],
-    specials: &[],
-    examples: "  sluice department create it description='Information technology'",
+    specials: &[act(
+        "gate-policy",
+        "Change what the department lets pass at its gates: allows='[\"no_required_evaluations\"]' reason=…",
+        "NAME",
+        "/departments/{0}/gate_policy",
+    )],
+    examples: "  sluice department create it description='Information technology'\n  sluice department gate-policy it allows='[\"no_required_evaluations\"]' reason='a pilot'",
 };
 
 pub(super) const GRANT: Kind = Kind {
     noun: "grant",
-    about: "Access to datasets and models beyond the role",
+    about: "Access to datasets, models and deployments beyond the role",
     path: "/grants",
     writes: Writes::All,
     columns: &[
@@ -64,7 +76,7 @@ pub(super) const GRANT: Kind = Kind {
         ("ACCESS", "access"),
     ],
     specials: &[],
-    examples: "  sluice grant create dataset=tickets department=it access=use\n  sluice grant delete grt_…",
+    examples: "  sluice grant create dataset=tickets department=it access=use\n  sluice grant create deployment=helpdesk department=sales access=use\n  sluice grant delete grt_…",
 };
 
 pub(super) const AUDIT: Kind = Kind {

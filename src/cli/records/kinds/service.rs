@@ -14,6 +14,8 @@ pub(super) const DEPLOY: Kind = Kind {
         ("CPU", "cpu_millis"),
         ("GPUS", "gpus"),
         ("LIVE", "live_version"),
+        ("CLEARANCE", "clearance"),
+        ("OPEN", "open_to_all"),
         ("ID", "id"),
     ],
     specials: &[
@@ -28,6 +30,18 @@ pub(super) const DEPLOY: Kind = Kind {
             "Serve nothing any more: reason=…",
             "NAME",
             "/deployments/{0}/stop",
+        ),
+        act(
+            "require",
+            "Require an evaluation of what it is to serve, beside the model's: evaluation=… reason=…",
+            "NAME",
+            "/deployments/{0}/require",
+        ),
+        act(
+            "unrequire",
+            "Require an evaluation of its own no more: evaluation=… reason=…",
+            "NAME",
+            "/deployments/{0}/unrequire",
         ),
     ],
     examples: "  sluice deploy create helpdesk model=helpdesk cpu_millis=2000\n  sluice workorder create helpdesk version=v2 reason='better answers'\n  sluice deploy rollback helpdesk reason='wrong tickets' --wait",

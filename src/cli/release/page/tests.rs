@@ -188,7 +188,7 @@ fn a_bar_shows_whatever_is_not_nothing() {
 
 #[test]
 fn a_change_is_one_line() {
-    let view = |changes: &[(&str, Value)]| line(&ask::read(&with(changes)).unwrap());
+    let view = |changes: &[(&str, Value)]| line_with_waits(&ask::read(&with(changes)).unwrap());
     assert_eq!(
         view(&[]),
         "helpdesk  canary  step 3 of 6 (analyse: 200 requests, at most 10m)  weight 5 %"

@@ -9,8 +9,16 @@ fn a_roll_back_says_what_it_came_to() {
         "helpdesk  v1-ab12cd answers; written down later"
     );
     assert_eq!(
-        said(json!({ "queued": false, "work_order": "wo_2" })),
-        "helpdesk  taken back by wo_2"
+        said(json!({
+            "queued": true, "revision": "v1-ab12cd", "message": "v1-ab12cd is loaded and answers then"
+        })),
+        "helpdesk  v1-ab12cd is loaded and answers then"
+    );
+    assert_eq!(
+        said(json!({
+            "already": true, "message": "already taken back: v1-ab12cd was brought back", "further": ["v0-ef34ab"]
+        })),
+        "helpdesk  already taken back: v1-ab12cd was brought back\n`sluice rollback helpdesk --to v0-ef34ab` does that"
     );
     assert_eq!(
         said(json!({ "id": "wo_1", "state": "rolled_back", "restores": null, "finished_at": at })),

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use sluice_gateway::endpoint::{Kind, Protocol};
 use sluice_gateway::release::{Class, ReleaseOutcome, ReleaseSink as _};
 use sluice_gateway::router::Entry;
 use sluice_gateway::router::split::{Assignment, Side, Weight};
-use sluice_gateway::stack::Route;
 
 use super::super::*;
 use crate::deploy::tests::rig::{People, Product, Rig, deployment, people, product, version};
@@ -166,6 +166,7 @@ pub(super) fn tell(rig: &Rig, release: WorkOrderId, count: u64, candidate_fails:
                 assignment: Assignment::Random,
                 weight: Weight::percent(50.0).unwrap(),
                 unit,
+                key: 0,
                 ended: SystemTime::now(),
                 class: if fails {
                     Class::Failed
@@ -175,7 +176,7 @@ pub(super) fn tell(rig: &Rig, release: WorkOrderId, count: u64, candidate_fails:
                 status: if fails { 500 } else { 200 },
                 retried: false,
                 stable_answered: false,
-                route: Route::Chat,
+                kind: Kind::Model(Protocol::Chat),
                 ttft: Some(Duration::from_millis(10)),
                 tpot: None,
                 total: Duration::from_millis(20),

@@ -309,7 +309,7 @@ async fn a_deadline_that_has_passed_is_not_worth_a_run() {
         "/v2/models/affine/infer",
         affine().to_string(),
     );
-    let mut context = RequestContext::new("late");
+    let mut context = RequestContext::new("late", "/v2/models/affine/infer");
     context.deadline = Some(context.received);
     late.extensions_mut().insert(context);
     assert_eq!(send(&gateway, late).await.status, 504);
@@ -343,7 +343,12 @@ fn a_full_queue_is_503_with_retry_after() {
         waiting: 3,
         retry_after: Duration::from_secs(7),
     };
-    let response = refuse(failed(&gateway, &full));
+    let response = refuse(
+        failed(&gateway, &full)
+            .into_told()
+            .into_result()
+            .unwrap_err(),
+    );
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "7");
 }
@@ -444,7 +449,7 @@ async fn statistics_count_what_was_done() {
 async fn a_key_sees_its_models_only() {
     let gateway = gateway(&["affine", "strings"]);
     let with_key = |method, path: &str, body: String| {
-        let mut context = RequestContext::new("k");
+        let mut context = RequestContext::new("k", path);
         context.principal = Some(Arc::new(Principal {
             key_id: "0".into(),
             name: "n".into(),
@@ -452,6 +457,7 @@ async fn a_key_sees_its_models_only() {
             models: Some(Arc::from(["strings".into()])),
             role: None,
             owner: None,
+            rights: crate::access::Rights::unlimited(),
         }));
         let mut request = request(method, path, body);
         request.extensions_mut().insert(context);

@@ -14,7 +14,9 @@ use crate::cuda::Device;
 use crate::cuda::standin::Standin;
 use crate::error::{LoadError, SubmitError};
 use crate::generator::{Generation, GeneratorHandle, GeneratorOptions};
-use crate::request::{GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams};
+use crate::request::{
+    CacheSalt, GenerateRequest, GenerationEvent, Priority, SampledToken, SamplingParams,
+};
 use crate::sampler::Sampler;
 
 const SLOTS: u32 = 4;
@@ -84,7 +86,9 @@ fn request(prompt: &[u32], params: SamplingParams) -> GenerateRequest {
         grammar: None,
         priority: Priority::Normal,
         tenant: "test".into(),
+        salt: CacheSalt::default(),
         deadline: None,
+        whole: false,
     }
 }
 
@@ -94,7 +98,9 @@ async fn collect(mut generation: Generation) -> (Vec<Option<SampledToken>>, Vec<
         match event {
             GenerationEvent::Prompt(all) => prompt = all,
             GenerationEvent::Token(token) => tokens.push(token),
-            GenerationEvent::Failed(reason) | GenerationEvent::NotBegun(reason) => {
+            GenerationEvent::Failed(reason)
+            | GenerationEvent::NotBegun(reason)
+            | GenerationEvent::Refused(reason) => {
                 panic!("{reason}")
             }
             GenerationEvent::Finished(_) => {}

@@ -1,0 +1,67 @@
+//! A proper `Host`, and, where nobody is asked for a key, no pages of strangers.
+//!
+//! A key in a header is proof enough that no foreign page has made the browser send the request:
+//! it cannot know one. So with authentication on nothing here but the `Host` itself is looked at.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+
+use super::around::{Inner, Middleware};
+use super::{cors, host};
+use crate::error::ApiError;
+use crate::{Body, Gateway, RequestBody};
+
+#[derive(Clone, Copy)]
+pub(super) struct Visitor;
+
+impl Middleware for Visitor {
+    async fn handle<S: Inner>(
+        gateway: Arc<Gateway>,
+        request: Request<RequestBody>,
+        rest: S,
+    ) -> Response<Body> {
+        match check(&gateway, &request) {
+            Ok(()) => rest.run(request).await,
+            Err(refused) => refused.into_response(),
+        }
+    }
+}
+
+fn check<B>(gateway: &Gateway, request: &Request<B>) -> Result<(), ApiError> {
+    let named = host::named(request)
+        .map_err(|wrong| ApiError::bad_request("invalid_host", wrong.to_string()))?;
+    let config = gateway.config();
+    if config.auth.required {
+        return Ok(());
+    }
+    let known = |host| host::is_known(host, &config.server.allowed_hosts);
+    if !named.as_ref().is_none_or(known) {
+        return Err(ApiError::foreign(
+            "unknown_host",
+            "The server is not known by this name. Where authentication is off, names beside \
+             localhost must be listed in `server.allowed_hosts`.",
+        ));
+    }
+    let headers = request.headers();
+    // Pages that may read the answers may ask, too.
+    if cors::allowed(&config.server.cors_origins, headers).is_some() {
+        return Ok(());
+    }
+    if host::is_foreign(named.as_ref(), headers) {
+        return Err(ApiError::foreign(
+            "foreign_origin",
+            "A page of another origin may not ask this server. Origins that may are listed in \
+             `server.cors_origins`.",
+        ));
+    }
+    if host::could_be_a_form(request.method(), headers) {
+        return Err(ApiError::foreign(
+            "content_type_required",
+            "Where authentication is off, a write needs `Content-Type: application/json` or \
+             `application/octet-stream`, or the header `x-sluice-console: 1`: without, a web page \
+             could have sent it.",
+        ));
+    }
+    Ok(())
+}

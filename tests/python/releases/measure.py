@@ -1,0 +1,66 @@
+"""How long after `POST …/rollback` was sent the last new request reaches the candidate: with the database up, stopped, and
+hanging. `make bench` runs it; a PostgreSQL of its own is made by scripts/postgres.sh.
+
+    python tests/python/releases/measure.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from conftest import STRATEGY, furnished  # noqa: E402
+from postgres import Postgres  # noqa: E402
+from stage import Stage  # noqa: E402
+
+HELD = {"analyse": {"min_requests": 1_000_000, "max_duration": "10m"}}
+
+
+def once(stage: Stage, away, back) -> tuple[float, float]:
+    """Seconds from the command to the last new request on the candidate, and to the answer."""
+    release = stage.release("v2", STRATEGY | {"steps": [{"weight": 50}, HELD]})
+    stage.until_step(release, 1)
+    with stage.load(rate=400.0):
+        time.sleep(0.5)
+        away()
+        asked = time.time()
+        answer = stage.ask("POST", f"/releases/{release}/rollback", {"reason": "measured"})
+        answered = time.time()
+        assert answer.status_code in (200, 202), answer.text
+        time.sleep(0.3)
+    last = max(line["at"] for line in stage.upstream("v2").seen())
+    back()
+    stage.until(release, "rolled_back")
+    return max(0.0, last - asked), answered - asked
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    nothing = lambda: None  # noqa: E731
+    postgres = Postgres()
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Stage(Path(folder) / "stage", database=postgres.url)
+        try:
+            furnished(stage)
+            stage.version(2)
+            for name, away, back in (
+                ("up", nothing, nothing),
+                ("stopped", postgres.stop, postgres.start),
+                ("hanging", postgres.hang, postgres.go_on),
+            ):
+                found = [once(stage, away, back) for _ in range(rounds)]
+                for what, times in zip(("last new request", "answer"), zip(*found)):
+                    times = sorted(it * 1000 for it in times)
+                    at = lambda share: times[min(rounds - 1, int(rounds * share))]  # noqa: E731, B023
+                    print(f"database {name}: {what} after P50 {at(0.5):.1f} ms, P99 {at(0.99):.1f} ms, most {times[-1]:.1f} ms", flush=True)
+        finally:
+            stage.close()
+            postgres.remove()
+
+
+if __name__ == "__main__":
+    main()
