@@ -43,6 +43,8 @@ def test_it_opens_serves_and_says_who_would_be_refused(start, tmp_path, earlier)
     sections = {
         "auth": {"required": True, "keys_file": keys_file},
         "control": {"database": f"sqlite:{earlier}"},
+        # What a deployment of then names has to be listed now.
+        "control.allow": {"upstreams": ["127.0.0.0/8"]},
     }
     server = start([], sections=sections)
 

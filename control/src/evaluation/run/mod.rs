@@ -258,10 +258,17 @@ impl Evaluate {
         version: &Stored<ModelVersion>,
     ) -> Result<Target, TaskFailure> {
         let settings = &session.work.settings;
-        let target = self
+        let loading = self
             .models
-            .version(session.store, &session.model, version, settings)
-            .await?;
+            .version(session.store, &session.model, version, settings);
+        // Given up, what is being loaded ends with its process.
+        let target = tokio::select! {
+            target = loading => target?,
+            reason = session.context.stopped() => {
+                let message = format!("it was told to stop ({reason:?}) while the version was loaded");
+                return Err(TaskFailure::passing("stopped", message));
+            }
+        };
         session.context.log(&format!(
             "asking {} (revision {})",
             target.model.model(),
