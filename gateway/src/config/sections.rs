@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::allow::AllowConfig;
-use super::human;
+use super::{AllowConfig, human};
 
 /// Who is told by `x-sluice-revision` which revision has answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -381,7 +380,6 @@ pub struct ControlConfig {
     pub memory: Option<usize>,
     pub tasks: TasksConfig,
     pub releases: ReleasesConfig,
-    /// What records may name of this machine and its network.
     pub allow: AllowConfig,
     /// Where content lies and what is taken; its words are the control plane's own.
     pub artifacts: serde_json::Map<String, serde_json::Value>,

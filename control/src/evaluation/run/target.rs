@@ -56,12 +56,12 @@ impl Target {
 }
 
 /// The same content would end the next process as it ended this one.
-fn failed(name: impl AsRef<str>, ended: &Ended) -> TaskFailure {
+fn failed(name: &str, ended: &Ended) -> TaskFailure {
     let code = match ended.end {
         End::NotLoaded => "not_loaded",
         End::Stopped | End::Memory | End::Time | End::Crashed => "model_process",
     };
-    TaskFailure::lasting(code, format!("{}: {ended}", name.as_ref()))
+    TaskFailure::lasting(code, format!("{name}: {ended}"))
 }
 
 /// Ends a trial when it is dropped, however the run ends.
@@ -179,7 +179,7 @@ impl Models {
                 TrialError::Taken(_) => TaskFailure::passing("busy", error.to_string()),
                 // Memory may be free again by the next attempt.
                 TrialError::Load { .. } => TaskFailure::passing("not_loaded", error.to_string()),
-                TrialError::Ended { name, ended } => failed(name, &ended),
+                TrialError::Ended { name, ended } => failed(&name, &ended),
             })?;
         let on_trial = OnTrial {
             publisher: Arc::clone(&self.publisher),
