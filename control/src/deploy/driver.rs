@@ -205,7 +205,7 @@ impl Driver {
                 }
                 WorkOrderState::Preparing => {
                     self.prepare(&steps, &order, &blueprint).await?;
-                    if self.hand_over(&order, &blueprint, lease).await? {
+                    if Box::pin(self.hand_over(&order, &blueprint, lease)).await? {
                         return Ok(());
                     }
                     self.step(id, lease, WorkOrderEvent::Promote, |_| ())
