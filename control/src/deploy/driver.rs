@@ -212,7 +212,7 @@ impl Driver {
                         .await?;
                 }
                 WorkOrderState::Promoting => {
-                    self.promote(&steps, &order, &blueprint).await?;
+                    Box::pin(self.promote(&steps, &order, &blueprint)).await?;
                     self.step(id, lease, WorkOrderEvent::Finish, |_| ()).await?;
                     tracing::info!(work_order = %id, revision = blueprint.revision, "promoted");
                 }
