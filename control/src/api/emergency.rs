@@ -149,6 +149,9 @@ fn unknown() -> Response {
     Problem::unavailable(text).into_response()
 }
 
+/// A deployment, and how it is called.
+type Target = (DeploymentId, String);
+
 /// What is named, and who asks, by what was published last; `None` where nothing by that name was.
 fn permitted(
     control: &Control,
@@ -156,7 +159,7 @@ fn permitted(
     parts: &Parts,
     asked: Asked,
     named: &str,
-) -> Option<Result<((DeploymentId, String), Caller), Problem>> {
+) -> Option<Result<(Target, Caller), Problem>> {
     let found = known(releases, asked, named)?;
     let not_there = || Problem::not_found("deployment", named);
     let snapshot = releases.snapshot();
@@ -167,7 +170,7 @@ fn permitted(
 async fn here(
     releases: &Releases,
     asked: Asked,
-    (id, endpoint): (DeploymentId, String),
+    (id, endpoint): Target,
     caller: &Caller,
     fields: &BackTo,
 ) -> Result<Found, Problem> {

@@ -205,14 +205,14 @@ impl Driver {
                 }
                 WorkOrderState::Preparing => {
                     self.prepare(&steps, &order, &blueprint).await?;
-                    if self.hand_over(&order, &blueprint, lease).await? {
+                    if Box::pin(self.hand_over(&order, &blueprint, lease)).await? {
                         return Ok(());
                     }
                     self.step(id, lease, WorkOrderEvent::Promote, |_| ())
                         .await?;
                 }
                 WorkOrderState::Promoting => {
-                    self.promote(&steps, &order, &blueprint).await?;
+                    Box::pin(self.promote(&steps, &order, &blueprint)).await?;
                     self.step(id, lease, WorkOrderEvent::Finish, |_| ()).await?;
                     tracing::info!(work_order = %id, revision = blueprint.revision, "promoted");
                 }

@@ -175,7 +175,7 @@ impl Snapshot {
             .keys_in_force(Timestamp::now())
             .await?
             .into_iter()
-            .filter_map(|owner| PublishedKey::of(owner, &departments, file))
+            .filter_map(|owner| PublishedKey::of(&owner, &departments, file))
             .collect();
         keys.sort_by_key(|key| key.key);
         let audiences = store.deployment_audiences().await?;
@@ -234,11 +234,11 @@ fn kept_warm(warm: WarmRevision) -> Option<PublishedWarm> {
 impl PublishedKey {
     /// `None` for one of a principal that was a key of the keys file, and is none any more.
     fn of(
-        owner: KeyOwner,
+        owner: &KeyOwner,
         departments: &[(DepartmentId, String)],
         file: FileKeys<'_>,
     ) -> Option<Self> {
-        let KeyOwner { key, principal } = &owner;
+        let KeyOwner { key, principal } = owner;
         let standing = Standing::of(principal, file)?;
         let role = standing.role;
         let own_models = key.models.as_ref().map(|models| models.0.clone());

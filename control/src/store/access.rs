@@ -11,7 +11,6 @@ use super::column::{Column, arguments, read};
 use super::record::{find, get};
 use super::{Actor, Json, Store, StoreError, Stored, Tx, Viewer, mapped};
 use crate::domain::record::{Access, ApiKey, Dataset, Department, Grant, Principal, Scope};
-use crate::domain::roles::Verb;
 use crate::id::{ApiKeyId, DatasetId, DepartmentId, GrantId, Id as _, PrincipalId};
 use crate::time::Timestamp;
 

@@ -66,7 +66,7 @@ impl Enough {
             }
             None => return Ok(()),
         };
-        let details = [words::because(view), view.waits_for.clone().map(waits)];
+        let details = [words::because(view), view.waits_for.as_deref().map(waits)];
         for detail in details.into_iter().flatten() {
             text = format!("{text}; {detail}");
         }
@@ -74,7 +74,7 @@ impl Enough {
     }
 }
 
-fn waits(what: String) -> String {
+fn waits(what: &str) -> String {
     format!("it waits for {what}")
 }
 

@@ -318,7 +318,7 @@ fn parts(objectives: &[Objective]) -> Vec<f64> {
     let (first, tested) = (count(&is_first), count(&is_tested));
     let others = tested - first;
     let (some, rest) = if first > 0.0 && others > 0.0 {
-        (0.7, 0.3)
+        (0.75, 0.25)
     } else {
         (1.0, 1.0)
     };

@@ -403,7 +403,7 @@ fn evidence_is_kept_as_it_was() {
     assert_eq!(again.objectives.len(), 4);
     assert!(matches!(
         again.objectives[0].measure,
-        Measure::Requests { candidate: Ratio { events: 500, of: 500 }, limit, .. } if (limit - 100.0 / 0.7).abs() < 1e-6
+        Measure::Requests { candidate: Ratio { events: 500, of: 500 }, limit, .. } if (limit - 100.0 / 0.75).abs() < 1e-6
     ));
     assert!(text.contains("\"verdict\":\"breach\""), "{text}");
     assert!(text.contains("\"randomised units\""), "{text}");

@@ -13,7 +13,7 @@
 /// Guesses of the odds ratio of heads. One-sided: being better than expected is no alarm.
 const ODDS: [f64; 8] = [1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 200.0];
 /// The parts of fresh capital that is bet: most on what has to be found within seconds.
-const PRIOR: [f64; ODDS.len()] = [0.04, 0.05, 0.06, 0.10, 0.18, 0.28, 0.19, 0.10];
+const PRIOR: [f64; ODDS.len()] = [0.03, 0.03, 0.05, 0.10, 0.19, 0.30, 0.20, 0.10];
 /// The share of fresh capital that is not bet at all, so that a long quiet time costs little.
 const CASH: f64 = 0.06;
 /// The share that moves after the n-th is `1 / (n + PATIENCE)`.

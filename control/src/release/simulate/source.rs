@@ -173,10 +173,8 @@ impl<'a> Source<'a> {
             self.begin_agent(user);
         }
         let stable = self.on_stable(1.0, 0.0);
-        let breaks = match &self.traffic.agents {
-            Some(_) => Some(false),
-            None => None,
-        };
+        // Of an agent's requests the first is never the broken one.
+        let breaks = self.traffic.agents.as_ref().map(|_| false);
         Some(self.arrival(user, (self.traffic.sticky, 0), None, stable, breaks))
     }
 

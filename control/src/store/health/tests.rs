@@ -152,7 +152,7 @@ async fn on_the_full_disk() {
             Resource::Fsize,
             Rlimit {
                 current: Some(4096),
-                ..free.clone()
+                ..free
             },
         )
         .unwrap();
@@ -166,7 +166,7 @@ async fn on_the_full_disk() {
             "storage_full",
             "the heartbeat says so, too"
         );
-        setrlimit(Resource::Fsize, free.clone()).unwrap();
+        setrlimit(Resource::Fsize, free).unwrap();
         if round == 0 {
             store.look().await;
         } else {

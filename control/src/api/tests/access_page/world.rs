@@ -201,7 +201,7 @@ impl World {
     /// What the publisher would tell the gateway, with the deployment as if it were live.
     async fn publish(&self, store: &Store) {
         let gateway = self.rig.gateway();
-        let snapshot = Snapshot::take(store, &|id| gateway.file_key(id))
+        let snapshot = Snapshot::take(store, &Snapshot::default(), &|id| gateway.file_key(id))
             .await
             .unwrap();
         gateway.publish_keys(key_entries(&snapshot)).unwrap();
