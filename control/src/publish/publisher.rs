@@ -244,7 +244,8 @@ impl Publisher {
         let changed = snapshot != state.snapshot;
         if changed {
             state.counters.follow(&snapshot.quotas);
-                state.counters.follow_keys(&snapshot.keys, &file);
+            let file = |id: &str| self.gateway.file_key(id);
+            state.counters.follow_keys(&snapshot.keys, &file);
             *self.published.lock() = Arc::new(snapshot.clone());
             state.snapshot = snapshot;
             state.keys_are_stale = true;

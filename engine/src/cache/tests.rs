@@ -303,7 +303,7 @@ proptest! {
                         .filter(|slot| slot.key.salt() == under)
                         .map(|slot| common_prefix(&prompt, &slot.tokens))
                         .max()
-                        .unwrap()
+                        .unwrap_or(0)
                         .min(prompt.len() - 1);
                     let found = arena.cache.match_prefix(&key, &prompt, prompt.len() - 1);
                     let found = found.map_or(0, |found| found.tokens);

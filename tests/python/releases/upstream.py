@@ -29,6 +29,10 @@ class Manner:
     """Shares are of requests, from 0 to 1, and follow from the prompt; times are in seconds."""
 
     errs: float = 0.0
+    # The same for what says that it comes later; refuses as a client's fault; answers nothing.
+    errs_later: float = 0.0
+    refuses: float = 0.0
+    empties: float = 0.0
     first_token: float = 0.01
     token: float = 0.002
     # Ends in the middle of the answer: no more comes, or the connection is cut.
@@ -87,10 +91,15 @@ class Upstream:
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         line = {"at": time.time(), "prompt": prompt, "shadow": "x-sluice-shadow" in request.headers}
         self.log.write(json.dumps(line) + "\n")
-        if draw(prompt, "errs") < manner.errs:
+        if draw(prompt, "refuses") < manner.refuses:
+            error = {"message": "no", "type": "invalid_request_error", "param": None, "code": None}
+            return web.json_response({"error": error}, status=400)
+        if draw(prompt, "errs") < (manner.errs_later if "later" in prompt else manner.errs):
             error = {"message": f"{self.name} was told to", "type": "server_error", "param": None, "code": None}
             return web.json_response({"error": error}, status=500)
         said = words(prompt, self.name if draw(prompt, "degrades") < manner.degrades else "")
+        if draw(prompt, "empties") < manner.empties:
+            said = []
         # Where it ends: tokens, and whether more would have come.
         middle = len(said) // 2
         ends = "stalls" if draw(prompt, "stalls") < manner.stalls else None

@@ -29,7 +29,7 @@ pub struct Ratio {
 /// What one always-valid test has gathered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Test {
-    /// `randomised units`, `limit`, `own history`, `retried on stable`.
+    /// `randomised units`, `limit`, `stable's past`, `own history`, `retried on stable`.
     pub name: String,
     /// Its capital; 1 at the start.
     pub e_value: f64,
