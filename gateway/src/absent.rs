@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -106,6 +107,18 @@ impl Absentees {
 }
 
 impl Gateway {
+    /// Whether the process is on its way to its end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// From now on the process finishes what it has and takes nothing more.
+    pub fn drain(&self) {
+        self.set_ready(false);
+        self.draining.store(true, Relaxed);
+    }
+
     /// Says what a source means to serve and does not, now: all of it, each time.
     pub fn expect(&self, source: Source, absent: Vec<Absent>) {
         self.absent.replace(source, absent);

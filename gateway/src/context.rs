@@ -135,15 +135,6 @@ impl RequestContext {
         self.deadline
             .is_some_and(|deadline| Instant::now() >= deadline)
     }
-
-    /// Who shares the device fairly with whom: the key's id, or `anonymous`.
-    #[must_use]
-    pub fn tenant(&self) -> Arc<str> {
-        match &self.principal {
-            Some(principal) => Arc::clone(&principal.key_id),
-            None => Arc::from("anonymous"),
-        }
-    }
 }
 
 /// Whose fault a failed request is. Told apart because an alert must fire for

@@ -43,7 +43,7 @@ pub struct Gateway {
     control_admission: Admission,
     shares: Arc<Shares>,
     ready: AtomicBool,
-    draining: AtomicBool,
+    pub(crate) draining: AtomicBool,
     pub(crate) absent: Arc<Absentees>,
     control: OnceLock<ControlService>,
 }
@@ -426,18 +426,6 @@ impl Gateway {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
-    }
-
-    /// Whether the process is on its way to its end.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
-    }
-
-    /// From now on the process finishes what it has and takes nothing more.
-    pub fn drain(&self) {
-        self.set_ready(false);
-        self.draining.store(true, Relaxed);
     }
 
     /// Set true once models are loaded, false when draining begins.

@@ -86,7 +86,7 @@ def test_a_part_of_an_upload_on_a_full_disk_can_be_sent_again(start):
     with Full(server):
         assert problem(server.client.put(part, content=data, headers=octets)) == (503, "storage_full")
     assert server.client.put(part, content=data, headers=octets).status_code == 200
-    assert server.client.post(f"/api/v1/uploads/{upload}/complete").status_code == 200
+    assert server.client.post(f"/api/v1/uploads/{upload}/complete", json={}).status_code == 200
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"])
@@ -171,7 +171,7 @@ def test_files_are_their_owners_alone(start, tmp_path):
     upload = server.client.post("/api/v1/uploads", json={"path": "x.bin", "bytes": len(body)}).json()["id"]
     octets = {"content-type": "application/octet-stream"}
     assert server.client.put(f"/api/v1/uploads/{upload}/parts/0", content=body, headers=octets).status_code == 200
-    assert server.client.post(f"/api/v1/uploads/{upload}/complete").status_code == 200
+    assert server.client.post(f"/api/v1/uploads/{upload}/complete", json={}).status_code == 200
     made = server.client.post("/api/v1/artifacts", json={"name": "a", "kind": "model", "files": [{"upload": upload}]})
     assert made.status_code == 201, made.text
     assert server.client.post("/v1/chat/completions", json=CHAT).status_code == 200

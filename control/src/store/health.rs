@@ -173,7 +173,16 @@ impl Store {
 #[derive(Debug)]
 pub(super) struct Files {
     database: PathBuf,
-    known: Mutex<Vec<(PathBuf, Identity)>>,
+    known: Mutex<Vec<Known>>,
+}
+
+/// A file as it was found.
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    identity: Identity,
+    /// Something was in it. A new database is empty until its log is written back for the first time.
+    filled: bool,
 }
 
 /// Device and inode: what stays the same while a file is written, and differs between two files.
@@ -196,13 +205,22 @@ impl Files {
             let path = with_suffix(&self.database, suffix);
             // By the path alone: a file that is opened and closed here would lose the process's locks on it.
             let found = std::fs::metadata(&path).ok();
-            let emptied = suffix.is_empty() && found.as_ref().is_some_and(|it| it.len() == 0);
-            let found = found.map(|it| (it.dev(), it.ino()));
-            let before = known.iter().find(|(known, _)| *known == path);
+            let found = found.map(|it| ((it.dev(), it.ino()), it.len() > 0));
+            let before = known.iter_mut().find(|known| known.path == path);
             match (before, found) {
-                (Some((_, before)), Some(now)) if *before == now && !emptied => {}
+                (Some(before), Some((identity, filled))) if before.identity == identity => {
+                    // SQLite empties its log, and never the database.
+                    if suffix.is_empty() && before.filled && !filled {
+                        return false;
+                    }
+                    before.filled |= filled;
+                }
                 (Some(_), _) => return false,
-                (None, Some(now)) => known.push((path, now)),
+                (None, Some((identity, filled))) => known.push(Known {
+                    path,
+                    identity,
+                    filled,
+                }),
                 (None, None) => {}
             }
         }

@@ -29,7 +29,7 @@ steps! {
     21 "0021_releases.sql" "releases",
     22 "0022_release_pairs.sql" "release_pairs",
     23 "0023_webhooks.sql" "webhooks",
-    30 "0030_access.sql" "access_to_deployments",
+    30 "0030_access.sql" "access",
     32 "0032_required_evaluations.sql" "required_evaluations",
     38 "0038_idempotency_leases.sql" "idempotency_leases",
     39 "0039_artifact_owners.sql" "artifact_owners",

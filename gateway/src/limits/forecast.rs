@@ -268,13 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_keeps_up_is_refused_nothing() {
+    fn an_upstream_that_keeps_up_is_refused_next_to_nothing() {
         // 64 at once, half a second each: 80 a second are 40 at once.
         let (good, late, refused) = simulate(64, 500 * MS, 12 * MS);
-        assert!(
-            good > 1400 && late + refused == 0,
-            "{good} {late} {refused}"
-        );
+        // One in a hundred, when many happen to be long at once.
+        let is_well = good > 1400 && late == 0 && refused * 100 <= good;
+        assert!(is_well, "{good} good, {late} late, {refused} refused");
     }
 
     #[test]

@@ -134,6 +134,15 @@ impl Share {
 }
 
 impl RequestContext {
+    /// Who shares the device fairly with whom: the key's id, or `anonymous`.
+    #[must_use]
+    pub fn tenant(&self) -> Arc<str> {
+        match &self.principal {
+            Some(principal) => Arc::clone(&principal.key_id),
+            None => Arc::from("anonymous"),
+        }
+    }
+
     /// The share of its key, where there are shares.
     pub(crate) fn share(&self) -> Option<Arc<Share>> {
         self.shares.as_ref().map(|all| all.of(&self.tenant()))

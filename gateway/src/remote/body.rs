@@ -96,6 +96,10 @@ enum Step {
     Flaw(Flaw),
 }
 
+/// How long a stream that has said that it is done may leave its connection open: the client
+/// waits for it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Dropping it (the client hung up) closes the exchange with the upstream.
 pub(super) struct ForwardBody {
     upstream: Answer,
@@ -329,7 +333,10 @@ impl ForwardBody {
             match passed.next {
                 Next::More if passed.events.is_empty() => continue,
                 Next::More => {}
-                Next::Nothing => self.done = true,
+                Next::Nothing => {
+                    self.done = true;
+                    self.alarm = None;
+                }
                 Next::Told => {
                     self.failed(Flaw::Defect(Defect::Error));
                     let told = [&*passed.events, DONE].concat();
@@ -372,7 +379,11 @@ impl ForwardBody {
             if self.deadline.is_some_and(|deadline| current >= deadline) {
                 return Poll::Ready(Flaw::Deadline);
             }
-            let idle = since + self.idle_timeout;
+            let patience = match self.done {
+                true => self.idle_timeout.min(LAST_WORDS),
+                false => self.idle_timeout,
+            };
+            let idle = since + patience;
             if current >= idle {
                 return Poll::Ready(Flaw::Idle);
             }

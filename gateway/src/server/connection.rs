@@ -121,8 +121,9 @@ fn protocol(server: &ServerConfig) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // `watch` does it, without a timer for each request.
         .header_read_timeout(None)
-        .max_buf_size(server.max_head)
-        .pipeline_flush(true);
+        // Without hyper's `pipeline_flush`: it holds an answer back while there are unread bytes, and so
+        // would the one to a broken head.
+        .max_buf_size(server.max_head);
     builder
         .http2()
         .timer(TokioTimer::new())

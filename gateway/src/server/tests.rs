@@ -197,7 +197,9 @@ async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
             "5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n",
         ),
     ] {
-        let head = format!("POST /v1/x HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n");
+        let head = format!(
+            "POST /v1/x HTTP/1.1\r\nhost: localhost\r\nx-sluice-console: 1\r\n{head}\r\n\r\n"
+        );
         socket.write_all(head.as_bytes()).await.unwrap();
         let answer = read_until(&mut socket, "quick").await;
         assert!(!answer.contains("connection: close"), "{answer}");
@@ -215,7 +217,7 @@ async fn a_body_that_nobody_reads_does_not_cost_the_connection() {
 #[tokio::test]
 async fn a_body_that_was_never_asked_for_ends_the_connection() {
     let running = start(config()).await;
-    let expecting = "POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20\r\nexpect: 100-continue\r\n\r\n";
+    let expecting = "POST /v1/x HTTP/1.1\r\nhost: localhost\r\nx-sluice-console: 1\r\ncontent-length: 20\r\nexpect: 100-continue\r\n\r\n";
     let answer = exchange(running.address, expecting).await;
     assert!(
         answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"),
@@ -304,7 +306,9 @@ async fn control_has_a_limit_of_its_own_and_taking_back_has_none() {
     limited.limits.control_requests_per_minute = 2;
     let running = start(limited).await;
     let status = async |line: &str| {
-        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: localhost\r\nx-sluice-console: 1\r\nconnection: close\r\n\r\n"
+        );
         let answer = exchange(running.address, &request).await;
         answer.split(' ').nth(1).unwrap_or_default().to_owned()
     };
@@ -418,7 +422,7 @@ async fn an_oversized_body_is_refused_before_it_is_read() {
     let mut small = config();
     small.server.max_body = 1000;
     let running = start(small).await;
-    let head = "POST /v1/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000\r\n\r\n";
+    let head = "POST /v1/x HTTP/1.1\r\nhost: localhost\r\nx-sluice-console: 1\r\ncontent-length: 100000000\r\n\r\n";
     let mut socket = TcpStream::connect(running.address).await.unwrap();
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 4096];

@@ -49,7 +49,10 @@ pub(super) fn named<B>(request: &Request<B>) -> Result<Option<Authority>, WrongH
         return Ok(target);
     }
     let host = Authority::try_from(host.as_bytes()).map_err(|_| WrongHost::Malformed)?;
-    if host.as_str().contains('@') || host.host().is_empty() {
+    let port = host.as_str().strip_prefix(host.host()).unwrap_or_default();
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(digits);
+    if host.as_str().contains('@') || host.host().is_empty() || !has_port {
         return Err(WrongHost::Malformed);
     }
     match target {

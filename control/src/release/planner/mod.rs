@@ -275,7 +275,12 @@ pub fn plan(
         Phase::Promoting => {
             // Stable takes back what breaks in the first moments with all the traffic. What nobody asks for hurts nobody.
             let settled = release.since.after(strategy.settle);
-            let until = settled.after(strategy.longest_watch());
+            // Where nothing ends any more, traffic may be over, or hang.
+            let watch = match observed.assessment.verdict {
+                Verdict::NoData => strategy.longest_watch().min(strategy.settle * 2),
+                Verdict::Pass | Verdict::Breach | Verdict::Inconclusive => strategy.longest_watch(),
+            };
+            let until = settled.after(watch);
             let waits_for = match now {
                 now if now < settled => Some(settled),
                 now if now < until && !is_judged(observed.assessment) => Some(until),

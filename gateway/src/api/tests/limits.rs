@@ -144,12 +144,12 @@ async fn what_cannot_meet_its_deadline_is_refused_at_the_door() {
     let (good, late, refused) = (count(200), count(504), count(503));
     assert_eq!(good + late + refused, answers.len(), "{answers:?}");
     assert!(
-        late * 5 <= good && good >= 40,
+        late * 3 <= good && good >= 30,
         "{good} good, {late} late, {refused} refused"
     );
     // At once, and not after it has waited for nothing.
     let quick = answers.iter().filter(|it| it.0 == 503);
-    let quick = quick.filter(|it| it.1 < Duration::from_millis(250)).count();
+    let quick = quick.filter(|it| it.1 < Duration::from_millis(400)).count();
     assert!(quick * 10 >= refused * 9, "{quick} of {refused}");
 }
 
