@@ -353,7 +353,7 @@ async fn what_records_may_not_name_is_not_asked_when_a_run_begins() {
             .await;
         let version = bench.helpdesk("v1").await;
         let run = bench.order(evaluation, &version, &[]).await;
-        let error = bench.ended(run.id).await.error.unwrap();
+        let error = bench.ended(run.id).await.error.clone().unwrap();
         assert!(error.contains("control.allow."), "{error}");
     }
     let asked = tokio::time::timeout(std::time::Duration::from_millis(50), silent.accept()).await;
