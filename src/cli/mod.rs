@@ -92,6 +92,10 @@ impl Verb {
 
 impl Cli {
     /// What has to be done before there is a second thread, if that is all there is to do.
+    #[expect(
+        clippy::result_large_err,
+        reason = "asked once a process, and what is handed back is the command itself"
+    )]
     pub(crate) fn run_alone(self) -> Result<ExitCode, Self> {
         match self.verb {
             Verb::ModelHost(verb) => Ok(verb.run()),
