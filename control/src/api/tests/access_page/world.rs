@@ -246,7 +246,7 @@ impl World {
     }
 
     /// Whether it answers with records of which each caller has some and not others.
-    pub(super) fn is_list(&self, path: &str) -> bool {
+    pub(super) fn is_list(&self, method: &str, path: &str) -> bool {
         const OTHER: [&str; 8] = [
             "/me",
             "/gc",
@@ -258,7 +258,8 @@ impl World {
             "/apply",
         ];
         let path = path.trim_start_matches("/api/v1");
-        !path.contains('{') && !OTHER.contains(&path) && path != "/v2"
+        let reads = method == "GET" || path == "/v2/repository/index";
+        reads && !path.contains('{') && !OTHER.contains(&path) && path != "/v2"
     }
 
     /// Whether a text holds something of the world.
