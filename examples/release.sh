@@ -133,6 +133,7 @@ head -n 12 "$work/pairs"
 
 chapter "After all, v1 was not so bad: back to it at once"
 begin_traffic
-run rollback helpdesk --reason "for the sake of the story"
+# v3 was taken back a moment ago: without a name it would be that once more, and nothing would move.
+run rollback helpdesk --to v1 --reason "for the sake of the story"
 sleep 2
 end_traffic

@@ -36,7 +36,8 @@ def write(place: str, model: str, rows: list[dict], share: range, pause: float, 
     number = share.start
     while not over.wait(pause):
         number = number + 1 if number + 1 < share.stop else share.start
-        row = rows[len(got) * 7 % len(rows)]
+        # Others write other tickets.
+        row = rows[(len(got) * 7 + share.start) % len(rows)]
         try:
             got.append(ask(connection, model, f"person-{number}", row))
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -12,3 +12,5 @@ def test_the_story_of_two_releases_is_told_to_its_end(tmp_path):
     assert told.stdout.count(" 0 errors") == 3, told.stdout
     good, bad = told.stdout.split("v3 is released")
     assert "promoted" in good and "shadow agreement" in bad, told.stdout
+    # What is named is gone back to, although something was taken back a moment before.
+    assert "\n  v1-" in told.stdout.split("v1 was not so bad")[1], told.stdout
