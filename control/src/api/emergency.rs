@@ -54,7 +54,8 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         return next.run(request).await;
     };
     if let Asked::Steer(verb) = asked {
-        return match by_records(releases, next, request).await {
+        let answer = by_records(releases, next, request).await;
+        return match heard(&control, answer) {
             Some(answer) => answer,
             None => instead(verb, &named).into_response(),
         };
@@ -68,7 +69,7 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         Some(Err(_)) | None => {
             let asked_again = Request::from_parts(parts, body);
             let answer = by_records(releases, next, asked_again).await;
-            return answer.unwrap_or_else(unknown);
+            return heard(&control, answer).unwrap_or_else(unknown);
         }
     };
     let whole = Limited::new(body, control.settings().max_body).collect();
@@ -90,10 +91,14 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
     match found {
         Err(problem) => problem.into_response(),
         Ok(Found::Here(answer)) => answer,
-        Ok(Found::Records(fallback)) => match by_records(releases, next, again).await {
-            Some(answer) => answer,
-            None => fallback.unwrap_or_else(unknown),
-        },
+        Ok(Found::Records(fallback)) => {
+            let answer = by_records(releases, next, again).await;
+            match (fallback, answer) {
+                // What was done is not told as what could not be.
+                (Some(done), answer) => answer.filter(is_answer).unwrap_or(done),
+                (None, answer) => heard(&control, answer).unwrap_or_else(unknown),
+            }
+        }
     }
 }
 
@@ -123,16 +128,27 @@ fn target(method: &Method, path: &str) -> Option<(Asked, String)> {
     (*method == Method::POST).then(|| (asked, name.into_owned()))
 }
 
-/// `None` where they do not answer, or cannot.
+/// `None` where they are not heard of.
 async fn by_records(releases: &Releases, next: Next, request: Request) -> Option<Response> {
     if releases.is_alone() {
         return None;
     }
-    let answered = tokio::select! {
+    tokio::select! {
         answer = tokio::time::timeout(PATIENCE, next.run(request)) => answer.ok(),
         () = releases.alone() => None,
-    };
-    answered.filter(|answer| answer.status() != StatusCode::SERVICE_UNAVAILABLE)
+    }
+}
+
+fn is_answer(answer: &Response) -> bool {
+    answer.status() != StatusCode::SERVICE_UNAVAILABLE
+}
+
+/// `None` where it says no more than that the database does not answer; a disk that is full is another matter, which it
+/// says itself.
+fn heard(control: &Control, answer: Option<Response>) -> Option<Response> {
+    let trouble = control.store().and_then(|store| store.trouble());
+    let is_away = trouble.is_none_or(|it| it.code == "database_unavailable");
+    answer.filter(|answer| is_answer(answer) || !is_away)
 }
 
 fn instead(verb: &str, named: &str) -> Problem {

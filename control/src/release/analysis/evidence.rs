@@ -68,6 +68,8 @@ pub enum Measure {
 pub struct Wanted {
     /// Judged requests of the candidate.
     pub requests: u64,
+    /// Compared pairs, where that is more than agreement needs anyway.
+    pub pairs: u64,
     /// Whether it answers requests in this step.
     pub answers: bool,
     /// Whether requests are copied to it.
@@ -79,6 +81,7 @@ impl From<u64> for Wanted {
     fn from(requests: u64) -> Self {
         Self {
             requests,
+            pairs: 0,
             answers: true,
             copies: true,
         }

@@ -446,6 +446,7 @@ fn a_step_waits_only_for_what_it_can_learn() {
     ]));
     let wanted = |answers, copies| Wanted {
         requests: 10,
+        pairs: 0,
         answers,
         copies,
     };
@@ -460,6 +461,13 @@ fn a_step_waits_only_for_what_it_can_learn() {
         (copying.lacking(), copying.lacking_copies()),
         (lacks.into(), lacks.into())
     );
+    // An analysis of copies may ask for more of them.
+    let more = Wanted {
+        pairs: 120,
+        ..wanted(false, true)
+    };
+    let lacks = rig.analyser.assess(more, rig.now).lacking();
+    assert!(lacks.ends_with("49 of 120 copies compared"), "{lacks}");
     for user in 0..20 {
         rig.observe(Side::Candidate, Unit::Sticky(user), good());
     }

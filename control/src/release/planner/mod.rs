@@ -155,10 +155,17 @@ impl Release {
             Some(Step::Analyse(analyse)) => analyse.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
             _ => DEFAULT_MIN_REQUESTS,
         };
+        let copies = self.shadow != Share::NONE;
+        // An analysis of copies counts copies.
+        let pairs = match step {
+            Some(Step::Analyse(analyse)) if copies => analyse.min_requests.unwrap_or_default(),
+            _ => 0,
+        };
         Wanted {
             requests,
+            pairs,
             answers: self.share != Share::NONE,
-            copies: self.shadow != Share::NONE,
+            copies,
         }
     }
 

@@ -20,8 +20,9 @@ impl Judge {
         self.stated(Basis::Requests, asked, wanted.requests)
     }
 
-    /// As [`Judge::evidence`], of pairs of answers, of which `least` are needed.
+    /// As [`Judge::evidence`], of pairs of answers, of which `least` are needed in any case.
     pub(in super::super) fn agreement(&self, wanted: Wanted, least: u64) -> Evidence {
+        let least = least.max(wanted.pairs);
         // Without copies there will be no more of them, and what few there were decide nothing.
         let asked = wanted.copies || self.step.of >= least;
         self.stated(Basis::Copies, asked, least)
