@@ -306,6 +306,17 @@ impl Releases {
         self.recorded(id, None).await
     }
 
+    /// Returns where the database says nothing within a glance: it is gone, and nobody knows yet. Else never.
+    async fn unheard(&self) {
+        let Ok((store, _)) = self.store() else {
+            return;
+        };
+        match tokio::time::timeout(GLANCE, store.ping()).await {
+            Ok(Ok(())) => std::future::pending().await,
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
     /// Waits a while for the records, where they are not known to be away.
     async fn recorded(
         &self,
@@ -334,6 +345,7 @@ impl Releases {
             tokio::select! {
                 written = writing => written,
                 () = self.alone() => Ok(None),
+                () = self.unheard() => Ok(None),
             }
         };
         match tokio::time::timeout(PATIENCE, waited).await {
