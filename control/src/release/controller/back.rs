@@ -311,9 +311,8 @@ impl Releases {
         let Ok((store, _)) = self.store() else {
             return;
         };
-        match tokio::time::timeout(GLANCE, store.ping()).await {
-            Ok(Ok(())) => std::future::pending().await,
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(())) = tokio::time::timeout(GLANCE, store.ping()).await {
+            std::future::pending::<()>().await;
         }
     }
 
