@@ -236,6 +236,19 @@ impl Desk {
             None => Ok(None),
         }
     }
+
+    /// The same for a field that may stay as it is: who changes something else need not know of what it names.
+    pub(super) async fn refer_or_keep<R: Resource>(
+        &self,
+        field: &str,
+        text: Option<&str>,
+        kept: Option<R::Id>,
+    ) -> Result<Option<R::Id>, Problem> {
+        match kept {
+            Some(kept) if text == Some(kept.to_string().as_str()) => Ok(Some(kept)),
+            _ => self.refer_if::<R>(field, text).await,
+        }
+    }
 }
 
 /// A record is given away by its owner, or by an administrator; one without an owner may be taken.
@@ -244,7 +257,9 @@ pub(super) async fn check_owner(
     owner: Option<PrincipalId>,
     named: Option<&str>,
 ) -> Result<(), Problem> {
-    let next = desk.refer_if::<Principal>("owner", named).await?;
+    let next = desk
+        .refer_or_keep::<Principal>("owner", named, owner)
+        .await?;
     let may = owner.is_none() || owner == Some(desk.caller.principal) || desk.caller.is_admin();
     if next == owner || may {
         return Ok(());

@@ -231,13 +231,9 @@ async fn owner_of(
     fields: &DatasetFields,
     current: Option<&Dataset>,
 ) -> Result<Option<PrincipalId>, Problem> {
-    match current.and_then(|it| it.owner) {
-        Some(owner) if fields.owner == Some(owner.to_string()) => Ok(Some(owner)),
-        _ => {
-            desk.refer_if::<Principal>("owner", fields.owner.as_deref())
-                .await
-        }
-    }
+    let kept = current.and_then(|it| it.owner);
+    desk.refer_or_keep::<Principal>("owner", fields.owner.as_deref(), kept)
+        .await
 }
 
 /// The same for the department.

@@ -328,8 +328,9 @@ impl Resource for Deployment {
             holds_lineage(desk, fields, current).await?;
         }
         let model = desk.refer::<Model>("model", &fields.model).await?;
+        let kept = current.and_then(|it| it.owner);
         let owner = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
+            .refer_or_keep::<Principal>("owner", fields.owner.as_deref(), kept)
             .await?;
         let department = match (current, &fields.department) {
             (Some(current), None) => current.department,

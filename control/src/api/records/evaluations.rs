@@ -211,10 +211,13 @@ impl Resource for Evaluation {
                 .map_err(|error| Problem::from(error).within("settings"))?;
         }
         let model = desk.refer::<Model>("model", &fields.model).await?;
+        let kept = current.and_then(|it| it.owner);
         let owner = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
+            .refer_or_keep::<Principal>("owner", fields.owner.as_deref(), kept)
             .await?;
+        let kept = current.and_then(|it| it.test_set);
         let test_set = match &fields.test_set {
+            Some(text) if kept.is_some_and(|kept| *text == kept.to_string()) => kept,
             Some(text) => Some(refer_version(desk, "test_set", text, Access::Use).await?.id),
             None => None,
         };

@@ -145,8 +145,9 @@ impl Resource for Model {
         check_text("inference_framework", &fields.inference_framework)?;
         check_url("code_url", fields.code_url.as_deref())?;
         check_url("dashboard_url", fields.dashboard_url.as_deref())?;
+        let kept = current.and_then(|it| it.owner);
         let owner = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
+            .refer_or_keep::<Principal>("owner", fields.owner.as_deref(), kept)
             .await?;
         let department = match (current, &fields.department) {
             (Some(current), None) => current.department,

@@ -157,8 +157,9 @@ impl Resource for Training {
         check_object("hyperparameters", &fields.hyperparameters)?;
         check_object("resources", &fields.resources)?;
         let model = desk.refer::<Model>("model", &fields.model).await?;
+        let kept = current.and_then(|it| it.owner);
         let owner = desk
-            .refer_if::<Principal>("owner", fields.owner.as_deref())
+            .refer_or_keep::<Principal>("owner", fields.owner.as_deref(), kept)
             .await?;
         let base_version = match &fields.base_version {
             Some(text) => Some(refer_model_version(desk, "base_version", text).await?.id),

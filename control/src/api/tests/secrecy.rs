@@ -218,10 +218,14 @@ async fn a_secret_dataset_shows_nowhere_without_clearance_and_grant() {
             rig.post(&owner.key, "/grants", grant).await.expect(201);
         }
         // Neither clearance nor a grant nor the role of an admin is enough alone. That there is a run, and what it says of
-        // the model, is seen by all who see the model.
+        // the model, is seen by all who see the model; whoever has the clearance is told on its page what to ask for.
         let run = format!("/evaluation_runs/{}", secret.run);
-        for who in [&cleared, &granted, &approver] {
-            assert_eq!(shows(&rig, who, &secret).await, Vec::<String>::new());
+        for (who, told) in [
+            (&cleared, vec![run.clone()]),
+            (&granted, vec![]),
+            (&approver, vec![]),
+        ] {
+            assert_eq!(shows(&rig, who, &secret).await, told);
             let seen = rig.get(&who.key, &run).await.expect(200);
             assert_eq!(seen["verdict"], "passed");
             assert!(

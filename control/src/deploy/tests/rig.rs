@@ -313,6 +313,7 @@ pub(crate) fn object() -> crate::store::Document {
 }
 
 /// A model with the evaluation that its versions are measured by.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Product {
     pub(crate) model: ModelId,
     pub(crate) evaluation: EvaluationId,

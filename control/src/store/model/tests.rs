@@ -399,7 +399,7 @@ async fn a_version_goes_live_only_through_the_whole_machine() {
             .unwrap_err();
         assert_eq!(
             end.to_string(),
-            "a model version in state archived does not take \"go_live\"; the state is final"
+            "a model version in state archived does not take \"go_live\"; it takes: unarchive, unarchive_approved, return"
         );
     })
     .await;

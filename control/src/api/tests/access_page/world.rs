@@ -294,6 +294,7 @@ impl World {
                 ("{version}", _) if path.starts_with("/v2/") => "remote".into(),
                 ("{version}", _) => "v1".into(),
                 ("{number}", _) => "0".into(),
+                ("{path}", _) => "a".into(),
                 ("{event}", _) => "start".into(),
                 ("{model}", _) => ENDPOINT.into(),
                 (other, _) => {

@@ -247,10 +247,7 @@ async fn another_deployment_judges_and_its_bias_is_seen() {
         .rig
         .gateway
         .publish(sluice_gateway::router::RouteTable::new(vec![judge]).unwrap());
-    let product = deploy::Product {
-        model: bench.model,
-        ..deploy::product(&bench.store, &bench.people).await
-    };
+    let product = bench.product;
     let options = json!({"slots": 4, "context": 320});
     let at = deploy::deployment(&bench.store, &bench.people, &product, "helpdesk", options).await;
     let v1 = deploy::passed(&bench.store, &bench.people, &product, "v1").await;
@@ -295,10 +292,7 @@ async fn a_classifier_on_other_servers_is_measured_by_its_labels() {
     let bench = Bench::new(&fresh.store).await;
     let worker = bench.worker();
     let address = elsewhere().await;
-    let product = deploy::Product {
-        model: bench.model,
-        ..deploy::product(&bench.store, &bench.people).await
-    };
+    let product = bench.product;
     let options = json!({"upstream": [format!("http://{address}/v1")]});
     deploy::deployment(&bench.store, &bench.people, &product, "intents", options).await;
     let rows: String = [

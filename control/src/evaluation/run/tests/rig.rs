@@ -26,6 +26,7 @@ pub(super) struct Bench {
     pub(super) store: Store,
     pub(super) people: People,
     pub(super) model: ModelId,
+    pub(super) product: deploy::Product,
     pub(super) name: String,
     pub(super) queue: Queue,
     artifacts: Artifacts,
@@ -55,6 +56,7 @@ impl Bench {
             store: store.clone(),
             people,
             model: product.model,
+            product,
             name: store
                 .get::<Model>(product.model)
                 .await

@@ -184,10 +184,7 @@ async fn the_live_version_is_measured_once_and_its_traffic_is_left_alone() {
     on_both(async |fresh: Arc<Fresh>| {
         let bench = Bench::new(&fresh.store).await;
         let worker = bench.worker();
-        let product = deploy::Product {
-            model: bench.model,
-            ..deploy::product(&bench.store, &bench.people).await
-        };
+        let product = bench.product;
         let at = deploy::deployment(
             &bench.store,
             &bench.people,
