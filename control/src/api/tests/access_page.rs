@@ -123,8 +123,26 @@ fn body(operation: &Operation, world: &World, turn: usize) -> Value {
         }
         ("POST", "/models/{id}/prompts") => json!({"name": name, "template": "{{ text }}"}),
         ("POST", "/models/{id}/versions/{version}/datasets") => {
-            json!({"dataset_version": "tickets@v1"})
+            json!({"dataset": "tickets@v1"})
         }
+        (
+            "POST",
+            "/models/{id}/versions/{version}/request_override"
+            | "/models/{id}/versions/{version}/reject"
+            | "/models/{id}/versions/{version}/invalidate"
+            | "/evaluation_runs/{id}/withdraw"
+            | "/deployments/{id}/stop"
+            | "/work_orders/{id}/reject"
+            | "/work_orders/{id}/abort",
+        ) => json!({"reason": "a test"}),
+        (
+            "POST",
+            "/models/{id}/require"
+            | "/models/{id}/unrequire"
+            | "/deployments/{id}/require"
+            | "/deployments/{id}/unrequire",
+        ) => json!({"evaluation": "e", "reason": "a test"}),
+        ("POST", "/departments/{id}/gate_policy") => json!({"allows": [], "reason": "a test"}),
         ("POST", "/principals") => {
             json!({"name": name, "role": "viewer", "clearance": "confidential"})
         }
@@ -196,7 +214,10 @@ async fn measured(world: &World) -> Vec<(Operation, Row)> {
             for &role in Role::ALL {
                 turn += 1;
                 let key = world.key(role, stand);
-                let (seen, _) = ask(world, &operation, key, turn).await;
+                let (seen, text) = ask(world, &operation, key, turn).await;
+                let is_misread = text.contains("\"status\":422")
+                    && (text.contains("is missing\"") || text.contains("is not known"));
+                assert!(!is_misread, "{operation:?}: {text}");
                 row.insert((role, stand), seen);
             }
         }
