@@ -66,10 +66,15 @@ pub(super) async fn take_back(control: Control, request: Request, next: Next) ->
         Some(Err(problem)) if releases.is_alone() => return problem.into_response(),
         // Whom this process alone would not obey goes the way of all requests, before his body is read: he may have been
         // given the right a moment ago.
-        Some(Err(_)) | None => {
+        refused_or_unknown => {
             let asked_again = Request::from_parts(parts, body);
             let answer = by_records(releases, next, asked_again).await;
-            return heard(&control, answer).unwrap_or_else(unknown);
+            // Where they say nothing, what this process knows holds.
+            let known = || match refused_or_unknown {
+                Some(Err(problem)) => problem.into_response(),
+                Some(Ok(_)) | None => unknown(),
+            };
+            return heard(&control, answer).unwrap_or_else(known);
         }
     };
     let whole = Limited::new(body, control.settings().max_body).collect();

@@ -90,6 +90,30 @@ filter!(QuotaFilter {
     principal: String,
 });
 
+/// A limit that nothing enforces would be believed. One that an earlier version took may stay as it is.
+fn check_enforced(fields: &QuotaFields, current: Option<&Quota>) -> Result<(), Problem> {
+    for (field, asked, stored) in [
+        (
+            "storage_bytes",
+            fields.storage_bytes,
+            current.and_then(|it| it.storage_bytes),
+        ),
+        (
+            "cost_micros_per_month",
+            fields.cost_micros_per_month,
+            current.and_then(|it| it.cost_micros_per_month),
+        ),
+    ] {
+        if asked.is_some() && asked != stored {
+            return Err(Problem::field(
+                field,
+                "is not enforced yet, so it is not taken; leave it out",
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl Resource for Quota {
     type Fields = QuotaFields;
     type Filter = QuotaFilter;
@@ -140,13 +164,18 @@ impl Resource for Quota {
         }
     }
 
-    async fn build(desk: &Desk, fields: &QuotaFields, _: Option<&Self>) -> Result<Self, Problem> {
+    async fn build(
+        desk: &Desk,
+        fields: &QuotaFields,
+        current: Option<&Self>,
+    ) -> Result<Self, Problem> {
         if fields.principal.is_some() == fields.department.is_some() {
             return Err(Problem::field(
                 "principal",
                 "name either a principal or a department",
             ));
         }
+        check_enforced(fields, current)?;
         let quota = Self {
             department: desk
                 .refer_if::<Department>("department", fields.department.as_deref())

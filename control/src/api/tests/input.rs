@@ -185,3 +185,20 @@ async fn sql_in_any_filter_or_path_is_only_text() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_limit_that_nothing_enforces_is_not_taken() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let rig = Rig::start(&fresh.store).await;
+        rig.department("home").await;
+        for field in ["storage_bytes", "cost_micros_per_month"] {
+            let mut quota = json!({ "department": "home", "tokens_per_month": 5 });
+            quota[field] = json!(1000);
+            let refused = rig.post("sk-root", "/quotas", quota).await.expect(422);
+            assert_eq!(refused["errors"][0]["field"], field);
+        }
+        let quota = json!({ "department": "home", "tokens_per_month": 5 });
+        rig.post("sk-root", "/quotas", quota).await.expect(201);
+    })
+    .await;
+}
