@@ -291,7 +291,8 @@ impl Driver {
         steps
             .run("switch", async {
                 let began = Instant::now();
-                self.publisher.tick().await;
+                // Boxed: the tick holds the largest blueprint of all.
+                Box::pin(self.publisher.tick()).await;
                 let swap_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
                 let detail = json!({
                     "revision": blueprint.revision,
