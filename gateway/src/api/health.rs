@@ -10,8 +10,9 @@ use sluice_engine::backend::builds::builds;
 use super::json;
 use crate::absent::Absence;
 use crate::error::ApiError;
+use crate::metrics::Reader;
 use crate::router::{Deployment, Target};
-use crate::{Body, Gateway};
+use crate::{Body, Gateway, RequestContext};
 
 /// The process answers. Says nothing about models, so that a model that is being
 /// loaded does not get the process restarted.
@@ -20,13 +21,20 @@ pub(crate) fn live() -> Result<Response<Body>, ApiError> {
 }
 
 /// `/health/ready`, of what its query names.
-pub(crate) fn asked(gateway: &Gateway, query: Option<&str>) -> Result<Response<Body>, ApiError> {
+pub(crate) fn asked(
+    gateway: &Gateway,
+    context: &RequestContext,
+    query: Option<&str>,
+) -> Result<Response<Body>, ApiError> {
     let pairs = query.unwrap_or("").split('&');
     let of = pairs
         .filter_map(|pair| pair.strip_prefix("of="))
         .next_back();
     match of {
-        None | Some("models") => ready(gateway, query),
+        None | Some("models") => {
+            let reader = Reader::of(Some(context), gateway.config().auth.required);
+            ready(gateway, reader, query)
+        }
         Some("control") => control(gateway),
         Some(_) => Err(ApiError::invalid_value(
             "of",
@@ -58,61 +66,112 @@ fn control(gateway: &Gateway) -> Result<Response<Body>, ApiError> {
 /// Requests would be served: models are loaded and healthy, and no drain has
 /// begun. Otherwise 503 with the reasons. `?model=NAME`, also more than once, asks for these
 /// models only, so that one department's loss takes no other's traffic from the node.
-pub(crate) fn ready(gateway: &Gateway, query: Option<&str>) -> Result<Response<Body>, ApiError> {
+///
+/// A probe needs no key. Which models there are, and what ails them, is told to those who may see them.
+fn ready(
+    gateway: &Gateway,
+    reader: Reader<'_>,
+    query: Option<&str>,
+) -> Result<Response<Body>, ApiError> {
     let named = models_of(query.unwrap_or_default())?;
     let reasons = match &*named {
-        [] => reasons(gateway),
-        named => reasons_of(gateway, named)?,
+        [] => reasons(gateway, reader),
+        named => reasons_of(gateway, reader, named)?,
     };
-    let mut response = if reasons.is_empty() {
-        json::ok(&json!({"status": "ready"}))?
-    } else {
-        json::ok(&json!({"status": "not ready", "reasons": reasons}))?
-    };
-    if !reasons.is_empty() {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    if reasons.is_empty() {
+        return json::ok(&json!({"status": "ready"}));
     }
+    let mut response = json::ok(&json!({"status": "not ready", "reasons": reasons}))?;
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     Ok(response)
+}
+
+/// Whether requests would be served.
+pub(crate) fn is_ready(gateway: &Gateway) -> bool {
+    reasons(gateway, Reader::All).is_empty()
 }
 
 /// Why requests would not be served; empty when they would. While models are loaded, what is
 /// built for them and how far it is: that takes minutes.
-pub(crate) fn reasons(gateway: &Gateway) -> Vec<String> {
+fn reasons(gateway: &Gateway, reader: Reader<'_>) -> Vec<String> {
     let mut reasons = Vec::new();
     if !gateway.is_ready() {
         reasons.push("models are being loaded, or the server is draining".to_owned());
-        let builds = builds().into_iter();
-        reasons.extend(builds.map(|build| format!("the model `{}`: {build}", build.model)));
+        if reader.sees_all() {
+            let builds = builds().into_iter();
+            reasons.extend(builds.map(|build| format!("the model `{}`: {build}", build.model)));
+        }
     }
-    let routes = gateway.routes();
-    let broken = routes.deployments().iter().filter_map(|each| {
-        let trouble = trouble(each)?;
-        Some(format!("the model `{}` {trouble}", each.name))
-    });
-    reasons.extend(broken);
-    let absent = gateway.absent().into_iter();
-    reasons.extend(absent.filter_map(|each| match each.why {
-        // Loaded beside what is served, it takes nothing from anybody.
-        Absence::Loading => None,
-        Absence::Failed(why) => Some(format!("the model `{}` cannot be loaded: {why}", each.name)),
-    }));
+    let mut hidden = 0;
+    let mut tell = |seen: bool, reason: String| match seen {
+        true => reasons.push(reason),
+        false => hidden += 1,
+    };
+    for served in gateway.routes().all_served() {
+        let deployment = served.stable();
+        if let Some(trouble) = trouble(deployment) {
+            let reason = format!("the model `{}` {trouble}", deployment.name);
+            tell(reader.sees(served), reason);
+        }
+    }
+    for absent in gateway.absent() {
+        match &absent.why {
+            // Loaded beside what is served, it takes nothing from anybody.
+            Absence::Loading => {}
+            Absence::Failed(why) => {
+                let reason = format!("the model `{}` cannot be loaded: {why}", absent.name);
+                tell(reader.sees_absent(&absent), reason);
+            }
+        }
+    }
+    match hidden {
+        0 => {}
+        1 => reasons.push("a model is not served; a key that may see it is told which".to_owned()),
+        _ => reasons.push(format!(
+            "{hidden} models are not served; a key that may see them is told which"
+        )),
+    }
     reasons
 }
 
-/// The same of some models only.
-fn reasons_of(gateway: &Gateway, names: &[String]) -> Result<Vec<String>, ApiError> {
+/// The same of some models only. Without a key, whoever knows a name is told whether it is served, and no more.
+fn reasons_of(
+    gateway: &Gateway,
+    reader: Reader<'_>,
+    names: &[String],
+) -> Result<Vec<String>, ApiError> {
     let mut reasons = Vec::new();
     if gateway.is_draining() {
         reasons.push("the server is draining".to_owned());
     }
     let routes = gateway.routes();
+    let absent = gateway.absent();
     for name in names {
-        let why = match (routes.find(name), gateway.absence(name, None)) {
-            (Some(deployment), _) => trouble(deployment).map(str::to_owned),
-            (None, Some(Absence::Loading)) => Some("is being loaded".to_owned()),
-            (None, Some(Absence::Failed(why))) => Some(format!("cannot be loaded: {why}")),
-            (None, None) => return Err(ApiError::model_not_found(name)),
+        let (seen, why) = match routes.served(name) {
+            Some(served) => (
+                reader.sees(served),
+                trouble(served.stable()).map(str::to_owned),
+            ),
+            None => {
+                let absent = absent.iter().find(|absent| *absent.name == **name);
+                let seen = absent.is_none_or(|absent| reader.sees_absent(absent));
+                match gateway.absence(name, None) {
+                    Some(Absence::Loading) => (seen, Some("is being loaded".to_owned())),
+                    Some(Absence::Failed(why)) => (seen, Some(format!("cannot be loaded: {why}"))),
+                    None => return Err(ApiError::model_not_found(name)),
+                }
+            }
         };
+        if !seen && matches!(reader, Reader::Holder(_)) {
+            return Err(ApiError::model_not_found(name));
+        }
+        let why = why.map(|why| {
+            if seen {
+                why
+            } else {
+                "is not served".to_owned()
+            }
+        });
         reasons.extend(why.map(|why| format!("the model `{name}` {why}")));
     }
     Ok(reasons)

@@ -84,7 +84,7 @@ where
     let protocol = match endpoint.kind {
         Kind::Model(protocol) => protocol,
         Kind::Live => return health::live(),
-        Kind::Ready => return health::asked(&gateway, parts.uri.query()),
+        Kind::Ready => return health::asked(&gateway, context, parts.uri.query()),
         Kind::Version => return health::version(),
         Kind::Models => return models::list(&gateway, context),
         Kind::OneModel => {

@@ -3,6 +3,7 @@
 use metrics::Label;
 
 use crate::RequestContext;
+use crate::absent::Absent;
 use crate::access::Reach;
 use crate::context::Principal;
 use crate::router::{RouteTable, Served};
@@ -32,11 +33,20 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether the numbers of a deployment are shown.
-    pub(super) fn sees(self, served: &Served) -> bool {
+    pub(crate) fn sees(self, served: &Served) -> bool {
         match self {
             Self::All => true,
             Self::Nobody => served.audience.shows(None),
             Self::Holder(who) => who.may_see(&served.stable().name, &served.audience),
+        }
+    }
+
+    /// Whether it is told of a deployment that is meant to be served and is not.
+    pub(crate) fn sees_absent(self, absent: &Absent) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nobody => absent.audience.shows(None),
+            Self::Holder(who) => who.may_see(&absent.name, &absent.audience),
         }
     }
 
@@ -56,7 +66,8 @@ impl<'a> Reader<'a> {
         self.sees_all() || names.all(|label| self.sees_name(routes, label.value()))
     }
 
-    fn sees_all(self) -> bool {
+    /// Whether nothing is hidden, not even what belongs to nobody that is known.
+    pub(crate) fn sees_all(self) -> bool {
         match self {
             Self::All => true,
             Self::Nobody => false,

@@ -22,13 +22,13 @@ impl Middleware for Authenticate {
         let auth = &gateway.config().auth;
         let context = request.extensions().get::<RequestContext>();
         let access = context.map_or(Access::Full, |context| context.endpoint().access);
-        // What is open to all is not the same for all: whoever shows a key sees more of the numbers.
-        let (asked, open) = match access {
-            Access::Open => (false, true),
-            Access::Operations => (true, auth.open_metrics),
-            Access::Control | Access::Full => (true, false),
+        // What is open to all is not the same for all: whoever shows a key is told more names.
+        let open = match access {
+            Access::Open => true,
+            Access::Operations => auth.open_metrics,
+            Access::Control | Access::Full => false,
         };
-        if auth.required && asked {
+        if auth.required {
             match gateway.keys().authenticate(request.headers()) {
                 Ok(account) => {
                     if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
@@ -39,6 +39,8 @@ impl Middleware for Authenticate {
                 }
                 // Not among the gateway's keys: it may be one of the control plane's own.
                 Err(_) if access == Access::Control => {}
+                // A probe with a key that has expired must not take the node out of rotation.
+                Err(_) if access == Access::Open => {}
                 Err(AuthError::Missing) if open => {}
                 Err(AuthError::Missing) => return ApiError::missing_api_key().into_response(),
                 Err(AuthError::Unknown) => return ApiError::invalid_api_key().into_response(),

@@ -92,7 +92,8 @@ async fn endpoint(gateway: Arc<Gateway>, request: Request<RequestBody>) -> Respo
         _ => {
             let noted = Arc::clone(&gateway);
             let response = api::route(gateway, request).await;
-            if response.status() == http::StatusCode::SERVICE_UNAVAILABLE {
+            let serves = matches!(endpoint.kind, Kind::Model(_) | Kind::Tensor(_));
+            if serves && response.status() == http::StatusCode::SERVICE_UNAVAILABLE {
                 noted.metrics().shed(Shed::Queue);
             }
             response

@@ -19,7 +19,7 @@ use sluice_engine::tensor::{InferError, Inference, TensorModel};
 
 use crate::api::ask::{Question, Told, Unanswered, ask_released};
 use crate::api::body::unreadable;
-use crate::api::health::{healthy, reasons};
+use crate::api::health::{healthy, is_ready};
 use crate::api::prompt;
 use crate::context::RequestContext;
 use crate::endpoint::Tensor;
@@ -71,7 +71,7 @@ where
         Tensor::Server => Ok(ok(&describe::server())),
         Tensor::Live => Ok(ok(&json!({"live": true}))),
         Tensor::Ready => {
-            let is_ready = reasons(gateway).is_empty();
+            let is_ready = is_ready(gateway);
             Ok(ready(&json!({"ready": is_ready}), is_ready))
         }
         Tensor::Index => index(gateway, context, parts, body).await,

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use http::Method;
 use serde_json::{Value, json};
 use sluice_engine::backend::fake::{FakeOptions, FakeTokens};
 use sluice_engine::generator::GeneratorOptions;
 
-use super::rig::{END, Rig};
+use super::rig::{END, Rig, whole};
 use crate::absent::Absent;
-use crate::access::Audience;
+use crate::access::{Audience, Clearance};
 use crate::config::Config;
 use crate::router::Source;
 
@@ -151,6 +152,48 @@ async fn what_cannot_meet_its_deadline_is_refused_at_the_door() {
     let quick = answers.iter().filter(|it| it.0 == 503);
     let quick = quick.filter(|it| it.1 < Duration::from_millis(400)).count();
     assert!(quick * 10 >= refused * 9, "{quick} of {refused}");
+}
+
+#[tokio::test]
+async fn a_probe_needs_no_key_and_reads_no_names_of_others() {
+    let mut config = Config::default();
+    config.auth.required = true;
+    let backend = FakeOptions {
+        tokens: FakeTokens::text("x", END),
+        ..FakeOptions::default()
+    };
+    let rig = Rig::under(config, backend, GeneratorOptions::default()).await;
+    let of_it = || Audience::of_department("it", Clearance::Secret);
+    let absent = vec![
+        Absent::failed("payroll", "no bytes in /srv/it", of_it()),
+        Absent::failed("open", "no bytes in /srv/open", Audience::default()),
+    ];
+    rig.gateway.expect(Source::Control, absent);
+    let ask = async |path: &'static str, key: &'static str| {
+        let headers = [("authorization", key)];
+        let headers = if key.is_empty() {
+            &[][..]
+        } else {
+            &headers[..]
+        };
+        whole(rig.send(Method::GET, path, headers, "").await).await
+    };
+    let (nobody, ada, expired) = ("", "Bearer sk-ada", "Bearer sk-of-last-year");
+    for key in [nobody, ada, expired] {
+        let all = ask("/health/ready", key).await;
+        assert_eq!(all.status, 503, "{}", all.text);
+        assert!(all.text.contains("a model is not served"), "{}", all.text);
+        assert!(all.text.contains("`open` cannot be loaded"), "{}", all.text);
+        assert!(!all.text.contains("payroll"), "{}", all.text);
+        assert_eq!(ask("/health/ready?model=fake", key).await.status, 200);
+    }
+    // Whoever runs a balancer knows the name, and is told whether to send requests here.
+    let one = ask("/health/ready?model=payroll", nobody).await;
+    assert_eq!(one.status, 503);
+    assert!(one.text.contains("`payroll` is not served"), "{}", one.text);
+    assert!(!one.text.contains("/srv/it"), "{}", one.text);
+    assert_eq!(ask("/health/ready?model=payroll", ada).await.status, 404);
+    assert_eq!(ask("/health/ready?model=unknown", nobody).await.status, 404);
 }
 
 #[tokio::test]

@@ -169,7 +169,7 @@ fn merged(mut base: Value, extra: &Value) -> Value {
     base
 }
 
-async fn whole(response: http::Response<Incoming>) -> Answer {
+pub(super) async fn whole(response: http::Response<Incoming>) -> Answer {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     Answer {
