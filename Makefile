@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help run test bench build kernels models example-models lint fmt docs lock clean distclean
+.PHONY: help run test test-all bench build kernels models example-models lint fmt docs lock clean distclean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -12,6 +12,9 @@ run: ## Prepare everything, build, and serve on 127.0.0.1:8080
 
 test: ## Lint, then every test: Rust, Python and Node clients
 	@exec scripts/test.sh
+
+test-all: ## make test, and what takes hours: every fault in every form, more kills
+	@exec scripts/test-all.sh
 
 bench: ## Measure embeddings, generation, gateway overhead and taking back
 	@exec scripts/bench.sh
