@@ -1,7 +1,7 @@
 //! `sluice completions`: for the user's shell.
 
 use anyhow::Result;
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
 use super::{Cli, output};
@@ -20,7 +20,17 @@ pub(crate) struct Completions {
 impl Completions {
     pub(crate) fn run(self) -> Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "sluice", &mut script);
+        clap_complete::generate(self.shell, &mut shown(), "sluice", &mut script);
         output::fragment(&String::from_utf8(script)?)
     }
+}
+
+/// The commands that people type: clap_complete offers those that are hidden, too.
+fn shown() -> Command {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|it| !it.is_hide_set());
+    Command::new("sluice")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments().cloned())
+        .subcommands(shown.cloned())
 }

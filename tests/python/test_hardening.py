@@ -31,7 +31,7 @@ def one_byte(port, key=None):
 
 
 def test_silent_bodies_hold_nobody_up(start, tmp_path):
-    sections = {"auth": {"required": True, "keys_file": keys_file(tmp_path)}, "server": {"head_timeout": "1s", "body_timeout": "3s", "linger_timeout": "1s"}}
+    sections = {"auth": {"required": True, "keys_file": keys_file(tmp_path)}, "server": {"head_timeout": "1s", "body_timeout": "8s", "min_body_rate": "0", "linger_timeout": "1s"}}
     server = start([], sections=sections)
     server.wait_until(lambda: server.client.get("/api/v1/me", headers=ADMIN).status_code == 200, what="the control plane")
     before = server.resident_mb()

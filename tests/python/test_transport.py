@@ -128,7 +128,7 @@ class Http2:
 
     def post(self, path: str, body: dict) -> int:
         stream, data = self.h2.get_next_available_stream_id(), json.dumps(body).encode()
-        head = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "x"), ("content-type", "application/json")]
+        head = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "localhost"), ("content-type", "application/json")]
         self.h2.send_headers(stream, head)
         self.h2.send_data(stream, data, end_stream=True)
         self.flush()

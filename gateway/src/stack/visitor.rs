@@ -10,7 +10,7 @@ use http::{Request, Response};
 use super::around::{Inner, Middleware};
 use super::{cors, host};
 use crate::error::ApiError;
-use crate::{Body, Gateway, RequestBody};
+use crate::{Body, Gateway, RequestBody, RequestContext};
 
 #[derive(Clone, Copy)]
 pub(super) struct Visitor;
@@ -55,7 +55,8 @@ fn check<B>(gateway: &Gateway, request: &Request<B>) -> Result<(), ApiError> {
              `server.cors_origins`.",
         ));
     }
-    if host::could_be_a_form(request.method(), headers) {
+    // A method that is not taken does nothing, whoever sends it: that one is told the right ones.
+    if is_taken(request) && host::could_be_a_form(request.method(), headers) {
         return Err(ApiError::foreign(
             "content_type_required",
             "Where authentication is off, a write needs `Content-Type: application/json` or \
@@ -64,4 +65,11 @@ fn check<B>(gateway: &Gateway, request: &Request<B>) -> Result<(), ApiError> {
         ));
     }
     Ok(())
+}
+
+/// Whether what is asked for is done, as far as the method goes.
+fn is_taken<B>(request: &Request<B>) -> bool {
+    let context = request.extensions().get::<RequestContext>();
+    let endpoint = context.map(RequestContext::endpoint);
+    endpoint.is_none_or(|it| it.check(request.method(), request.uri().path()).is_ok())
 }
