@@ -1,6 +1,9 @@
 //! The bytes themselves, by digest, on a local disk or in an object store. A blob appears whole or not at all.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -142,6 +145,36 @@ impl Blobs {
     /// Deletes what is at `path`, if anything is.
     pub(super) async fn delete(&self, path: &str) -> Result<(), ArtifactError> {
         unless_gone(self.operator.delete(path).await)
+    }
+
+    /// Deletes what is at `path`, if anything is; false if that was not begun within `patience`. On a disk, what was given up is
+    /// not done later either: somebody may have put the bytes there again by then.
+    pub(super) async fn delete_within(
+        &self,
+        path: &str,
+        patience: Duration,
+    ) -> Result<bool, ArtifactError> {
+        let Some(folder) = &self.folder else {
+            let deleted = tokio::time::timeout(patience, self.delete(path)).await;
+            return deleted.map_or(Ok(false), |done| done.map(|()| true));
+        };
+        let taken = Arc::new(AtomicBool::new(false));
+        let (file, mine) = (folder.join(path), Arc::clone(&taken));
+        let delete = blocking(move || {
+            if mine.swap(true, Relaxed) {
+                return Ok(false);
+            }
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+                _ => Ok(true),
+            }
+        });
+        let mut delete = std::pin::pin!(delete);
+        match tokio::time::timeout(patience, &mut delete).await {
+            Ok(done) => done,
+            Err(_) if taken.swap(true, Relaxed) => delete.await,
+            Err(_) => Ok(false),
+        }
     }
 
     /// Deletes all below a folder, if there is one.

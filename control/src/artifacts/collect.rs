@@ -181,10 +181,9 @@ impl Artifacts {
             return Ok(false);
         }
         let path = blob_path(&digest);
-        match tokio::time::timeout(DELETE_PATIENCE, self.0.blobs.delete(&path)).await {
-            Ok(done) => done?,
+        if !self.0.blobs.delete_within(&path, DELETE_PATIENCE).await? {
             // The row stays, and the next sweep tries again.
-            Err(_) => return Ok(false),
+            return Ok(false);
         }
         tx.commit().await?;
         Ok(true)

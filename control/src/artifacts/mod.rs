@@ -168,24 +168,25 @@ impl Artifacts {
         let (name, path) = (digest.to_string(), blob_path(&digest));
         let bytes = signed(spooled.bytes)?;
         let mut tx = self.0.store.begin().await?;
-        let there = tx.touch_blob(&name, bytes).await?;
+        let touched = tx.touch_blob(&name, bytes).await?;
         tx.commit().await?;
-        if there {
+        if touched.stored {
             return Ok(());
         }
         self.0.blobs.put(spooled, &path).await?;
         let mut tx = self.0.store.begin().await?;
-        if tx.blob_stored(&name).await? {
+        if tx.blob_stored(&name, touched).await? {
             return Ok(tx.commit().await?);
         }
         // This took longer than two grace periods, and the row was collected. With a new row nobody deletes the
-        // bytes, if they are still there.
-        tx.touch_blob(&name, bytes).await?;
+        // bytes, if they are still there; unless that is collected, too.
+        let touched = tx.touch_blob(&name, bytes).await?;
         tx.commit().await?;
         if self.0.blobs.operator().exists(&path).await? {
             let mut tx = self.0.store.begin().await?;
-            tx.blob_stored(&name).await?;
-            return Ok(tx.commit().await?);
+            if tx.blob_stored(&name, touched).await? {
+                return Ok(tx.commit().await?);
+            }
         }
         Err(ArtifactError::Collected { path: name })
     }

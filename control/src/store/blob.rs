@@ -15,40 +15,65 @@ use crate::domain::record::Artifact;
 use crate::id::ArtifactId;
 use crate::time::Timestamp;
 
+/// What [`Tx::touch_blob`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// The bytes are there.
+    pub stored: bool,
+    /// When the row was made. A row that was collected and made again is another one: bytes that were put for the first are no
+    /// longer sure to be there.
+    pub row: Timestamp,
+}
+
 /// True of a blob's row if nothing needs it.
 const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM artifact_files WHERE artifact_files.blob = blobs.digest) \
      AND NOT EXISTS (SELECT 1 FROM artifacts WHERE artifacts.digest = blobs.digest AND artifacts.deleted_at IS NULL) \
      AND NOT EXISTS (SELECT 1 FROM uploads WHERE uploads.blob = blobs.digest)";
 
 impl Tx {
-    /// Says that somebody wants the bytes with this digest to be there. True if they are; otherwise they are to
-    /// be brought, and [`blob_stored`](Self::blob_stored) said after.
+    /// Says that somebody wants the bytes with this digest to be there. If they are not, they are to be brought, and
+    /// [`blob_stored`](Self::blob_stored) said after.
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn touch_blob(&mut self, digest: &str, bytes: i64) -> Result<bool, StoreError> {
+    pub async fn touch_blob(&mut self, digest: &str, bytes: i64) -> Result<Touched, StoreError> {
         let now = self.now().to_value();
         let row = sqlx::query_with(
             "INSERT INTO blobs (digest, bytes, created_at, stored_at, touched_at, condemned_at) \
              VALUES ($1, $2, $3, NULL, $3, NULL) ON CONFLICT (digest) \
-             DO UPDATE SET touched_at = excluded.touched_at, condemned_at = NULL RETURNING stored_at",
+             DO UPDATE SET touched_at = excluded.touched_at, condemned_at = NULL RETURNING stored_at, created_at",
             arguments([digest.to_owned().to_value(), bytes.to_value(), now])?,
         )
         .fetch_one(self.connection())
         .await?;
-        Ok(read::<Option<Timestamp>>(&row, "stored_at")?.is_some())
+        Ok(Touched {
+            stored: read::<Option<Timestamp>>(&row, "stored_at")?.is_some(),
+            row: read(&row, "created_at")?,
+        })
     }
 
-    /// Says that the bytes have all arrived. False if the row was collected meanwhile: then it is to be touched again.
+    /// Says that the bytes have all arrived for a row that was touched. False if that was collected meanwhile, also if
+    /// somebody has made another since: then it is to be touched again.
     ///
     /// # Errors
     /// Only the database's own.
-    pub async fn blob_stored(&mut self, digest: &str) -> Result<bool, StoreError> {
-        self.on_blob(
-            "UPDATE blobs SET stored_at = $1, touched_at = $1, condemned_at = NULL WHERE digest = $2",
-            digest,
+    pub async fn blob_stored(
+        &mut self,
+        digest: &str,
+        touched: Touched,
+    ) -> Result<bool, StoreError> {
+        let values = arguments([
+            self.now().to_value(),
+            digest.to_owned().to_value(),
+            touched.row.to_value(),
+        ])?;
+        let done = sqlx::query_with(
+            "UPDATE blobs SET stored_at = $1, touched_at = $1, condemned_at = NULL WHERE digest = $2 AND created_at = $3",
+            values,
         )
-        .await
+        .execute(self.connection())
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Says that the bytes turned out not to be there: the next who brings them stores them again.

@@ -41,8 +41,8 @@ async fn the_same_content_is_the_same_artifact() {
 
         let mut tx = store.begin().await.unwrap();
         for blob in ["sha256:01", "sha256:02", "sha256:01", "sha256:aa"] {
-            tx.touch_blob(blob, 10).await.unwrap();
-            tx.blob_stored(blob).await.unwrap();
+            let touched = tx.touch_blob(blob, 10).await.unwrap();
+            tx.blob_stored(blob, touched).await.unwrap();
         }
         let first = tx
             .register_artifact(&who.actor, artifact("sha256:aa"), &files)
