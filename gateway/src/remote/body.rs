@@ -49,7 +49,7 @@ enum Judge {
     /// As it comes.
     Events(Box<Events>),
     /// When it is there.
-    Whole(Protocol),
+    Whole(Protocol, Option<usize>),
     /// Not at all: a refusal, or bytes that the request asked for.
     Nothing,
 }
@@ -134,14 +134,16 @@ impl ForwardBody {
         Self::new(upstream, ticket, context, judge)
     }
 
-    /// An answer in one piece.
+    /// An answer in one piece, with so many vectors if that is known.
     pub(super) fn whole(
         upstream: Answer,
         ticket: Ticket,
         context: &RequestContext,
         protocol: Protocol,
+        vectors: Option<usize>,
     ) -> Self {
-        Self::new(upstream, ticket, context, Judge::Whole(protocol))
+        let judge = Judge::Whole(protocol, vectors);
+        Self::new(upstream, ticket, context, judge)
     }
 
     /// What passes as it is.
@@ -192,7 +194,7 @@ impl ForwardBody {
         let streams = match self.judge {
             Judge::Nothing => return Ok(()),
             Judge::Events(_) => true,
-            Judge::Whole(_) => false,
+            Judge::Whole(..) => false,
         };
         let mut size = 0;
         while size <= limit && !(streams && self.outcome.ttft().is_some()) {
@@ -217,7 +219,7 @@ impl ForwardBody {
             }
         }
         match (&self.judge, size > limit) {
-            (Judge::Whole(_), true) => {
+            (Judge::Whole(..), true) => {
                 let held = self.joined();
                 whole::judge_beginning(&held).map_err(Flaw::Defect)
             }
@@ -226,11 +228,11 @@ impl ForwardBody {
     }
 
     fn judge_whole(&mut self) -> Result<(), Flaw> {
-        let Judge::Whole(protocol) = self.judge else {
+        let Judge::Whole(protocol, vectors) = self.judge else {
             return Ok(());
         };
         let body = self.joined();
-        whole::judge(protocol, &body).map_err(Flaw::Defect)
+        whole::judge(protocol, vectors, &body).map_err(Flaw::Defect)
     }
 
     /// All that is held, as one piece.
@@ -254,7 +256,7 @@ impl ForwardBody {
         };
         let events = match &self.judge {
             Judge::Events(events) => events.count(),
-            Judge::Whole(_) | Judge::Nothing => 0,
+            Judge::Whole(..) | Judge::Nothing => 0,
         };
         let sniffed = sniffer.finish(events);
         if let Some(usage) = sniffed.usage {
@@ -356,10 +358,10 @@ impl ForwardBody {
         match &mut self.judge {
             Judge::Nothing => Step::End,
             // An answer that was too large to be held ends as JSON does.
-            Judge::Whole(_) if self.held.is_empty() && !matches!(self.last, 0 | b'}' | b']') => {
+            Judge::Whole(..) if self.held.is_empty() && !matches!(self.last, 0 | b'}' | b']') => {
                 Step::Flaw(Flaw::Defect(Defect::Json))
             }
-            Judge::Whole(_) => Step::End,
+            Judge::Whole(..) => Step::End,
             Judge::Events(events) => match events.end() {
                 Ok(End::Whole) => Step::End,
                 Ok(End::Missing(missing)) => {
@@ -457,7 +459,7 @@ impl hyper::body::Body for ForwardBody {
         let held: u64 = self.held.iter().map(|piece| piece.len() as u64).sum();
         match (&self.state, &self.judge) {
             (State::Over, _) => SizeHint::with_exact(held),
-            (State::Passing, Judge::Whole(_) | Judge::Nothing) => {
+            (State::Passing, Judge::Whole(..) | Judge::Nothing) => {
                 let mut hint = self.upstream.size_hint();
                 if let Some(upper) = hint.upper() {
                     hint.set_upper(upper + held);

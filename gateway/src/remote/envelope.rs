@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::{memchr, memmem};
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::endpoint::Protocol;
-use crate::validate::Form;
+use crate::validate::{Filled, Form};
 
 /// What a JSON request body says of its model, its form and its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Envelope {
     pub structured: bool,
     /// The answer is to be raw bytes (`encoding_format` of vLLM's embeddings).
     pub binary: bool,
+    /// How many inputs there are to embed; `None` where the body does not say.
+    inputs: Option<usize>,
     /// Where the JSON value of `user` stands in the body.
     user_span: Option<Range<usize>>,
 }
@@ -54,6 +56,7 @@ struct Fields<'a> {
     response_format: Option<&'a RawValue>,
     guided_json: Option<&'a RawValue>,
     encoding_format: Option<&'a RawValue>,
+    inputs: Inputs,
     ambiguous: Option<&'static str>,
 }
 
@@ -89,6 +92,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 Key::ResponseFormat => fields.response_format = map.next_value()?,
                 Key::GuidedJson => fields.guided_json = map.next_value()?,
                 Key::EncodingFormat => fields.encoding_format = map.next_value()?,
+                Key::Input => fields.inputs = map.next_value()?,
                 Key::Like(name) => {
                     fields.ambiguous = Some(name);
                     map.next_value::<IgnoredAny>()?;
@@ -113,6 +117,7 @@ enum Key {
     ResponseFormat,
     GuidedJson,
     EncodingFormat,
+    Input,
     /// One that some servers take for that.
     Like(&'static str),
     Other,
@@ -136,6 +141,7 @@ impl<'de> Deserialize<'de> for Key {
                     "response_format" => Key::ResponseFormat,
                     "guided_json" => Key::GuidedJson,
                     "encoding_format" => Key::EncodingFormat,
+                    "input" => Key::Input,
                     _ if name.eq_ignore_ascii_case("model") => Key::Like("model"),
                     _ if name.eq_ignore_ascii_case("stream") => Key::Like("stream"),
                     _ => Key::Other,
@@ -143,6 +149,66 @@ impl<'de> Deserialize<'de> for Key {
             }
         }
         input.deserialize_identifier(Names)
+    }
+}
+
+/// What is to be embedded, counted: a text or a list of tokens is one, a list of these is as many.
+#[derive(Default)]
+struct Inputs(Option<usize>);
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Counting;
+        impl<'de> Visitor<'de> for Counting {
+            type Value = Inputs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a list")
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Inputs, E> {
+                Ok(Inputs(Some(1)))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inputs, A::Error> {
+                let Some(first) = seq.next_element::<Filled>()? else {
+                    return Ok(Inputs(None));
+                };
+                let mut count = 1;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                let is_tokens = first == Filled::Number;
+                Ok(Inputs(Some(if is_tokens { 1 } else { count })))
+            }
+
+            // Whatever else there is: the upstream's to judge.
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Inputs, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Inputs(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Inputs, E> {
+                Ok(Inputs(None))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Inputs, E> {
+                Ok(Inputs(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Inputs, E> {
+                Ok(Inputs(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Inputs, E> {
+                Ok(Inputs(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Inputs, E> {
+                Ok(Inputs(None))
+            }
+        }
+        input.deserialize_any(Counting)
     }
 }
 
@@ -186,6 +252,7 @@ impl Envelope {
             structured: fields.guided_json.is_some()
                 || fields.response_format.is_some_and(asks_for_json),
             binary: fields.encoding_format.is_some_and(asks_for_bytes),
+            inputs: fields.inputs.0,
             user_span: fields.user.map(span),
         })
     }
@@ -204,6 +271,12 @@ impl Envelope {
             | Protocol::Tokenize
             | Protocol::Detokenize => Form::Whole,
         }
+    }
+
+    /// How many vectors an answer has to bring; `None` where that is not said, or something else is asked for.
+    #[must_use]
+    pub fn vectors(&self, protocol: Protocol) -> Option<usize> {
+        self.inputs.filter(|_| protocol == Protocol::Embeddings)
     }
 
     /// `user`, of the body that this was read from; `None` when it is no string. Copies it

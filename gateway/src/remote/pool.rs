@@ -21,7 +21,7 @@ use super::{ForwardError, PoolError, balance, headers, now};
 use crate::config::UpstreamConfig;
 use crate::endpoint::Protocol;
 use crate::limits::forecast::Forecast;
-use crate::validate::{self, Form, Head};
+use crate::validate::{self, Head};
 use crate::{Body, RequestContext};
 
 /// Upstreams of one deployment at most: they are chosen from a 64-bit mask.
@@ -195,7 +195,6 @@ impl RemotePool {
             None => body,
         };
         let headers = headers::request(&parts.headers, context, self.authorization.as_ref());
-        let form = envelope.form(protocol);
         self.shared.budget.deposit();
         let mut tried = 0_u64;
         let mut attempts = 0;
@@ -217,7 +216,7 @@ impl RemotePool {
                 }
                 Ok(answer) => {
                     let latency = now() - sent;
-                    self.receive(answer, ticket, context, (protocol, form), latency)
+                    self.receive(answer, ticket, context, (protocol, envelope), latency)
                         .await
                 }
                 Err(failure) => {
@@ -245,12 +244,15 @@ impl RemotePool {
         answer: Response<Answer>,
         mut ticket: Ticket,
         context: &RequestContext,
-        (protocol, form): (Protocol, Form),
+        (protocol, envelope): (Protocol, &Envelope),
         latency: Duration,
     ) -> Result<Response<Body>, Failure> {
         let (mut head, answer) = answer.into_parts();
-        let mut body = match validate::head(head.status, &head.headers, form) {
-            Head::Whole => ForwardBody::whole(answer, ticket, context, protocol),
+        let mut body = match validate::head(head.status, &head.headers, envelope.form(protocol)) {
+            Head::Whole => {
+                let vectors = envelope.vectors(protocol);
+                ForwardBody::whole(answer, ticket, context, protocol, vectors)
+            }
             Head::Events => {
                 // Its end may be mended.
                 head.headers.remove(http::header::CONTENT_LENGTH);

@@ -430,6 +430,25 @@ fn the_user_and_the_form_of_the_answer_are_read() {
 }
 
 #[test]
+fn what_is_to_be_embedded_is_counted() {
+    for (body, inputs) in [
+        (r#"{"input":"a text"}"#, Some(1)),
+        (r#"{"input":["a","b","c"]}"#, Some(3)),
+        (r#"{"input":[17,4,2]}"#, Some(1)),
+        (r#"{"input":[[17],[4,2]]}"#, Some(2)),
+        (r#"{"input":[]}"#, None),
+        (r#"{"input":{"a":[1,{}]},"model":"m"}"#, None),
+        (r#"{"input":null}"#, None),
+        (r#"{"input":-1.5}"#, None),
+        (r#"{"messages":[]}"#, None),
+    ] {
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!(envelope.vectors(Protocol::Embeddings), inputs, "{body}");
+        assert_eq!(envelope.vectors(Protocol::Chat), None);
+    }
+}
+
+#[test]
 fn the_model_is_replaced_in_place() {
     for (body, expected) in [
         (r#"{"model":"a"}"#, r#"{"model":"b\"c"}"#),

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 
 use super::around::{Inner, Middleware};
 use super::{cors, host};
+use crate::endpoint::Kind;
 use crate::error::ApiError;
 use crate::{Body, Gateway, RequestBody, RequestContext};
 
@@ -55,8 +56,7 @@ fn check<B>(gateway: &Gateway, request: &Request<B>) -> Result<(), ApiError> {
              `server.cors_origins`.",
         ));
     }
-    // A method that is not taken does nothing, whoever sends it: that one is told the right ones.
-    if is_taken(request) && host::could_be_a_form(request.method(), headers) {
+    if is_done(request) && host::could_be_a_form(request.method(), headers) {
         return Err(ApiError::foreign(
             "content_type_required",
             "Where authentication is off, a write needs `Content-Type: application/json` or \
@@ -67,9 +67,16 @@ fn check<B>(gateway: &Gateway, request: &Request<B>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether what is asked for is done, as far as the method goes.
-fn is_taken<B>(request: &Request<B>) -> bool {
+/// Whether what is asked for would be done as it is. A method that is not taken does nothing, whoever sends it: that one is told
+/// the right ones. And clients of the Open Inference Protocol (Triton's) name no type at all; a form names one, and a page's
+/// script its origin.
+fn is_done<B>(request: &Request<B>) -> bool {
     let context = request.extensions().get::<RequestContext>();
-    let endpoint = context.map(RequestContext::endpoint);
-    endpoint.is_none_or(|it| it.check(request.method(), request.uri().path()).is_ok())
+    context.is_none_or(|context| {
+        let endpoint = context.endpoint();
+        let is_untyped = !request.headers().contains_key(header::CONTENT_TYPE);
+        let is_tritons = is_untyped && matches!(endpoint.kind, Kind::Tensor(_));
+        let taken = endpoint.check(request.method(), request.uri().path());
+        taken.is_ok() && !is_tritons
+    })
 }

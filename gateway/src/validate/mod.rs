@@ -16,6 +16,8 @@ pub mod whole;
 
 use http::{HeaderMap, StatusCode, header};
 
+pub(crate) use json::Filled;
+
 /// Why something is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Defect {
@@ -31,7 +33,7 @@ pub enum Defect {
     Json,
     /// An error object or an error event under a status of success.
     Error,
-    /// JSON without what the protocol promises: a choice, a vector, a score.
+    /// JSON without what the protocol promises: a choice, a vector for each input, a score.
     Shape,
     /// A stream that ends before its choices do.
     Unfinished,

@@ -102,8 +102,22 @@ fn a_head_announces_what_it_may() {
 
 fn judged(answers: &[(Protocol, &str, Result<(), Defect>)]) {
     for (protocol, body, judged) in answers {
-        let found = whole::judge(*protocol, body.as_bytes());
+        let found = whole::judge(*protocol, None, body.as_bytes());
         assert_eq!(found, *judged, "{protocol:?} {body}");
+    }
+}
+
+#[test]
+fn each_input_has_its_vector() {
+    let two = r#"{"data": [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": "AAA="}]}"#;
+    for (wanted, judged) in [
+        (None, Ok(())),
+        (Some(2), Ok(())),
+        (Some(1), Err(Defect::Shape)),
+        (Some(3), Err(Defect::Shape)),
+    ] {
+        let found = whole::judge(Protocol::Embeddings, wanted, two.as_bytes());
+        assert_eq!(found, judged, "{wanted:?}");
     }
 }
 
@@ -481,7 +495,7 @@ proptest! {
         }
         prop_assert!(events.end().is_err());
         for piece in &pieces {
-            prop_assert!(whole::judge(Protocol::Chat, piece).is_err());
+            prop_assert!(whole::judge(Protocol::Chat, None, piece).is_err());
         }
     }
 }

@@ -10,11 +10,12 @@ use super::Defect;
 use super::json::{Filled, is_error};
 use crate::endpoint::Protocol;
 
-/// Judges a body that is there from its first byte to its last.
+/// Judges a body that is there from its first byte to its last. `vectors` says how many it has to bring, where that is known:
+/// clients take the third vector for the third input's.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn judge(protocol: Protocol, body: &[u8]) -> Result<(), Defect> {
+pub fn judge(protocol: Protocol, vectors: Option<usize>, body: &[u8]) -> Result<(), Defect> {
     match body.trim_ascii_start().first() {
         None => return Err(Defect::Empty),
         // Scores come as a bare list from some servers.
@@ -32,7 +33,8 @@ pub fn judge(protocol: Protocol, body: &[u8]) -> Result<(), Defect> {
     if is_error(answer.error, answer.object.as_deref().unwrap_or_default()) {
         return Err(Defect::Error);
     }
-    present(answer.has(protocol))
+    let all = vectors.is_none_or(|wanted| answer.data.count == wanted);
+    present(all && answer.has(protocol))
 }
 
 /// Whether the first part of a body could still become an answer.

@@ -225,10 +225,10 @@ impl Noun {
         self.typed.get_one("output").copied().unwrap_or_default()
     }
 
+    /// The record that the verb is about; empty where it is about none.
     fn named(&self) -> &str {
-        self.typed
-            .get_one::<String>("name")
-            .map_or("", String::as_str)
+        let name = self.typed.try_get_one::<String>("name").ok().flatten();
+        name.map_or("", String::as_str)
     }
 
     fn item(&self) -> String {

@@ -42,9 +42,14 @@ def whole_of(endpoint: str) -> dict:
         choice = {"index": 0, "text": "".join(WORDS), "finish_reason": "stop", "logprobs": None}
         return {"id": "c", "object": "text_completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
     if endpoint == EMBED:
-        data = [{"object": "embedding", "index": 0, "embedding": [0.25, -0.5, 0.125]}]
-        return {"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+        return vectors([0.25, -0.5, 0.125], [0.5, 0.5, -0.125])
     return {"id": "r", "model": "m", "results": [{"index": 0, "relevance_score": 0.5}]}
+
+
+def vectors(*them: list) -> dict:
+    """An answer to as many inputs."""
+    data = [{"object": "embedding", "index": index, "embedding": it} for index, it in enumerate(them)]
+    return {"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
 
 
 def event(endpoint: str, text: str | None = None, role: bool = False, finish: str | None = None) -> dict:
@@ -183,8 +188,6 @@ def large(asked: Asked) -> list:
     return streamed(*begun(asked), b'data: {"x": "' + b"a" * (5 << 20))
 
 
-VECTOR = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": []}], "model": "m"}
-NAN = b'{"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [NaN, 0.1]}], "model": "m"}'
 PAGE = b"<!doctype html><title>Sign in</title><p>Please sign in."
 ELSEWHERE = {"location": "http://127.0.0.1:9/", "content_length": "0"}
 
@@ -216,7 +219,7 @@ def faults() -> Iterator[Fault]:
     yield of(21, "ok", "WS", lambda it: streamed(data("OK"), data("[DONE]")) if it.stream else full(b"OK"))
     yield of(22, "cut-json", "WS", cut)
     yield of(23, "two-values", "W", lambda it: full(json.dumps(whole_of(it.endpoint)).encode() * 2))
-    yield of(24, "nan", "W", full(NAN), EMBED)
+    yield of(24, "nan", "W", full(json.dumps(vectors([0.5], [float("nan")])).encode()), EMBED)
     yield of(25, "error-object", "W", full({"error": failed}))
     yield of(26, "error-text", "W", full({"error": "out of memory"}))
     yield of(27, "object-error", "W", full({"object": "error", "message": "out of memory", "code": 500}))
@@ -228,8 +231,9 @@ def faults() -> Iterator[Fault]:
     yield of(32, "nothing-in-it", "WS", lambda it: with_choices(it, emptied))
     yield of(33, "hollow-choice", "WS", lambda it: with_choices(it, hollowed), *BOTH)
     yield of(34, "mistyped", "WS", lambda it: with_choices(it, mistyped))
-    yield of(35, "empty-vector", "W", full(VECTOR), EMBED)
-    yield of(35, "null-vector", "W", full(json.dumps(VECTOR).replace("[]", "[null, null]").encode()), EMBED)
+    yield of(35, "empty-vector", "W", full(vectors([0.5], [])), EMBED)
+    yield of(35, "null-vector", "W", full(vectors([0.5], [None])), EMBED)
+    yield of(35, "too-few-vectors", "W", full(vectors([0.5])), EMBED)
     yield of(36, "no-score", "W", full({"results": [{"index": 0}]}), RERANK)
     yield of(37, "other-endpoint", "WS", swapped, *BOTH)
     yield of(38, "role-alone", "S", lambda it: streamed(data(event(it.endpoint, role=True))))

@@ -84,7 +84,7 @@ def body_of(case: Case, prompt: str) -> dict:
     if case.endpoint == CHAT:
         body |= {"messages": [{"role": "user", "content": prompt}], "stream": case.stream}
     elif case.endpoint == EMBED:
-        body |= {"input": prompt}
+        body |= {"input": [prompt, "a printer"]}
     elif case.endpoint == RERANK:
         body |= {"query": prompt, "documents": ["a printer"]}
     else:
