@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -18,6 +19,7 @@ use crate::router::RouteError;
 use crate::{Body, full};
 
 mod later;
+pub(crate) mod problem;
 #[cfg(test)]
 mod tests;
 
@@ -406,6 +408,8 @@ impl ApiError {
             }
             _ => {}
         }
+        let made_of = problem::MadeOf(Arc::new(self));
+        response.extensions_mut().insert(made_of);
         response
     }
 }

@@ -17,6 +17,7 @@ use super::around::{Inner, Middleware};
 use super::rescue;
 use crate::context::Fault;
 use crate::endpoint::Access;
+use crate::error::problem;
 use crate::metrics::Completed;
 use crate::metrics::observer::{Record, Style};
 use crate::server::InFlight;
@@ -45,6 +46,7 @@ impl Middleware for AccessLog {
             connection: request.extensions_mut().remove::<InFlight>(),
         };
         let response = rest.run(request).await;
+        let response = problem::in_form_of(account.context.endpoint(), response);
         account.status = Some(response.status().as_u16());
         response.map(|body| {
             account.complete = body.is_end_stream();

@@ -109,9 +109,13 @@ const CONSOLE: &str = "x-sluice-console";
 /// clients send one of them where they send no content type.
 const BESIDE: [&str; 3] = ["inference-header-content-length", "x-api-key", "api-key"];
 
-/// Whether an HTML form could have sent this: a write without anything that a form cannot send.
+/// Whether an HTML form, or a page's script that has not asked first, could have sent this: a POST without anything that these
+/// cannot send. Browsers ask before they send another method that writes; that one may do without a type, if it has no body.
 pub(super) fn could_be_a_form(method: &Method, headers: &HeaderMap) -> bool {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    if *method != Method::POST && !headers.contains_key(CONTENT_TYPE) {
         return false;
     }
     let media = headers
@@ -270,6 +274,8 @@ mod tests {
             assert!(!form(&[other]), "{other:?}");
         }
         assert!(!could_be_a_form(&Method::GET, &HeaderMap::new()));
-        assert!(could_be_a_form(&Method::DELETE, &HeaderMap::new()));
+        assert!(!could_be_a_form(&Method::DELETE, &HeaderMap::new()));
+        let plain = headers(&[("content-type", "text/plain")]);
+        assert!(could_be_a_form(&Method::DELETE, &plain));
     }
 }

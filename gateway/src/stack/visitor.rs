@@ -77,6 +77,7 @@ fn is_done<B>(request: &Request<B>) -> bool {
         let is_untyped = !request.headers().contains_key(header::CONTENT_TYPE);
         let is_tritons = is_untyped && matches!(endpoint.kind, Kind::Tensor(_));
         let taken = endpoint.check(request.method(), request.uri().path());
-        taken.is_ok() && !is_tritons
+        let is_refused = endpoint.is_known() && taken.is_err();
+        !is_refused && !is_tritons
     })
 }
