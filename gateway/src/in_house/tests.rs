@@ -65,10 +65,9 @@ async fn a_revision_answers_as_long_as_it_is_held_and_counts_for_itself() {
     let answer = ask
         .post("/v1/chat/completions", &hello(&ask), PATIENCE)
         .await;
-    assert_eq!(
-        (answer.status, said(&answer)),
-        (StatusCode::OK, json!("one"))
-    );
+    let body = String::from_utf8_lossy(&answer.body);
+    assert_eq!(answer.status, StatusCode::OK, "{body}");
+    assert_eq!(said(&answer), json!("one"), "{body}");
     assert_eq!(answer.usage.completion, 4);
     assert!(answer.first_token.unwrap() <= answer.total);
     let metrics = exposed(&gateway);
