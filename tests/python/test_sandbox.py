@@ -26,7 +26,7 @@ class House:
 
     def __init__(self, start, tmp_path: Path, **options):
         self.folder = tmp_path
-        sandbox = {"memory": "700MiB", "load_timeout": "5s", "request_timeout": "5s"} | options
+        sandbox = {"memory": "700MiB", "load_timeout": "12s", "request_timeout": "12s"} | options
         neighbour = {"name": "neighbour", "path": sluice.HELPDESK / "v2", "slots": 4, "threads": 1}
         data = tmp_path / "data"
         data.mkdir()
@@ -156,7 +156,7 @@ def test_hostile_content_ends_its_own_run_with_a_reason(house):
             (house.model("doubling", **with_template(DOUBLING)), r"exceeded 700.0 MiB of memory"),
             (house.model("growing", tokenizer=growing), "normalizer can make a text 1000000000000 times as long"),
             (house.graph("concat", concat()), r"memory|alloc"),
-            (house.graph("loop", loop()), r"took longer than 5 s to load|took longer than 5 s for one request"),
+            (house.graph("loop", loop()), r"took longer than 12 s to load|took longer than 12 s for one request"),
         ]:
             run = house.ended(house.begin(folder))
             assert run["status"] == "failed", (folder.name, run)
