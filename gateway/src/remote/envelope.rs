@@ -6,12 +6,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::{memchr, memmem};
-use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::endpoint::Protocol;
-use crate::validate::{Filled, Form};
+use crate::validate::Form;
 
 /// What a JSON request body says of its model, its form and its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ struct Fields<'a> {
     response_format: Option<&'a RawValue>,
     guided_json: Option<&'a RawValue>,
     encoding_format: Option<&'a RawValue>,
-    inputs: Inputs,
+    input: Option<&'a RawValue>,
     ambiguous: Option<&'static str>,
 }
 
@@ -92,7 +92,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 Key::ResponseFormat => fields.response_format = map.next_value()?,
                 Key::GuidedJson => fields.guided_json = map.next_value()?,
                 Key::EncodingFormat => fields.encoding_format = map.next_value()?,
-                Key::Input => fields.inputs = map.next_value()?,
+                Key::Input => fields.input = map.next_value()?,
                 Key::Like(name) => {
                     fields.ambiguous = Some(name);
                     map.next_value::<IgnoredAny>()?;
@@ -152,63 +152,18 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// What is to be embedded, counted: a text or a list of tokens is one, a list of these is as many.
-#[derive(Default)]
-struct Inputs(Option<usize>);
-
-impl<'de> Deserialize<'de> for Inputs {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Counting;
-        impl<'de> Visitor<'de> for Counting {
-            type Value = Inputs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list")
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Inputs, E> {
-                Ok(Inputs(Some(1)))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inputs, A::Error> {
-                let Some(first) = seq.next_element::<Filled>()? else {
-                    return Ok(Inputs(None));
-                };
-                let mut count = 1;
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                let is_tokens = first == Filled::Number;
-                Ok(Inputs(Some(if is_tokens { 1 } else { count })))
-            }
-
-            // Whatever else there is: the upstream's to judge.
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Inputs, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Inputs(None))
-            }
-
-            fn visit_unit<E>(self) -> Result<Inputs, E> {
-                Ok(Inputs(None))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Inputs, E> {
-                Ok(Inputs(None))
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Inputs, E> {
-                Ok(Inputs(None))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Inputs, E> {
-                Ok(Inputs(None))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Inputs, E> {
-                Ok(Inputs(None))
-            }
-        }
-        input.deserialize_any(Counting)
+/// How many inputs there are: a text or a list of tokens is one, a list of these is as many. `None` where it is neither: that is
+/// the upstream's to judge. The texts are passed over, not read: what is wrong in them is no matter of the gateway.
+fn count(inputs: &RawValue) -> Option<usize> {
+    let json = inputs.get();
+    match json.as_bytes().first()? {
+        b'"' => Some(1),
+        b'[' => match json[1..].trim_ascii_start().as_bytes().first()? {
+            b']' => None,
+            b'-' | b'0'..=b'9' => Some(1),
+            _ => Some(serde_json::from_str::<Vec<IgnoredAny>>(json).ok()?.len()),
+        },
+        _ => None,
     }
 }
 
@@ -252,7 +207,7 @@ impl Envelope {
             structured: fields.guided_json.is_some()
                 || fields.response_format.is_some_and(asks_for_json),
             binary: fields.encoding_format.is_some_and(asks_for_bytes),
-            inputs: fields.inputs.0,
+            inputs: fields.input.and_then(count),
             user_span: fields.user.map(span),
         })
     }

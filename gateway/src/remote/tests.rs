@@ -440,6 +440,10 @@ fn what_is_to_be_embedded_is_counted() {
         (r#"{"input":{"a":[1,{}]},"model":"m"}"#, None),
         (r#"{"input":null}"#, None),
         (r#"{"input":-1.5}"#, None),
+        // Half a character, which clients that cut texts send: passed on as it is.
+        (r#"{"input":"\ud83d"}"#, Some(1)),
+        (r#"{"input":["\ud83d","b"]}"#, Some(2)),
+        (r#"{"input":[ [1e999], {} ]}"#, Some(2)),
         (r#"{"messages":[]}"#, None),
     ] {
         let envelope = Envelope::parse(body.as_bytes()).unwrap();

@@ -16,8 +16,6 @@ pub mod whole;
 
 use http::{HeaderMap, StatusCode, header};
 
-pub(crate) use json::Filled;
-
 /// Why something is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Defect {

@@ -2,6 +2,7 @@
 //! a write meets in the same way as the end of a disk, and needs no right to mount one.
 
 use std::process::Command;
+use std::time::Duration;
 
 use super::*;
 
@@ -60,4 +61,45 @@ async fn on_the_full_disk() {
         bench.artifacts.verify(fits.digest).await.unwrap(),
         1_000_000
     );
+}
+
+/// The one thread that blocks is busy: what waited for it too long is not done once it is free.
+#[test]
+fn a_deletion_that_was_given_up_is_not_done_later() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Folder(folder.path().to_owned());
+    let settings = ArtifactSettings::default();
+    let blobs = Blobs::open(&location, &settings, reqwest::Client::new()).unwrap();
+    let file = folder.path().join("a");
+    std::fs::write(&file, "bytes").unwrap();
+    runtime.block_on(async {
+        let (go, waits) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || waits.recv());
+        let patience = Duration::from_millis(20);
+        assert!(!blobs.delete_within("a", patience).await.unwrap());
+        go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        // It comes behind the one that was given up.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert!(file.exists());
+        assert!(
+            blobs
+                .delete_within("a", Duration::from_secs(9))
+                .await
+                .unwrap()
+        );
+        assert!(
+            blobs
+                .delete_within("a", Duration::from_secs(9))
+                .await
+                .unwrap()
+        );
+        assert!(!file.exists());
+    });
 }

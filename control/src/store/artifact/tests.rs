@@ -103,3 +103,34 @@ async fn the_same_content_is_the_same_artifact() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn bytes_are_stored_for_the_row_that_they_were_put_for() {
+    on_both(async |fresh: std::sync::Arc<Fresh>| {
+        let store = &fresh.store;
+        let blob = "sha256:0b";
+        let touch = async || {
+            let mut tx = store.begin().await.unwrap();
+            let touched = tx.touch_blob(blob, 10).await.unwrap();
+            tx.commit().await.unwrap();
+            touched
+        };
+        let first = touch().await;
+        assert_eq!(touch().await, first, "the row is the same");
+        let later = crate::time::Timestamp::now().after(std::time::Duration::from_secs(60));
+        let mut tx = store.begin().await.unwrap();
+        assert!(tx.condemn_blob(blob, later).await.unwrap());
+        assert!(tx.withdraw_blob(blob, later).await.unwrap());
+        assert!(tx.delete_blob(blob, later).await.unwrap());
+        tx.commit().await.unwrap();
+
+        // Somebody else makes the row again; what was put for the first may be gone.
+        let second = touch().await;
+        let mut tx = store.begin().await.unwrap();
+        assert!(!tx.blob_stored(blob, first).await.unwrap());
+        assert!(!tx.keep_blob(blob).await.unwrap());
+        assert!(tx.blob_stored(blob, second).await.unwrap());
+        assert!(tx.keep_blob(blob).await.unwrap());
+    })
+    .await;
+}

@@ -195,6 +195,53 @@ async fn pages_of_strangers_are_kept_out_where_no_key_is_asked_for() {
 }
 
 #[tokio::test]
+async fn what_names_no_type_is_taken_where_stock_clients_send_it_and_no_page_can() {
+    let running = start(config()).await;
+    for (method, path, more, expected) in [
+        ("POST", "/v2/models/m/infer", "", "200"),
+        (
+            "POST",
+            "/v2/models/m/infer",
+            "origin: http://evil.example\r\n",
+            "403",
+        ),
+        (
+            "POST",
+            "/v2/models/m/infer",
+            "sec-fetch-site: cross-site\r\n",
+            "403",
+        ),
+        (
+            "POST",
+            "/v2/models/m/infer",
+            "content-type: text/plain\r\n",
+            "403",
+        ),
+        ("POST", "/v1/chat/completions", "", "403"),
+        ("POST", "/api/v1/models", "", "403"),
+        ("DELETE", "/api/v1/models/m", "", "200"),
+        (
+            "DELETE",
+            "/api/v1/models/m",
+            "origin: http://evil.example\r\n",
+            "403",
+        ),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{more}connection: close\r\ncontent-length: 0\r\n\r\n"
+        );
+        let answer = exchange(running.address, &request).await;
+        assert_eq!(&answer[9..12], expected, "{method} {path} {more}");
+        // Each refuses in the form that its clients read.
+        if expected == "403" {
+            let is_problem = answer.contains("content-type: application/problem+json");
+            assert_eq!(is_problem, path.starts_with("/api/"), "{answer}");
+            assert_eq!(is_problem, answer.contains("urn:sluice:problem:"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_a_key_in_a_header_names_and_pages_are_of_no_concern() {
     let running = start(with_keys()).await;
     let answer = get(
