@@ -75,7 +75,7 @@ fn a_deletion_that_was_given_up_is_not_done_later() {
     let folder = tempfile::tempdir().unwrap();
     let location = Location::Folder(folder.path().to_owned());
     let settings = ArtifactSettings::default();
-    let blobs = Blobs::open(&location, &settings, reqwest::Client::new()).unwrap();
+    let blobs = Blobs::open(&location, &settings, guard::plain_client().unwrap()).unwrap();
     let file = folder.path().join("a");
     std::fs::write(&file, "bytes").unwrap();
     runtime.block_on(async {
