@@ -38,6 +38,9 @@ pub enum LoadError {
         /// Which prompt and position, by how much, and against which tolerance.
         reason: String,
     },
+    /// Whoever wanted it has given it up.
+    #[error("the load was cancelled")]
+    Cancelled,
     /// The execution provider or the runtime library is not available.
     #[error("{0}")]
     Runtime(String),

@@ -13,6 +13,7 @@
 pub mod backend;
 pub mod batcher;
 pub mod cache;
+mod cancel;
 pub mod cuda;
 pub mod encoder;
 pub mod error;
@@ -30,4 +31,5 @@ mod testing;
 pub mod text;
 pub mod tokenizer;
 
+pub use cancel::LoadCanceller;
 pub use error::{BackendError, LoadError, SubmitError};

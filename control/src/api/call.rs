@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::StatusCode;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,43 @@ impl<Q, B> Call<Q, B> {
     /// The segment of the path that the route calls `name`.
     pub(super) fn segment(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// The same with another body, and the one that it had.
+    fn exchange<C>(self, body: C) -> (Call<Q, C>, B) {
+        let call = Call {
+            desk: self.desk,
+            path: self.path,
+            query: self.query,
+            body,
+            expected: self.expected,
+        };
+        (call, self.body)
+    }
+
+    pub(super) fn without_body(self) -> (Call<Q, NoBody>, B) {
+        self.exchange(NoBody)
+    }
+
+    pub(super) fn with<C>(self, body: C) -> Call<Q, C> {
+        self.exchange(body).0
+    }
+}
+
+impl<B> Call<Value, B> {
+    /// With the query as a route's type.
+    pub(super) fn typed<Q: DeserializeOwned>(self) -> Result<Call<Q, B>, Problem> {
+        let query = input::typed(self.query).map_err(|mut problem| {
+            problem.set_status(StatusCode::BAD_REQUEST);
+            problem
+        })?;
+        Ok(Call {
+            desk: self.desk,
+            path: self.path,
+            query,
+            body: self.body,
+            expected: self.expected,
+        })
     }
 }
 
@@ -193,6 +231,34 @@ impl<T> Answer<T> {
         self.created = Some(location.into());
         self
     }
+}
+
+/// An answer as it is sent, without a body for [`Nothing`].
+pub(super) type Done = Answer<Option<Value>>;
+
+impl<T: Serialize + 'static> Answer<T> {
+    pub(super) fn untyped(self) -> Result<Done, Problem> {
+        let nothing = std::any::TypeId::of::<T>() == std::any::TypeId::of::<Nothing>();
+        let body = match nothing {
+            true => None,
+            false => Some(serde_json::to_value(&self.body).map_err(|error| unwritable(&error))?),
+        };
+        Ok(Answer {
+            body,
+            version: self.version,
+            created: self.created,
+            kept: self.kept,
+        })
+    }
+}
+
+fn unwritable(error: &serde_json::Error) -> Problem {
+    tracing::error!(%error, "an answer is not JSON");
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "the answer could not be written",
+    )
 }
 
 impl<R: Record> Answer<Stored<R>> {

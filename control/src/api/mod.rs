@@ -23,6 +23,7 @@ mod records;
 mod registry;
 mod resource;
 mod route;
+mod serve;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@ use super::stream::{Stream, Submission};
 use super::{GeneratorOptions, GeneratorStats, Place, Shared, WAKES};
 use crate::backend::{Backend, BackendFactory, Batch, FailedRuns, Outputs, Row, Wanted};
 use crate::cache::SlotCache;
+use crate::cancel::LoadCanceller;
 use crate::error::{BackendError, LoadError};
 use crate::request::{FinishReason, SampledToken};
 use crate::sampler::{SampleError, Sampler};
@@ -37,10 +38,11 @@ pub(super) fn start(
 ) -> Result<(SyncSender<Command>, Arc<Shared>), LoadError> {
     let (ready, started) = sync_channel(1);
     let name = name.to_owned();
+    let load = LoadCanceller::current();
     std::thread::Builder::new()
         .name(format!("sluice {name}"))
         .spawn(move || {
-            let built = catch_unwind(AssertUnwindSafe(|| build(factory)))
+            let built = catch_unwind(AssertUnwindSafe(|| load.during(|| build(factory))))
                 .unwrap_or_else(|panic| Err(LoadError::Runtime(message(&*panic).to_owned())));
             let mut device = match built {
                 Ok(backend) => Device::new(&name, backend, options),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use half::f16;
 
 use super::*;
+use crate::LoadCanceller;
 
 mod checks;
 mod owner;
@@ -219,6 +220,29 @@ fn a_folder_is_searched_for_its_graph() {
 }
 
 /// Shapes and addresses change from request to request; a graph would not notice.
+#[test]
+fn a_load_ends_when_it_is_cancelled() {
+    let canceller = LoadCanceller::default();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let load = {
+        let canceller = canceller.clone();
+        std::thread::spawn(move || {
+            begun.send(()).unwrap();
+            canceller.during(|| {
+                let options = TensorOptions::default();
+                TensorModel::load("endless", &fixture("endless.onnx"), &options)
+            })
+        })
+    };
+    has_begun.recv().unwrap();
+    // Mostly in the middle of its first run, which would take centuries; wherever it is, it ends.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!load.is_finished());
+    canceller.cancel();
+    let loaded = load.join().unwrap();
+    assert!(matches!(loaded, Err(LoadError::Cancelled)), "{loaded:?}");
+}
+
 #[test]
 fn runs_are_never_captured() {
     let options = TensorOptions {

@@ -17,6 +17,7 @@ use crate::backend::FailedRuns;
 use crate::backend::onnx::{Dimension, OnnxSession, Tensor, TensorView};
 use crate::backend::tensorrt::TensorRtSession;
 use crate::batcher::WorkTimings;
+use crate::cancel::LoadCanceller;
 use crate::error::{BackendError, LoadError};
 
 /// What is run; built and used on the owner thread only.
@@ -61,10 +62,11 @@ pub(super) fn start<G: Graph>(
     let model = name.to_owned();
     let max_batch = options.max_batch.max(1);
     let failures = FailedRuns::new(options.failed_runs);
+    let load = LoadCanceller::current();
     std::thread::Builder::new()
         .name(format!("sluice {name}"))
         .spawn(move || {
-            let built = catch_unwind(AssertUnwindSafe(build))
+            let built = catch_unwind(AssertUnwindSafe(|| load.during(build)))
                 .unwrap_or_else(|panic| Err(LoadError::Runtime(message(&*panic).to_owned())));
             let (signature, graph) = match built {
                 Ok((signature, graph)) => (Arc::new(signature), graph),
@@ -87,7 +89,9 @@ pub(super) fn start<G: Graph>(
                 stats,
             };
             worker.warm_up(&signature);
-            if ready.send(Ok(signature)).is_ok() {
+            let loaded = load.check().map(|()| signature);
+            let wanted = loaded.is_ok();
+            if ready.send(loaded).is_ok() && wanted {
                 worker.work(max_rows);
             }
         })

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sluice_engine::LoadError;
 use sluice_engine::backend::FAILED_RUNS;
 use sluice_engine::backend::onnx::{self, Footprint};
 use sluice_engine::folder::{ModelFolder, ModelKind};
+use sluice_engine::{LoadCanceller, LoadError};
 
 use self::recipe::Recipe;
 use super::{Deployment, Replicas, Standing, Target};
@@ -130,11 +130,14 @@ async fn local(
         turns.push(devices.loading(gpu).await);
     }
     // Reading and warming up takes seconds and must not hold the runtime's threads.
-    let loading = tokio::task::spawn_blocking(move || recipe.load_all());
+    let mut awaited = Awaited::default();
+    let canceller = awaited.load.clone();
+    let loading = tokio::task::spawn_blocking(move || canceller.during(|| recipe.load_all()));
     let loaded = match loading.await {
         Ok(loaded) => loaded,
         Err(panic) => Err(LoadError::Runtime(format!("loading failed: {panic}"))),
     };
+    awaited.over = true;
     drop(turns);
     let (models, recipe) = loaded.map_err(refused)?;
     let revision = config.revision.clone();
@@ -144,6 +147,21 @@ async fn local(
     let replicas = Replicas::supervised(&config.name, models, again, &policy, holding, &devices);
     let target = Target::Local(replicas);
     Ok(make(gateway, &config.name, &revision, target, standing))
+}
+
+/// Ends the load when nobody waits for it any more, as when a work order is aborted.
+#[derive(Default)]
+struct Awaited {
+    load: LoadCanceller,
+    over: bool,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if !self.over {
+            self.load.cancel();
+        }
+    }
 }
 
 /// Whether a folder's files still are those that `loaded` was made of. Also true where

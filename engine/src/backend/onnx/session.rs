@@ -17,6 +17,7 @@ use super::gpu::engines::{EngineFolder, engine_folder};
 use super::gpu::{self, Building, GpuOptions};
 use super::runtime::{self, Provider};
 use super::tensor_data::{Datatype, TensorData, TensorSlice};
+use crate::cancel::LoadCanceller;
 use crate::error::{BackendError, LoadError};
 use crate::folder::is_engine;
 
@@ -159,12 +160,12 @@ impl fmt::Debug for OnnxSession {
 }
 
 impl OnnxSession {
-    /// Loads and optimises a model.
+    /// Loads and optimises a model. A [`LoadCanceller`] ends that, and what is run before its load is over.
     ///
     /// # Errors
     /// [`LoadError::Runtime`] when the library or the provider is missing,
     /// [`LoadError::Unsupported`] with ONNX Runtime's own words when it refuses
-    /// the graph; `name` is the model's, for the message.
+    /// the graph; `name` is the model's, for the message. [`LoadError::Cancelled`].
     pub fn open(
         name: &str,
         source: ModelSource<'_>,
@@ -187,6 +188,15 @@ impl OnnxSession {
         }
         let engines = engine_folder(source, options)?;
         let mut builder = builder(options, engines.as_ref())?;
+        let run_options = Arc::new(RunOptions::new().map_err(refused)?);
+        let load = LoadCanceller::current();
+        let (commit, runs) = (builder.canceler(), Canceller(Arc::clone(&run_options)));
+        load.begin(move || {
+            if let Err(error) = commit.cancel() {
+                tracing::debug!(%error, "cancel a load");
+            }
+            runs.cancel();
+        })?;
         let _building = engines.map(|folder| Building::begin(name, folder));
         let session = match source {
             ModelSource::File(path) => builder.commit_from_file(path),
@@ -201,12 +211,14 @@ impl OnnxSession {
                 }
                 builder.commit_from_memory(model)
             }
-        }
-        .map_err(refused)?;
+        };
+        // Whatever came of it.
+        load.check()?;
+        let session = session.map_err(refused)?;
         Ok(Self {
             inputs: session.inputs().iter().map(TensorInfo::of).collect(),
             outputs: session.outputs().iter().map(TensorInfo::of).collect(),
-            run_options: Arc::new(RunOptions::new().map_err(refused)?),
+            run_options,
             session: Arc::new(session),
         })
     }
