@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md; and how fast a release is
-# taken back.
-#   scripts/bench.sh [embed] [generate] [gateway] [rollback]      all of them by default
+# Measures embeddings, generation and gateway overhead beside peers, and writes docs/benchmarks.md; how fast a release is
+# taken back, and what the processes of unapproved models cost their neighbours.
+#   scripts/bench.sh [embed] [generate] [gateway] [rollback] [children]      all of them by default
 # BENCH_ROUNDS (3) and BENCH_SECONDS (6, a row) set how long. Peers of some
 # 5 GB each are asked for by BENCH_VLLM=1 and BENCH_INFINITY=1. Everything comes from package registries.
 set -euo pipefail
@@ -94,8 +94,14 @@ bench_gateway() {
 # From the command to the last new request on a candidate that is taken back.
 bench_rollback() {
 	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "the tests of releases" --no-deps --no-cache-dir
-	cargo bench --locked -p sluice-gateway --bench rollback
+	# Of the workspace, so that nothing is compiled again with fewer features.
+	cargo bench --locked --workspace --bench rollback
 	"$VENV/bin/python" "$ROOT/tests/python/releases/measure.py"
+}
+
+bench_children() {
+	use_venv "$SLUICE_CACHE" tests "$ROOT/tests/python/requirements.lock.txt" "the tests of child processes" --no-deps --no-cache-dir
+	SLUICE_BIN=$BINARY "$VENV/bin/python" "$ROOT/tests/python/measure_children.py"
 }
 
 cd "$ROOT"
@@ -106,7 +112,7 @@ need_commands wrk:wrk taskset:util-linux
 cargo build --release --locked --bin sluice --example mock-upstream --example in-process
 use_venv "$WORK" harness "$HARNESS/requirements.lock.txt" "the peers" --no-deps
 BENCH_PYTHON=$VENV/bin/python
-for part in "${@:-embed generate gateway rollback}"; do
+for part in "${@:-embed generate gateway rollback children}"; do
 	for name in $part; do
 		say "==> $name"
 		"bench_$name"

@@ -88,3 +88,24 @@ async fn an_encoder_is_loaded_again_and_says_the_same() {
     let after = bench.post("/v1/embeddings", &body).await;
     assert_eq!(after.json()["data"], before.json()["data"]);
 }
+
+/// Whether this process has a thread of that name.
+fn has_thread(name: &str) -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = threads.filter_map(|it| std::fs::read_to_string(it.ok()?.path().join("comm")).ok());
+    names.into_iter().any(|it| it.trim_end() == name)
+}
+
+#[tokio::test]
+async fn a_load_that_nobody_waits_for_any_more_ends() {
+    let bench = Bench::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let endless = root().join("engine/tests/fixtures/tensor/endless.onnx");
+    std::fs::copy(endless, folder.path().join("model.onnx")).unwrap();
+    let config = DeploymentConfig::of_folder("endless", folder.path());
+    let loading = load::deployment(&bench.gateway, &config);
+    let patience = std::time::Duration::from_millis(500);
+    let loaded = tokio::time::timeout(patience, loading).await;
+    assert!(loaded.is_err(), "it is warmed up for ever");
+    until("its thread ends", || !has_thread("sluice endless")).await;
+}
