@@ -17,14 +17,18 @@ from conftest import STRATEGY, furnished  # noqa: E402
 from postgres import Postgres  # noqa: E402
 from stage import Stage  # noqa: E402
 
+# Load and commands are threads of this process: each gets its turn at once.
+sys.setswitchinterval(0.0002)
+
 HELD = {"analyse": {"min_requests": 1_000_000, "max_duration": "10m"}}
+RATE = 200.0
 
 
 def once(stage: Stage, away, back) -> tuple[float, float]:
     """Seconds from the command to the last new request on the candidate, and to the answer."""
     release = stage.release("v2", STRATEGY | {"steps": [{"weight": 50}, HELD]})
     stage.until_step(release, 1)
-    with stage.load(rate=400.0):
+    with stage.load(rate=RATE):
         time.sleep(0.5)
         away()
         asked = time.time()
@@ -39,7 +43,7 @@ def once(stage: Stage, away, back) -> tuple[float, float]:
 
 
 def main():
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     nothing = lambda: None  # noqa: E731
     postgres = Postgres()
     with tempfile.TemporaryDirectory() as folder:
