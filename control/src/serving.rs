@@ -153,11 +153,11 @@ impl Serving {
             until_it_ends("ledger of usage", run).await;
         };
         serving.tasks.lock().spawn(run);
-        let (recorder, stop) = (Arc::clone(&serving.recorder), serving.stopped());
-        serving
-            .tasks
-            .lock()
-            .spawn(async move { recorder.run(stop).await });
+        let (recorder, stop) = (Arc::clone(&serving.recorder), serving.stop.subscribe());
+        serving.tasks.lock().spawn(async move {
+            let run = || recorder.run(over(stop.clone()));
+            until_it_ends("recorder of what was taken back", run).await;
+        });
         Ok(serving)
     }
 
@@ -173,9 +173,11 @@ impl Serving {
         self.releases.follow(store.clone(), deployments);
         let pairs = self.pairs.lock().take();
         if let Some(pairs) = pairs {
-            let (store, stop) = (store.clone(), self.stopped());
-            let writing = async move { pairs.run(store, stop).await };
-            self.tasks.lock().spawn(writing);
+            let (store, stop) = (store.clone(), self.stop.subscribe());
+            self.tasks.lock().spawn(async move {
+                let run = || pairs.run(&store, over(stop.clone()));
+                until_it_ends("writer of pairs", run).await;
+            });
         }
         let pulsed = store.clone();
         let controller = Controller::new(
@@ -237,10 +239,6 @@ impl Serving {
         self.stop.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
-    }
-
-    fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
-        over(self.stop.subscribe())
     }
 }
 

@@ -17,7 +17,8 @@ use tokio::sync::Mutex;
 use super::act::{Made, apply, release_state};
 use super::people::ReleaseError;
 use crate::deploy::{DeployError, Deployments};
-use crate::domain::record::{DecisionKind, WorkOrder};
+use crate::domain::record::{DecisionKind, Deployment, WorkOrder};
+use crate::domain::work_order::WorkOrderState;
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::publish::Publisher;
 use crate::release::planner::{Action, Why};
@@ -99,9 +100,7 @@ impl Recorder {
 
     /// Writes what the watches find, until `stop` is over.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
-        let Some(mut found) = self.publisher.watches().to_record() else {
-            return;
-        };
+        let mut found = self.publisher.watches().to_record().lock().await;
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -184,10 +183,18 @@ impl Recorder {
     }
 
     async fn settle(&self, store: &Store, deployments: &Deployments, mut taken: TakenBack) {
-        let before = taken.order;
-        let written = match taken.release {
-            Some(release) => take_back(store, release, &taken).await.map(|()| true),
-            None => bring_back(store, deployments, &mut taken).await,
+        let before = (taken.release, taken.order);
+        let ended = match taken.release {
+            Some(release) => take_back(store, release, &taken).await,
+            None => Ok(Ended::Live),
+        };
+        let written = match ended {
+            Ok(Ended::Over) => Ok(true),
+            Ok(Ended::Live) => {
+                taken.release = None;
+                bring_back(store, deployments, &mut taken).await
+            }
+            Err(error) => Err(error),
         };
         let (is_over, refused) = match written {
             Ok(is_over) => (is_over, None),
@@ -212,7 +219,7 @@ impl Recorder {
         if is_over {
             // The table follows the records again, which are read first.
             self.publisher.tick().await;
-        } else if taken.order == before {
+        } else if (taken.release, taken.order) == before {
             return;
         }
         let mut books = self.books.lock().await;
@@ -227,7 +234,7 @@ impl Recorder {
                 None => routes.let_go(taken.deployment),
             }
         } else if let Some(it) = books.open.iter_mut().find(|it| is_it(it)) {
-            it.order = taken.order;
+            (it.release, it.order) = (taken.release, taken.order);
         }
         if let Some(error) = refused {
             books.refused.insert(taken.deployment, error);
@@ -256,16 +263,33 @@ impl Recorder {
     }
 }
 
+/// What became of a release that was taken back.
+enum Ended {
+    /// The records say that it is over.
+    Over,
+    /// It was promoted before this was known here: what it brought is live, and has to be taken back itself.
+    Live,
+}
+
 /// Ends a release in the records, at the instant when it ended in truth.
 async fn take_back(
     store: &Store,
     release: WorkOrderId,
     taken: &TakenBack,
-) -> Result<(), ReleaseError> {
+) -> Result<Ended, ReleaseError> {
     let mut tx = store.begin().await?;
     tx.lock_work_order(release).await?;
     let order = tx.get::<WorkOrder>(release).await?;
     let state = release_state(&order)?;
+    if order.state == WorkOrderState::Promoted
+        && tx
+            .get::<Deployment>(order.deployment)
+            .await?
+            .live_work_order
+            == Some(release)
+    {
+        return Ok(Ended::Live);
+    }
     let mut made = Made {
         action: Some(Action::RollBack {
             why: taken.why.clone(),
@@ -283,7 +307,7 @@ async fn take_back(
     let applied = apply(&mut tx, &order, &state, made).await?;
     tx.commit().await?;
     applied.log();
-    Ok(())
+    Ok(Ended::Over)
 }
 
 /// A release that stands in the way of what was taken back is over, too.

@@ -36,7 +36,7 @@ pub struct Watches {
     /// Takes pairs to be read side by side.
     keeper: OnceLock<PairKeeper>,
     /// For the one that writes them down.
-    to_record: Mutex<Option<mpsc::UnboundedReceiver<TakenBack>>>,
+    to_record: tokio::sync::Mutex<mpsc::UnboundedReceiver<TakenBack>>,
 }
 
 /// One release under watch.
@@ -88,7 +88,7 @@ impl Watches {
             by_release: RwLock::default(),
             keeper: OnceLock::new(),
             taken_back,
-            to_record: Mutex::new(Some(to_record)),
+            to_record: tokio::sync::Mutex::new(to_record),
         })
     }
 
@@ -97,9 +97,9 @@ impl Watches {
         _ = self.keeper.set(keeper);
     }
 
-    /// What was taken back and is not written down. Once: a second caller gets `None`.
-    pub(super) fn to_record(&self) -> Option<mpsc::UnboundedReceiver<TakenBack>> {
-        self.to_record.lock().take()
+    /// What was taken back and is not written down, for the one who writes.
+    pub(super) fn to_record(&self) -> &tokio::sync::Mutex<mpsc::UnboundedReceiver<TakenBack>> {
+        &self.to_record
     }
 
     /// Watches what is published: called before the traffic is, so that no request goes unseen.

@@ -41,7 +41,7 @@ pub struct PairKeeper {
 pub struct PairWriter {
     places: usize,
     keep: Duration,
-    pairs: mpsc::Receiver<ReleasePair>,
+    pairs: tokio::sync::Mutex<mpsc::Receiver<ReleasePair>>,
 }
 
 impl PairKeeper {
@@ -59,7 +59,7 @@ impl PairKeeper {
             PairWriter {
                 places,
                 keep,
-                pairs,
+                pairs: tokio::sync::Mutex::new(pairs),
             },
         )
     }
@@ -90,21 +90,22 @@ impl PairKeeper {
 
 impl PairWriter {
     /// Writes until `stop` is over or the keeper is gone.
-    pub async fn run(mut self, store: Store, stop: impl Future<Output = ()>) {
+    pub async fn run(&self, store: &Store, stop: impl Future<Output = ()>) {
+        let mut pairs = self.pairs.lock().await;
         tokio::pin!(stop);
         let mut clock = tokio::time::interval(FORGET_EVERY);
         loop {
             let mut batch = Vec::new();
             tokio::select! {
-                count = self.pairs.recv_many(&mut batch, BATCH) => if count == 0 { return },
+                count = pairs.recv_many(&mut batch, BATCH) => if count == 0 { return },
                 _ = clock.tick() => {
-                    forget(&store, self.keep).await;
+                    forget(store, self.keep).await;
                     continue;
                 }
                 () = &mut stop => return,
             }
             tokio::select! {
-                () = write(&store, batch, self.places) => {}
+                () = write(store, batch, self.places) => {}
                 () = &mut stop => return,
             }
         }

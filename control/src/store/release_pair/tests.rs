@@ -77,7 +77,7 @@ async fn the_keeper_writes_what_chance_keeps_and_no_more() {
             keeper.offer(release, &shadow, &agreement);
         }
         drop(keeper);
-        writer.run(store.clone(), std::future::pending()).await;
+        writer.run(store, std::future::pending()).await;
         let page = store.list(&Listing::<ReleasePair>::new()).await.unwrap();
         assert_eq!(page.items.len(), 6);
         assert!(

@@ -1,6 +1,6 @@
 //! Taking back, pressed twice, pressed early, pressed while the database is away.
 
-use super::stage::{Stage, actions, alone, traffic};
+use super::stage::{Stage, actions, alone, release_leases, traffic};
 use super::*;
 use crate::deploy::{Already, NewWorkOrder};
 use crate::id::WorkOrderId;
@@ -239,6 +239,35 @@ async fn further_than_the_release_goes_through_its_end() {
         again.rig.publisher.routes().answering(again.at.id).unwrap(),
         first
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_promoted_a_moment_ago_is_taken_back_too() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let stage = Stage::new(&fresh.store).await;
+        let id = stage.start(json!([{"weight": 60}])).await;
+        stage.rig.controller.round().await.unwrap();
+        assert!(stage.order(id).await.state.takes_traffic());
+        // Another process ends it, and this one does not know yet.
+        let other = stage.again(stage.v2).await;
+        other.rig.publisher.tick().await;
+        for _ in 0..50 {
+            release_leases(&fresh.store).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            other.rig.controller.round().await.unwrap();
+            if stage.order(id).await.state == State::Promoted {
+                break;
+            }
+        }
+        assert_eq!(stage.order(id).await.state, State::Promoted);
+        assert_eq!(stage.live().await, Some(stage.v2));
+        stage.back(None).await;
+        assert_eq!(traffic(&stage.rig), alone("v1"));
+        stage.settle().await;
+        assert_eq!(stage.live().await, Some(stage.v1));
+        assert_eq!(traffic(&stage.rig), alone("v1"));
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
