@@ -18,19 +18,19 @@ struct Loading {
 }
 
 thread_local! {
-    static CURRENT: RefCell<LoadCanceller> = RefCell::default();
+    static CURRENT: RefCell<Option<LoadCanceller>> = const { RefCell::new(None) };
 }
 
 impl LoadCanceller {
     /// The one of the load that runs on this thread; where there is none, one that nobody cancels.
     #[must_use]
     pub fn current() -> Self {
-        CURRENT.with_borrow(Self::clone)
+        CURRENT.with_borrow(Option::clone).unwrap_or_default()
     }
 
     /// Runs a load, or a part of it on a thread of its own, so that [`Self::cancel`] ends it.
     pub fn during<T>(&self, load: impl FnOnce() -> T) -> T {
-        let _outer = Outer(CURRENT.replace(self.clone()));
+        let _outer = Outer(CURRENT.replace(Some(self.clone())));
         load()
     }
 
@@ -77,11 +77,11 @@ impl fmt::Debug for LoadCanceller {
 }
 
 /// Puts back what was there, whatever the load does.
-struct Outer(LoadCanceller);
+struct Outer(Option<LoadCanceller>);
 
 impl Drop for Outer {
     fn drop(&mut self) {
-        CURRENT.set(std::mem::take(&mut self.0));
+        CURRENT.set(self.0.take());
     }
 }
 
