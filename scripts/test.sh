@@ -43,10 +43,18 @@ use_test_venv() {
 rust_tests() {
 	# The kernels are compiled as a server that was built without nvcc does when it starts.
 	local -x LD_LIBRARY_PATH=$CUDA_COMPILERS/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} SLUICE_TEST_REQUIRE_NVRTC=1
+	# Of the tests, the compiler takes longer than the tests do: ours is less optimised, what it stands on stays as it is built.
+	# The binary that the other languages' tests talk to is the one above.
+	local quick=(
+		--config 'profile.release.package.sluice-control={opt-level=0,codegen-units=16}'
+		--config 'profile.release.package.sluice={opt-level=0,codegen-units=16}'
+		--config 'profile.release.package.sluice-gateway={opt-level=1,codegen-units=16}'
+		--config 'profile.release.package.sluice-engine={opt-level=1,codegen-units=16}'
+	)
 	if command -v cargo-nextest >/dev/null; then
-		cargo nextest run --workspace --release --locked --no-fail-fast
+		cargo nextest run --workspace --release --locked --no-fail-fast "${quick[@]}"
 	else
-		cargo test --workspace --release --locked --no-fail-fast
+		cargo test --workspace --release --locked --no-fail-fast "${quick[@]}"
 	fi
 }
 
@@ -71,7 +79,8 @@ python_tests() {
 		say "Prometheus is not installed and this user cannot fetch it: skipping the tests that scrape with it"
 	fi
 	use_test_venv
-	"$VENV/bin/python" -m pytest -q "${without[@]}" tests/python pipelines
+	# Most of them wait for something most of the time. A file's tests share what they have started.
+	"$VENV/bin/python" -m pytest -q -n 2 --dist loadfile "${without[@]}" tests/python pipelines
 }
 
 # The control plane against its own description.

@@ -84,6 +84,25 @@ pub(crate) fn progress(text: &str) {
     }
 }
 
+/// A bar that is full at 1, and the percentage.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of a bar"
+)]
+pub(crate) fn bar(fraction: f64) -> String {
+    const WIDE: usize = 24;
+    let fraction = fraction.clamp(0.0, 1.0);
+    let full = (fraction * WIDE as f64).round() as usize;
+    format!(
+        "[{}{}] {:3.0} %",
+        "█".repeat(full),
+        "·".repeat(WIDE - full),
+        fraction * 100.0
+    )
+}
+
 /// Prints `value` as pretty JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     line(serde_json::to_string_pretty(value)?)

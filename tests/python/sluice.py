@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -21,10 +23,26 @@ HELPDESK = ROOT / "examples" / "helpdesk" / "models"
 MINILM = DATA / "models" / "all-minilm-l6-v2"
 
 
+def ports():
+    """Below those of scripts/postgres.sh and those that the kernel gives to connections, so that nobody takes one meanwhile;
+    the worker beside this one has others."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first, count = 12_000 + worker % 2 * 4_000, 4_000
+    start = random.randrange(count)
+    return (first + (start + number) % count for number in itertools.count())
+
+
+PORTS = ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def toml_value(value) -> str:

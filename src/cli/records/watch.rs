@@ -7,7 +7,6 @@ use super::view::cell;
 use crate::cli::client::ApiClient;
 use crate::cli::output::{self, Shape};
 
-const BAR: usize = 24;
 /// Ends that are no success.
 const FAILED: &[&str] = &[
     "failed",
@@ -75,7 +74,7 @@ pub(super) async fn at_end(client: &ApiClient, path: &str) -> Result<Value> {
 fn show(event: &Value) {
     if let Some(state) = event["state"].as_str() {
         let bar = match event["progress_fraction"].as_f64() {
-            Some(fraction) => bar(fraction),
+            Some(fraction) => output::bar(fraction),
             None => String::new(),
         };
         let message = event["progress_message"].as_str().unwrap_or("");
@@ -87,15 +86,4 @@ fn show(event: &Value) {
         let text = event["body"]["text"].as_str().or(event["body"].as_str());
         output::note(text.map_or_else(|| cell(&event["body"]), str::to_owned));
     }
-}
-
-pub(super) fn bar(fraction: f64) -> String {
-    let fraction = fraction.clamp(0.0, 1.0);
-    let full = (fraction * BAR as f64).round() as usize;
-    format!(
-        "[{}{}] {:3.0} %",
-        "█".repeat(full),
-        "·".repeat(BAR - full),
-        fraction * 100.0
-    )
 }

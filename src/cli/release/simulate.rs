@@ -1,6 +1,7 @@
 //! `sluice release simulate`: what a strategy would do, before a release depends on it.
 
 mod pauses;
+mod progress;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use sluice_control::release::simulate::{Grid, Recorded, Row, Spent, Summary, Traffic, simulate};
 use sluice_control::release::strategy::Strategy;
 
+use self::progress::Bar;
 use super::start::read;
 use crate::cli::output::{self, Format};
 
@@ -68,7 +70,7 @@ impl Simulate {
             Some(name) => read_recorded(&path.with_file_name(name))?,
             None => Vec::new(),
         };
-        output::progress(&format!("{} releases …", self.releases));
+        let bar = Bar::new(self.releases);
         let summary = simulate(
             &strategy,
             &traffic,
@@ -76,8 +78,9 @@ impl Simulate {
             self.releases,
             self.seed,
             true,
+            &|| bar.tick(),
         );
-        output::progress("");
+        drop(bar);
         match self.output {
             Format::Json => output::json(&summary),
             Format::Table => print_summary(&summary),
@@ -90,15 +93,12 @@ impl Simulate {
             ..Grid::default()
         };
         let cells = grid.cells();
+        let bar = Bar::new(self.releases.saturating_mul(cells.len() as u64));
         let rows: Vec<Row> = cells
             .iter()
-            .enumerate()
-            .map(|(index, cell)| {
-                output::progress(&format!("{index} of {} cells", cells.len()));
-                grid.row(*cell, self.seed)
-            })
+            .map(|cell| grid.row(*cell, self.seed, &|| bar.tick()))
             .collect();
-        output::progress("");
+        drop(bar);
         match self.output {
             Format::Json => output::json(&rows),
             Format::Table => print_grid(&rows),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{Chance, Spent, simulate};
+use super::report::{Chance, Spent, Tick, simulate};
 use super::traffic::{Change, Stops, Traffic};
 use crate::release::strategy::{Analyse, Pauses, Step, Strategy};
 
@@ -48,9 +48,12 @@ pub fn settings() -> Vec<(String, Pauses)> {
     ]
 }
 
+/// How many releases one setting takes, for each that is asked for.
+pub const PARTS: u64 = WEIGHTS.len() as u64 + 1;
+
 /// Simulates one setting: the default strategy with these pauses allowed for, at one weight that is held.
 #[must_use]
-pub fn point(name: &str, pauses: &Pauses, releases: u64, seed: u64) -> Point {
+pub fn point(name: &str, pauses: &Pauses, releases: u64, seed: u64, tick: Tick<'_>) -> Point {
     let strategy = |weight| Strategy {
         steps: vec![
             Step::Weight(weight),
@@ -85,13 +88,14 @@ pub fn point(name: &str, pauses: &Pauses, releases: u64, seed: u64) -> Point {
         ..traffic
     };
     let back = |weight| {
-        let summary = simulate(&strategy(weight), &good, &[], releases, seed, false);
+        let strategy = strategy(weight);
+        let summary = simulate(&strategy, &good, &[], releases, seed, false, tick);
         summary.sluice.rolled_back
     };
     Point {
         name: name.to_owned(),
         pauses: pauses.clone(),
         good: WEIGHTS.map(back).to_vec(),
-        bad: simulate(&strategy(5.0), &bad, &[], releases, seed, false).sluice,
+        bad: simulate(&strategy(5.0), &bad, &[], releases, seed, false, tick).sluice,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{Summary, simulate};
+use super::report::{Summary, Tick, simulate};
 use super::traffic::{Change, Spread, Traffic};
 use crate::release::strategy::{Analyse, Bar, Event, Objective, Rule, Step, Strategy};
 
@@ -77,7 +77,7 @@ impl Grid {
 
     /// Simulates one cell, beside the rules of Flagger and Argo on the same traffic.
     #[must_use]
-    pub fn row(&self, cell: Cell, seed: u64) -> Row {
+    pub fn row(&self, cell: Cell, seed: u64, tick: Tick<'_>) -> Row {
         let lasts = Duration::from_secs(60 * self.minutes);
         let summary = simulate(
             &cell.strategy(lasts),
@@ -86,6 +86,7 @@ impl Grid {
             self.releases,
             seed,
             true,
+            tick,
         );
         Row { cell, summary }
     }

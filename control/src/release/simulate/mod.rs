@@ -11,9 +11,9 @@ mod run;
 mod source;
 mod traffic;
 
-pub use frontier::{Point, WEIGHTS, point, settings};
+pub use frontier::{PARTS, Point, WEIGHTS, point, settings};
 pub use grid::{Cell, Grid, Row};
-pub use report::{Chance, Spent, Summary, simulate};
+pub use report::{Chance, Spent, Summary, Tick, simulate};
 pub use run::{Ended, Run, Taken, run};
 pub use source::Recorded;
 pub use traffic::{

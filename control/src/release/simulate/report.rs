@@ -50,6 +50,9 @@ pub struct Summary {
     pub argo: Spent,
 }
 
+/// What is told after each release that has been simulated, by whichever thread did it.
+pub type Tick<'a> = &'a (dyn Fn() + Sync);
+
 /// Simulates releases on all processors. The same seed gives the same runs, however many there are.
 #[must_use]
 pub fn simulate(
@@ -59,6 +62,7 @@ pub fn simulate(
     releases: u64,
     seed: u64,
     rivals: bool,
+    tick: Tick<'_>,
 ) -> Summary {
     let workers = thread::available_parallelism().map_or(1, NonZero::get) as u64;
     let runs: Vec<Run> = thread::scope(|scope| {
@@ -66,7 +70,9 @@ pub fn simulate(
             let mine = (first..releases).step_by(usize::try_from(workers).unwrap_or(1));
             mine.map(|index| {
                 let own_seed = mix(seed.wrapping_add(mix(index)));
-                run(strategy, traffic, recorded, own_seed, rivals)
+                let run = run(strategy, traffic, recorded, own_seed, rivals);
+                tick();
+                run
             })
             .collect::<Vec<Run>>()
         };

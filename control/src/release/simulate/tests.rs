@@ -46,7 +46,7 @@ fn day() -> Traffic {
 fn good_releases_are_not_taken_back() {
     for sticky in [true, false] {
         let traffic = Traffic { sticky, ..day() };
-        let summary = simulate(&brisk(), &traffic, &[], 150, 11, false);
+        let summary = simulate(&brisk(), &traffic, &[], 150, 11, false, &|| ());
         // With a chance of 1 in 100, six of a hundred and fifty have one of about 1 in 300.
         assert!(summary.sluice.rolled_back.times <= 5, "{summary:#?}");
         assert!(summary.promoted.times >= 120, "{summary:#?}");
@@ -64,7 +64,7 @@ fn one_noisy_client_takes_no_good_release_back() {
             noisy: serde_json::from_value(noisy.clone()).unwrap(),
             ..Traffic::default()
         };
-        let summary = simulate(&brisk(), &traffic, &[], 40, 5, false);
+        let summary = simulate(&brisk(), &traffic, &[], 40, 5, false, &|| ());
         assert!(
             summary.sluice.rolled_back.times <= 2,
             "{noisy}: {summary:#?}"
@@ -85,7 +85,7 @@ fn a_bad_release_is_taken_back_in_seconds_and_hurts_few() {
         weight: 5.0,
         rate: 100.0,
     };
-    let row = grid.row(cell, 3).summary;
+    let row = grid.row(cell, 3, &|| ()).summary;
     assert_eq!(row.sluice.rolled_back.times, 60);
     assert!(row.sluice.median_s.unwrap() <= 5.0, "{row:#?}");
     assert!(
@@ -109,7 +109,7 @@ fn a_slow_release_is_taken_back() {
         weight: 10.0,
         rate: 100.0,
     };
-    let row = grid.row(cell, 3).summary;
+    let row = grid.row(cell, 3, &|| ()).summary;
     assert_eq!(row.sluice.rolled_back.times, 20, "{row:#?}");
     assert!(row.sluice.median_s < row.argo.median_s, "{row:#?}");
 }
@@ -120,8 +120,8 @@ fn the_same_seed_gives_the_same_runs() {
         lasts: Duration::from_secs(600),
         ..day()
     };
-    let one = simulate(&brisk(), &traffic, &[], 6, 1, true);
-    assert_eq!(one, simulate(&brisk(), &traffic, &[], 6, 1, true));
+    let one = simulate(&brisk(), &traffic, &[], 6, 1, true, &|| ());
+    assert_eq!(one, simulate(&brisk(), &traffic, &[], 6, 1, true, &|| ()));
     let runs = [1, 2].map(|seed| run(&brisk(), &traffic, &[], seed, true));
     assert_ne!(runs[0], runs[1]);
 }
@@ -220,7 +220,7 @@ fn pauses_of_each_side_by_itself_take_few_good_releases_back() {
         .into_iter()
         .filter(|it| it.0.contains("every 1m"))
     {
-        let point = point(&name, &pauses, 12, 7);
+        let point = point(&name, &pauses, 12, 7, &|| ());
         let back: u64 = point.good.iter().map(|it| it.times).sum();
         // Of 36. With a chance of one in twenty each, six are one in a hundred.
         let most = if pauses.strict { 2 } else { 6 };
@@ -239,14 +239,14 @@ fn agents_that_fail_in_a_later_request_are_found() {
         "candidate": { "error": 0.4 },
     }))
     .unwrap();
-    let summary = simulate(&held(20.0, &json!({})), &traffic, &[], 20, 3, false);
+    let summary = simulate(&held(20.0, &json!({})), &traffic, &[], 20, 3, false, &|| ());
     assert_eq!(summary.sluice.rolled_back.times, 20, "{summary:#?}");
     // And where they do not fail, nothing is found.
     let good = Traffic {
         candidate: Change::default(),
         ..traffic
     };
-    let summary = simulate(&held(20.0, &json!({})), &good, &[], 20, 3, false);
+    let summary = simulate(&held(20.0, &json!({})), &good, &[], 20, 3, false, &|| ());
     assert_eq!(summary.sluice.rolled_back.times, 0, "{summary:#?}");
 }
 
@@ -258,13 +258,13 @@ fn a_key_with_sessions_of_its_own_making_takes_nothing_back_where_another_uses_i
     }))
     .unwrap();
     let compared = json!({ "objectives": [{ "event": "error", "compare": "stable" }] });
-    let summary = simulate(&held(20.0, &compared), &traffic, &[], 20, 3, false);
+    let summary = simulate(&held(20.0, &compared), &traffic, &[], 20, 3, false, &|| ());
     assert!(summary.sluice.rolled_back.times <= 1, "{summary:#?}");
     // The only key's sessions are the units.
     let traffic = Traffic::parse(json!({
         "rate": 20, "lasts": "10m", "keys": [1], "candidate": { "error": 0.2 },
     }))
     .unwrap();
-    let summary = simulate(&held(20.0, &compared), &traffic, &[], 20, 3, false);
+    let summary = simulate(&held(20.0, &compared), &traffic, &[], 20, 3, false, &|| ());
     assert_eq!(summary.sluice.rolled_back.times, 20, "{summary:#?}");
 }

@@ -3,6 +3,7 @@
 use super::super::rig::{Fresh, on_both};
 use super::*;
 use crate::id::Id as _;
+use crate::store::Store;
 
 fn entry(at: i64, department: &str, deployment: &str, status: i64, tokens: i64) -> UsageEntry {
     UsageEntry {

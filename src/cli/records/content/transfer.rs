@@ -7,8 +7,7 @@ use anyhow::Result;
 use http::StatusCode;
 
 use crate::cli::client::Refused;
-use crate::cli::output;
-use crate::cli::records::watch::bar;
+use crate::cli::output::{self, bar};
 
 /// Tries of one request, with pauses that double from half a second on.
 const TRIES: u32 = 6;

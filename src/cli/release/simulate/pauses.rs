@@ -1,8 +1,9 @@
 //! `--pauses`: what allowing for pauses costs, as a table and a plot.
 
 use anyhow::Result;
-use sluice_control::release::simulate::{Point, WEIGHTS, point, settings};
+use sluice_control::release::simulate::{PARTS, Point, WEIGHTS, point, settings};
 
+use super::progress::Bar;
 use crate::cli::output::{self, Format};
 
 /// Columns and rows of the plot.
@@ -11,15 +12,12 @@ const HIGH: usize = 12;
 
 pub(super) fn run(releases: u64, seed: u64, format: Format) -> Result<()> {
     let settings = settings();
+    let bar = Bar::new(releases.saturating_mul(PARTS * settings.len() as u64));
     let points: Vec<Point> = settings
         .iter()
-        .enumerate()
-        .map(|(index, (name, pauses))| {
-            output::progress(&format!("{index} of {} settings", settings.len()));
-            point(name, pauses, releases, seed)
-        })
+        .map(|(name, pauses)| point(name, pauses, releases, seed, &|| bar.tick()))
         .collect();
-    output::progress("");
+    drop(bar);
     match format {
         Format::Json => output::json(&points),
         Format::Table => print(&points),
