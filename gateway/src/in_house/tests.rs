@@ -36,7 +36,7 @@ fn saying(gateway: &Gateway, name: &str, text: &str, hidden: bool) -> Arc<Deploy
 }
 
 fn hello(model: &InHouse) -> Value {
-    json!({"model": model.model(), "messages": [{"role": "user", "content": "Hi"}]})
+    json!({"model": model.model(), "temperature": 0, "messages": [{"role": "user", "content": "Hi"}]})
 }
 
 fn said(answer: &Answered) -> Value {

@@ -209,7 +209,7 @@ impl Bench {
     }
 
     pub(super) async fn chat(&self, model: &str) -> Answer {
-        let body = json!({"model": model, "messages": [{"role": "user", "content": "Well?"}]});
+        let body = json!({"model": model, "temperature": 0, "messages": [{"role": "user", "content": "Well?"}]});
         self.post("/v1/chat/completions", &body).await
     }
 
