@@ -45,10 +45,12 @@ make_kit() { # DIR small|full
 		# Machine code ahead of time: the other machine may have no compiler at all.
 		export CUDA_HOME=$CUDA_COMPILERS
 	fi
+	# shellcheck source=scripts/toolchain.sh
+	. "$ROOT/scripts/toolchain.sh"
 	say "Building"
 	# All packages, where their tests are built anyway: one package alone would be built anew with its own features.
 	local scope=(-p sluice-engine)
-	[ "$2" = full ] || scope=(--workspace)
+	[ "$2" = full ] || scope=(--workspace "${QUICKLY[@]}")
 	(cd "$ROOT" && cargo build --release --locked --quiet --bin sluice &&
 		cargo test --release --locked --quiet "${scope[@]}" --no-run --message-format=json) |
 		python3 "$HERE/programs.py" "$kit/bin"

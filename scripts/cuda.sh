@@ -14,7 +14,7 @@ check_kernels() (
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	rustc --edition 2024 -o "$work/build" "$ROOT/build.rs"
-	cd "$ROOT/engine"
+	cd "$ROOT/engine" || exit
 	CUDA_HOME=$CUDA_COMPILERS CARGO_MANIFEST_DIR=$PWD OUT_DIR=$work "$work/build" >/dev/null
 	for kernel in "$ROOT"/kernels/*.cu; do
 		name=$(basename "$kernel" .cu)

@@ -40,27 +40,13 @@ use_test_venv() {
 		"the reference implementations and clients for the tests (3 GB, a few minutes)" --no-deps --no-cache-dir
 }
 
-optimised() { # CRATE: numbers are computed in two of them
-	case $1 in
-	sluice-gateway | sluice-engine) echo 1 ;;
-	*) echo 0 ;;
-	esac
-}
-
 rust_tests() {
 	# The kernels are compiled as a server that was built without nvcc does when it starts.
 	local -x LD_LIBRARY_PATH=$CUDA_COMPILERS/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} SLUICE_TEST_REQUIRE_NVRTC=1
-	# Of the tests, the compiler takes longer than the tests do: ours is less optimised, what it stands on stays as it is built.
-	# The binary that the other languages' tests talk to is the one above.
-	local crate quick=()
-	for crate in sluice-control sluice sluice-gateway sluice-engine; do
-		quick+=(--config "profile.release.package.$crate.opt-level=$(optimised "$crate")")
-		quick+=(--config "profile.release.package.$crate.codegen-units=16")
-	done
 	if command -v cargo-nextest >/dev/null; then
-		cargo nextest run --workspace --release --locked --no-fail-fast "${quick[@]}"
+		cargo nextest run --workspace --release --locked --no-fail-fast "${QUICKLY[@]}"
 	else
-		cargo test --workspace --release --locked --no-fail-fast "${quick[@]}"
+		cargo test --workspace --release --locked --no-fail-fast "${QUICKLY[@]}"
 	fi
 }
 

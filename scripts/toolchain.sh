@@ -22,3 +22,13 @@ require_toolchain() {
 			die "a C and C++ compiler is needed; run: sudo apt-get install build-essential"
 	fi
 }
+
+# Options of cargo for building tests: with them the compiler would take longer than the tests do, so ours is less optimised, while
+# what it stands on stays as it is built. Numbers are computed in two of the crates.
+# shellcheck disable=SC2034
+QUICKLY=()
+for crate in sluice-control=0 sluice=0 sluice-gateway=1 sluice-engine=1; do
+	QUICKLY+=(--config "profile.release.package.${crate%=*}.opt-level=${crate#*=}")
+	QUICKLY+=(--config "profile.release.package.${crate%=*}.codegen-units=16")
+done
+unset crate
