@@ -11,6 +11,8 @@ import sluice
 import torch
 
 
+# Builds what a change has made old, where it is run by itself.
+@pytest.mark.timeout(1800)
 def test_everything_is_sent_put_together_and_measured(tmp_path):
     environment = {**os.environ, "OUT": str(tmp_path)}
     done = sluice.run_script(sluice.ROOT / "benches" / "gpu.sh", environment, 2400, "try")
