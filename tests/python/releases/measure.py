@@ -1,7 +1,8 @@
 """How long after `POST …/rollback` was sent the last new request reaches the candidate: with the database up, stopped, and
-hanging. `make bench` runs it; a PostgreSQL of its own is made by scripts/postgres.sh.
+hanging. And whom a candidate hurts that is in order until it has all of the traffic. `make bench` runs it; a PostgreSQL of its own is
+made by scripts/postgres.sh.
 
-    python tests/python/releases/measure.py [ROUNDS] [up|stopped|hanging]...
+    python tests/python/releases/measure.py [ROUNDS] [up|stopped|hanging|promoting]...
 """
 
 from __future__ import annotations
@@ -42,9 +43,34 @@ def once(stage: Stage, away, back) -> tuple[float, float]:
     return max(0.0, last - asked), answered - asked
 
 
+def promoting(stage: Stage, **manner: float) -> tuple[int, float]:
+    """Users hurt by a candidate that misbehaves from the moment on at which it is promoted, and seconds until it is taken back."""
+    stage.upstream("v2").behaves(first_token=0.02, token=0.0)
+    with stage.load(rate=100.0) as load:
+        release = stage.release("v2", {"steps": [{"weight": 50}, {"analyse": {"min_requests": 50, "max_duration": "30s"}}], "settle": "3s"})
+        stage.until(release, "promoting")
+        stage.upstream("v2").behaves(**manner)
+        began = time.time()
+        stage.until(release, "rolled_back")
+        seconds = time.time() - began
+    wrong = [it for it in load.records if it.fault or not it.tokens or it.ended - it.sent > 0.5]
+    return len({it.user for it in wrong}), seconds
+
+
+def tell_promoting(stage: Stage, rounds: int):
+    for name, manner in (("answers nothing", {"empties": 1.0}), ("is 50 times slower", {"first_token": 1.0})):
+        users, seconds = zip(*(promoting(stage, **manner) for _ in range(rounds)))
+        at = lambda them, share: sorted(them)[min(rounds - 1, int(rounds * share))]  # noqa: E731
+        print(
+            f"promoted, then {name}: users hurt P50 {at(users, 0.5)}, P90 {at(users, 0.9)}; "
+            f"taken back after P50 {at(seconds, 0.5):.1f} s, P90 {at(seconds, 0.9):.1f} s",
+            flush=True,
+        )
+
+
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    wanted = sys.argv[2:] or ["up", "stopped", "hanging"]
+    wanted = sys.argv[2:] or ["up", "stopped", "hanging", "promoting"]
     nothing = lambda: None  # noqa: E731
     postgres = Postgres()
     with tempfile.TemporaryDirectory() as folder:
@@ -67,6 +93,8 @@ def main():
                     times = sorted(it * 1000 for it in times)
                     at = lambda share: times[min(rounds - 1, int(rounds * share))]  # noqa: E731, B023
                     print(f"database {name}: {what} after P50 {at(0.5):.1f} ms, P99 {at(0.99):.1f} ms, most {times[-1]:.1f} ms", flush=True)
+            if "promoting" in wanted:
+                tell_promoting(stage, max(1, rounds // 10))
         finally:
             stage.close()
             postgres.remove()

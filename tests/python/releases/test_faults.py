@@ -2,7 +2,12 @@
 
 `make test` plays each fault once, the endpoints, forms and shares in turn; with SLUICE_TEST_ALL=1 (`make test-all`) all that
 there are: 30 % and all of the answers, in one piece and streamed, four endpoints. Several releases run side by side, each on a
-server of its own.
+server of its own. For measuring by hand (with `-s`, which shows what it came to):
+
+    SLUICE_TEST_FAULTS     parts of names; only faults that have one of them, all their forms
+    SLUICE_TEST_WEIGHT     of the candidate, in percent (50)
+    SLUICE_TEST_RATE       requests a second, of each release (25)
+    SLUICE_TEST_LANES      how many releases run at once (4)
 """
 
 from __future__ import annotations
@@ -27,10 +32,12 @@ from faulty import CHAT, EMBED, FAULTS, RERANK, Fault
 from stage import ENDPOINT, Stage
 
 ALL = bool(os.environ.get("SLUICE_TEST_ALL"))
-LANES = 4
-# The default objectives, at a weight at which the test ends soon.
-RELEASE = {"steps": [{"weight": 50}, {"analyse": {"min_requests": 1_000_000, "max_duration": "10m"}}], "settle": "1s"}
-RATE = 25.0
+ONLY = os.environ.get("SLUICE_TEST_FAULTS", "").split()
+LANES = int(os.environ.get("SLUICE_TEST_LANES", 4))
+WEIGHT = float(os.environ.get("SLUICE_TEST_WEIGHT", 50))
+RATE = float(os.environ.get("SLUICE_TEST_RATE", 25))
+# The default objectives; by default at a weight at which the test ends soon.
+RELEASE = {"steps": [{"weight": WEIGHT}, {"analyse": {"min_requests": 1_000_000, "max_duration": "10m"}}], "settle": "1s"}
 SECONDS = 60.0
 
 
@@ -54,6 +61,8 @@ def cases_of(fault: Fault) -> list[Case]:
 
 
 def cases() -> list[Case]:
+    if ONLY:
+        return [case for fault in FAULTS.values() if any(it in fault.name for it in ONLY) for case in cases_of(fault)]
     if ALL:
         return [case for fault in FAULTS.values() for case in cases_of(fault)]
     return [(of := cases_of(fault))[number % len(of)] for number, fault in enumerate(FAULTS.values())]
@@ -212,7 +221,7 @@ def lane(folder: Path, port: int, waiting: SimpleQueue, outcomes: list[Outcome])
         played.stage.close()
 
 
-@pytest.mark.timeout(3 * 3600 if ALL else 600)
+@pytest.mark.timeout(3 * 3600 if ALL or ONLY else 600)
 def test_every_fault_takes_its_release_back(tmp_path):
     faulty = subprocess.Popen([sys.executable, Path(__file__).with_name("faulty.py")], stdout=subprocess.PIPE, text=True)
     waiting, outcomes = SimpleQueue(), []

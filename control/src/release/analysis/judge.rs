@@ -102,7 +102,7 @@ impl Judge {
             event,
             label,
             limit: -alpha.ln(),
-            main: Main::new(rule, pauses),
+            main: Main::new(rule, event.may_be_a_pause().then_some(pauses)),
             past: Coins::new(),
             past_units: HashSet::new(),
             moved: Moved::new(allowed),
@@ -263,30 +263,34 @@ impl Judge {
                     past,
                     discordant,
                 };
-                self.bursts[side as usize].failed(start, mark);
+                if self.event.may_be_a_pause() {
+                    self.bursts[side as usize].failed(start, mark);
+                } else {
+                    self.count(mark);
+                }
             }
             self.main.note(side, unit);
         }
-        self.count(side);
+        while let Some(mark) = self.bursts[side as usize].next() {
+            self.count(mark);
+        }
     }
 
-    /// Bets on the events that have turned out to count.
-    fn count(&mut self, side: Side) {
-        while let Some(mark) = self.bursts[side as usize].next() {
-            if let Some(chance) = mark.coin {
-                self.main.observe(mark.side, mark.unit, chance);
-            }
-            if let Some(null) = mark.moved {
-                self.moved.observe(mark.at, true, null);
-            }
-            if let Some(null) = mark.past
-                && self.is_first_of_its_unit(mark.unit)
-            {
-                self.past.observe(true, null);
-            }
-            if let (true, Some(coins)) = (mark.discordant, &mut self.retried) {
-                coins.observe(true, DISCORDANT);
-            }
+    /// Bets on an event that is known to count.
+    fn count(&mut self, mark: Mark) {
+        if let Some(chance) = mark.coin {
+            self.main.observe(mark.side, mark.unit, chance);
+        }
+        if let Some(null) = mark.moved {
+            self.moved.observe(mark.at, true, null);
+        }
+        if let Some(null) = mark.past
+            && self.is_first_of_its_unit(mark.unit)
+        {
+            self.past.observe(true, null);
+        }
+        if let (true, Some(coins)) = (mark.discordant, &mut self.retried) {
+            coins.observe(true, DISCORDANT);
         }
     }
 

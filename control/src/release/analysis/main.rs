@@ -55,13 +55,18 @@ impl Coins {
 }
 
 impl Main {
-    pub(super) fn new(rule: Rule, pauses: &Pauses) -> Self {
+    /// Without `pauses` none are allowed for.
+    pub(super) fn new(rule: Rule, pauses: Option<&Pauses>) -> Self {
+        let intensity = |pauses: &Pauses| {
+            let paid = if pauses.strict { 1.0 } else { PAID };
+            paid / pauses.every.as_secs_f64()
+        };
         match rule {
             Rule::CompareStable => Self::Compare(Box::new(Compared {
                 reveals: Reveals::default(),
                 coins: Coins::new(),
                 noisiest: Noisiest::default(),
-                intensity: if pauses.strict { 1.0 } else { PAID } / pauses.every.as_secs_f64(),
+                intensity: pauses.map_or(0.0, intensity),
                 paid: None,
             })),
             Rule::MaxRatio(ratio) => Self::Limit(Box::new(Limit::new(ratio))),

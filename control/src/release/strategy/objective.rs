@@ -93,6 +93,17 @@ impl Event {
             Self::SlowTtft(_) | Self::SlowToken(_) | Self::SlowRequest(_)
         )
     }
+
+    /// Whether a server that stops for a moment makes its requests meet it. What an answer says is no pause's doing.
+    #[must_use]
+    pub const fn may_be_a_pause(self) -> bool {
+        match self {
+            Self::Error | Self::Broken | Self::Rejected | Self::Abandoned => true,
+            Self::SlowTtft(_) | Self::SlowToken(_) | Self::SlowRequest(_) => true,
+            Self::LongOutput(_) | Self::ShortOutput(_) => false,
+            Self::Empty | Self::Refusal | Self::GrammarViolation => false,
+        }
+    }
 }
 
 impl fmt::Display for Bar {

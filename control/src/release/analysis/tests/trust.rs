@@ -185,3 +185,42 @@ fn while_promoting_each_objective_is_held_against_stables_past() {
         }
     }
 }
+
+/// A pause makes answers fail or late. It makes none that says nothing, so that those count however close they are.
+#[test]
+fn what_an_answer_says_is_no_pauses_doing() {
+    let empty = Facts {
+        empty: true,
+        ..good()
+    };
+    for (objective, bad, at_once) in [
+        (
+            json!([{ "event": "empty", "compare": "stable" }]),
+            empty,
+            true,
+        ),
+        (errors_compared(), failed(), false),
+    ] {
+        for share in [Share::percent(50.0), Share::ALL] {
+            let mut rig = Rig::new(&objective);
+            for user in 0..200 {
+                rig.observe(Side::Stable, Unit::Sticky(user), good());
+                rig.observe(Side::Candidate, Unit::Sticky(1_000 + user), good());
+            }
+            rig.share = share;
+            if share == Share::ALL {
+                rig.analyser.begin_promoting(rig.now);
+            }
+            // Ten milliseconds from one to the next.
+            let found = (0..100).find(|user| {
+                rig.observe(Side::Candidate, Unit::Sticky(5_000 + user), bad);
+                rig.analyser.is_breached()
+            });
+            assert_eq!(
+                found.is_some_and(|it| it < 12),
+                at_once,
+                "{objective} {share:?} {found:?}"
+            );
+        }
+    }
+}
