@@ -21,7 +21,11 @@ fn main() -> ExitCode {
 const LEFT_BEHIND: Duration = Duration::from_millis(500);
 
 fn run(cli: cli::Cli) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let threads @ 1.. = cli.threads() {
+        runtime.worker_threads(threads);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             cli::report(&error.into());

@@ -461,7 +461,7 @@ fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn rate_limits(limits: &LimitsConfig) -> RateLimits {
+pub(crate) fn rate_limits(limits: &LimitsConfig) -> RateLimits {
     RateLimits {
         requests: Some(limits.requests_per_minute),
         tokens: Some(limits.tokens_per_minute),
@@ -469,11 +469,12 @@ fn rate_limits(limits: &LimitsConfig) -> RateLimits {
     }
 }
 
-fn key_entries(auth: &AuthConfig, variable: Option<&str>) -> Result<Vec<KeyEntry>, KeysError> {
-    let mut entries = match &auth.keys_file {
-        Some(path) => keys::read_file(path)?,
-        None => Vec::new(),
-    };
+pub(crate) fn key_entries(
+    auth: &AuthConfig,
+    variable: Option<&str>,
+) -> Result<Vec<KeyEntry>, KeysError> {
+    let file = auth.keys_file.as_deref().map(keys::read_file);
+    let mut entries = file.transpose()?.unwrap_or_default();
     if let Some(value) = variable {
         entries.extend(keys::from_environment(value)?);
     }

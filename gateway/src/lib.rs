@@ -21,6 +21,7 @@ pub mod host;
 pub mod in_house;
 pub mod limits;
 pub mod metrics;
+pub mod preflight;
 pub mod release;
 pub mod remote;
 pub mod replicas;

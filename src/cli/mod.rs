@@ -14,6 +14,7 @@ mod model_host;
 mod models;
 mod output;
 mod plan;
+mod preflight;
 mod records;
 mod release;
 mod serve;
@@ -100,6 +101,14 @@ impl Cli {
         match self.verb {
             Verb::ModelHost(verb) => Ok(verb.run()),
             verb => Err(Self { verb }),
+        }
+    }
+
+    /// The threads that connections are to be served by; 0 is one per CPU.
+    pub(crate) fn threads(&self) -> usize {
+        match &self.verb {
+            Verb::Serve(verb) => verb.threads(),
+            _ => 0,
         }
     }
 

@@ -4,12 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 use sluice_control::artifacts::{ArtifactSettings, Artifacts};
 use sluice_control::control::Open;
 use sluice_control::release::webhook::Webhook;
-use sluice_control::store::{DatabaseUrl, Store, StoreSettings};
+use sluice_control::store::{DatabaseUrl, DatabaseUrlError, Store, StoreSettings};
 use sluice_control::work::WorkSettings;
-use sluice_gateway::config::Config;
+use sluice_gateway::config::{Config, Problem, Problems};
 
 /// The control plane of a configuration.
 #[derive(Debug, Clone)]
@@ -23,23 +25,34 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// # Errors
-    /// Names the field and what would be right.
+    /// Names the fields and what would be right.
     pub(crate) fn of(config: &Config) -> Result<Self> {
+        Self::parse(config).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("the configuration: {}", lines.join("\n"))
+        })
+    }
+
+    /// # Errors
+    /// All that is wrong with `[control]` in the control plane's own words.
+    pub(crate) fn parse(config: &Config) -> Result<Self, Vec<Problem>> {
         let control = &config.control;
+        let mut problems = Problems::default();
         let url = match &control.database {
-            Some(text) => text
-                .parse()
-                .context("control.database of the configuration")?,
+            Some(text) => text.parse().unwrap_or_else(|_: DatabaseUrlError| {
+                let right = "must be sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+                problems.add("control.database", right);
+                DatabaseUrl::Sqlite(PathBuf::new())
+            }),
             None => DatabaseUrl::Sqlite(config.data.join("sluice.db")),
         };
-        let artifacts = serde_json::Value::Object(control.artifacts.clone());
-        let artifacts = serde_path_to_error::deserialize(artifacts)
-            .map_err(|error| match error.path().iter().next() {
-                Some(_) => anyhow::anyhow!("control.artifacts.{}: {}", error.path(), error.inner()),
-                None => anyhow::anyhow!("control.artifacts: {}", error.inner()),
-            })
-            .context("the configuration")?;
-        Webhook::check(&control.releases.webhooks).context("the configuration")?;
+        let artifacts = artifacts(&control.artifacts, &mut problems);
+        problems.extend(artifacts.problems());
+        problems.extend(Webhook::problems(&control.releases.webhooks));
+        let problems = problems.into_inner();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let tasks = &control.tasks;
         Ok(Self {
             url,
@@ -107,6 +120,45 @@ impl Plan {
     }
 }
 
+/// `[control.artifacts]`, with what could be read of it.
+fn artifacts(fields: &Map<String, Value>, problems: &mut Problems) -> ArtifactSettings {
+    let mut fields = Value::Object(fields.clone());
+    loop {
+        let error = match serde_path_to_error::deserialize(fields.clone()) {
+            Ok(settings) => return settings,
+            Err(error) => error,
+        };
+        let message = error.inner().to_string();
+        let mut path: Vec<String> = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Map { key } => Some(key.clone()),
+                // A list goes as a whole.
+                Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
+            })
+            .collect();
+        if let (true, Some(name)) = (
+            message.starts_with("unknown field"),
+            message.split('`').nth(1),
+        ) && path.last().is_none_or(|last| last != name)
+        {
+            path.push(name.to_owned());
+        }
+        let field = format!("control.artifacts.{}", path.join("."));
+        problems.add(field, format!("cannot be read: {message}"));
+        let parent = path.split_last().and_then(|(last, above)| {
+            let parent = above
+                .iter()
+                .try_fold(&mut fields, |it, part| it.get_mut(part))?;
+            parent.as_object_mut()?.remove(last)
+        });
+        if parent.is_none() {
+            return ArtifactSettings::default();
+        }
+    }
+}
+
 /// The configuration that a verb works by.
 ///
 /// # Errors
@@ -139,7 +191,7 @@ mod tests {
         let config = Config::parse(source, Path::new("sluice.toml"))?;
         let problem = Plan::of(&config).map_err(|error| format!("{error:#}"));
         assert!(problem.is_err_and(|text| {
-            text.contains("control.releases.webhooks.0.events: \"x\" is no event")
+            text.contains("`control.releases.webhooks.0.events` \"x\" is no event")
         }));
         Ok(())
     }

@@ -20,11 +20,12 @@ use self::control::Plane;
 use self::lineup::Lineup;
 use super::output;
 use super::plan::configuration;
+use super::preflight::{Examined, Moment};
 
 /// Serve models, local or in front of other servers.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the file and the API keys again, and opens the access log anew."
+    after_help = "Examples:\n  sluice serve                                       # ./sluice.toml, if there is one\n  sluice serve --config /etc/sluice.toml\n  sluice serve helpdesk=examples/helpdesk/models/v2   # a folder, under a name\n  sluice serve llama=http://10.0.0.5:8000/v1          # in front of another server\n\nSLUICE_LISTEN and SLUICE_DATA win over the file, options over both. SIGTERM drains,\na second one stops at once; SIGHUP reads the file and the API keys again, and opens the access log anew.\nSIGUSR1 only opens the access log anew. What `sluice config check` says of the file is refused."
 )]
 pub(crate) struct Serve {
     /// Models to serve beside those of the file: NAME=FOLDER, FOLDER, or NAME=URL.
@@ -48,8 +49,11 @@ impl Serve {
     pub(crate) async fn run(self) -> Result<()> {
         start_log();
         let _too_large = outlive_file_limit()?;
-        let config = self.configuration()?;
+        let config = self.configuration(Moment::Start)?;
         let stop = Stop::on_signals().context("signal handlers")?;
+        // Both from the start: whoever rotates logs does not ask whether models are loaded.
+        let hangups = signal(SignalKind::hangup()).context("signal handlers")?;
+        let rotations = Rotations::heed().context("signal handlers")?;
         let gateway = Gateway::from_environment(config)?;
         let names = gateway.config().deployments.iter();
         let loading = names
@@ -62,7 +66,7 @@ impl Serve {
         let base = format!("{}://{}", server.scheme(), server.address());
         output::note(format!("Listening on {base}"));
         let serving = tokio::spawn(server.run(stop.clone()));
-        let hangups = signal(SignalKind::hangup()).context("signal handlers")?;
+        tokio::spawn(rotations.follow(Arc::clone(&gateway)));
         let mut lineup = Lineup::new(Arc::clone(&gateway));
         let loading = async {
             lineup.change(gateway.config()).await?;
@@ -82,7 +86,9 @@ impl Serve {
             plane.follow();
         }
         output::note(format!("Ready on {base}"));
-        if let Some(hints) = hints::things_to_try(&base, &gateway.routes()) {
+        if let Some(hints) =
+            hints::things_to_try(&base, &gateway.routes(), gateway.config().auth.required)
+        {
             output::note(hints);
         }
         if gateway.routes().deployments().is_empty() {
@@ -90,7 +96,7 @@ impl Serve {
                 "No model is served yet: name one in the configuration, or deploy one ({base}/api/v1/docs)"
             ));
         }
-        tokio::spawn(lineup.follow(hangups, move || self.configuration()));
+        tokio::spawn(lineup.follow(hangups, move || self.configuration(Moment::Reload)));
         let drained = serving.await.context("the server's task")?;
         gateway.observer().finish();
         if let Some(plane) = plane {
@@ -105,24 +111,27 @@ impl Serve {
         Ok(())
     }
 
-    fn configuration(&self) -> Result<Config> {
-        let mut config = configuration(self.config.as_deref())?;
-        if let Some(listen) = self.listen {
-            config.listen = listen;
-        }
-        if let Some(data) = &self.data {
-            config.data.clone_from(data);
-        }
-        for model in &self.models {
-            config.deployments.push(deployment_of(model)?);
-        }
-        config
-            .validate()
-            .map_err(|(field, message)| anyhow::anyhow!("`{field}` {message}"))?;
-        if config.deployments.is_empty() && !config.control.enabled {
-            bail!("nothing to serve: name a model, or add a [[deployment]] to {DEFAULT_FILE}");
-        }
-        Ok(config)
+    /// `[server] threads`, which has to be known before there is a runtime. What is wrong is said later.
+    pub(super) fn threads(&self) -> usize {
+        let config = configuration(self.config.as_deref());
+        config.map_or(0, |config| config.server.threads)
+    }
+
+    /// What is served; `sluice config check` looks at a file in the same way.
+    fn configuration(&self, moment: Moment) -> Result<Config> {
+        let examined = Examined::of(self.config.as_deref(), moment, |config| {
+            if let Some(listen) = self.listen {
+                config.listen = listen;
+            }
+            if let Some(data) = &self.data {
+                config.data.clone_from(data);
+            }
+            for model in &self.models {
+                config.deployments.push(deployment_of(model)?);
+            }
+            Ok(())
+        });
+        examined?.right()
     }
 }
 
@@ -146,6 +155,39 @@ fn deployment_of(argument: &str) -> Result<DeploymentConfig> {
     } else {
         DeploymentConfig::of_folder(name, source)
     })
+}
+
+/// The signals by which those who rotate logs say that files were moved away.
+pub(super) struct Rotations {
+    hangup: Signal,
+    /// As nginx and others have it: without a handler it would end the process.
+    user: Signal,
+    /// Means nothing here, and ends nothing either.
+    _other: Signal,
+}
+
+impl Rotations {
+    /// From now on they end nothing.
+    pub(super) fn heed() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+            _other: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn follow(mut self, gateway: Arc<Gateway>) {
+        loop {
+            let heard = tokio::select! {
+                heard = self.hangup.recv() => heard,
+                heard = self.user.recv() => heard,
+            };
+            if heard.is_none() {
+                return;
+            }
+            gateway.observer().reopen_log();
+        }
+    }
 }
 
 /// The number that Linux gives to the signal of a write beyond the limit on the size of files.

@@ -52,6 +52,8 @@ impl Worker {
     pub(crate) async fn run(self) -> Result<()> {
         serve::start_log();
         let _too_large = serve::outlive_file_limit()?;
+        // It writes no log of its own that could be rotated; what is sent to all of a service must not end its tasks.
+        let _rotations = serve::Rotations::heed().context("signal handlers")?;
         let plan = self.plan()?;
         let folder = &plan.work.data;
         std::fs::create_dir_all(folder)

@@ -257,15 +257,18 @@ def test_the_access_log_can_be_moved_away(start, tmp_path):
     server = start([HELPDESK], sections={"log": {"format": "json", "file": str(log)}})
     server.client.post("/v1/chat/completions", json=CHAT)
     server.wait_until(lambda: log.stat().st_size, what="a line")
-    log.rename(moved)
-    server.process.send_signal(signal.SIGHUP)
-
-    def again():
+    old = [moved, tmp_path / "access.2"]
+    # Nobody has to ask for anything before the new file is there, and none of these ends the server.
+    for away, told in zip(old, (signal.SIGHUP, signal.SIGUSR1)):
+        log.rename(away)
+        length = away.stat().st_size
+        server.process.send_signal(signal.SIGUSR2)
+        server.process.send_signal(told)
+        server.wait_until(log.exists, what="the new file")
         server.client.post("/v1/chat/completions", json=CHAT)
-        return log.exists() and log.stat().st_size
-
-    server.wait_until(again, what="a line in the new file")
-    for file in (log, moved):
+        server.wait_until(lambda: log.stat().st_size, what="a line in the new file")
+        assert away.stat().st_size == length, "the old file is written to"
+    for file in (log, *old):
         assert all(json.loads(line) for line in file.read_text().splitlines())
 
 

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use sluice_gateway::config::{Problem, Problems};
+
+use super::error::ArtifactError;
+use super::location::Location;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -132,5 +136,92 @@ impl CollectionSettings {
 
     pub(super) const fn artifact_grace(&self) -> Duration {
         Duration::from_secs(self.artifact_grace_s)
+    }
+}
+
+/// Seconds of a hundred years: added to the time of now, they still are a time.
+const LONGEST_S: u64 = 36_500 * DAY_S;
+
+impl ArtifactSettings {
+    /// All that is wrong with the section, by the fields' paths in the configuration. No folder is made and no store
+    /// is asked.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        if let Err(error) = Location::parse("location", &self.location) {
+            let message = match error {
+                ArtifactError::Invalid { problem, .. } => problem,
+                other => other.to_string(),
+            };
+            problems.add("control.artifacts.location", message);
+        }
+        if let Some(endpoint) = &self.s3_endpoint {
+            let url = reqwest::Url::parse(endpoint).ok();
+            let right = url.is_some_and(|it| matches!(it.scheme(), "http" | "https"));
+            let message = "must look like https://host:port";
+            problems.expect(right, "control.artifacts.s3_endpoint", message);
+        }
+        let region = self.s3_region.as_ref().is_none_or(|it| !it.is_empty());
+        problems.expect(
+            region,
+            "control.artifacts.s3_region",
+            "must not be empty; leave it out instead",
+        );
+        self.check_numbers(&mut problems);
+        for (index, folder) in self.import.folders.iter().enumerate() {
+            let field = format!("control.artifacts.import.folders.{index}");
+            problems.expect(folder.is_absolute(), &field, "must be an absolute path");
+        }
+        for (list, names) in [
+            ("buckets", &self.import.buckets),
+            ("trusted_hosts", &self.import.trusted_hosts),
+        ] {
+            for (index, name) in names.iter().enumerate() {
+                let field = format!("control.artifacts.import.{list}.{index}");
+                let plain = !name.is_empty() && !name.contains('/');
+                problems.expect(plain, &field, "must be a name, without a scheme or a path");
+            }
+        }
+        problems.into_inner()
+    }
+
+    fn check_numbers(&self, problems: &mut Problems) {
+        let (upload, import, collection) = (&self.upload, &self.import, &self.collection);
+        for (field, number) in [
+            ("upload.part_bytes", upload.part_bytes),
+            ("upload.max_part_bytes", upload.max_part_bytes),
+            ("upload.max_bytes", upload.max_bytes),
+            ("upload.max_parts", upload.max_parts),
+            ("upload.max_open", upload.max_open),
+            ("upload.expires_s", upload.expires_s),
+            ("import.max_bytes", import.max_bytes),
+            ("import.max_files", import.max_files),
+            ("import.max_ratio", import.max_ratio),
+            ("import.idle_s", import.idle_s),
+            ("collection.blob_grace_s", collection.blob_grace_s),
+            ("collection.artifact_grace_s", collection.artifact_grace_s),
+        ] {
+            let field = format!("control.artifacts.{field}");
+            problems.expect(number > 0, &field, "must be at least 1");
+            let within = !field.ends_with("_s") || number <= LONGEST_S;
+            problems.expect(
+                within,
+                &field,
+                "must be at most 3153600000: a hundred years",
+            );
+            // The database's numbers are signed.
+            let fits = i64::try_from(number).is_ok();
+            problems.expect(fits, &field, "must be at most 9223372036854775807");
+        }
+        problems.expect(
+            upload.part_bytes <= upload.max_part_bytes,
+            "control.artifacts.upload.part_bytes",
+            "must not exceed `control.artifacts.upload.max_part_bytes`",
+        );
+        let longest = upload.max_part_bytes.saturating_mul(upload.max_parts);
+        problems.expect(
+            upload.max_bytes <= longest,
+            "control.artifacts.upload.max_bytes",
+            "must not exceed `max_parts` times `max_part_bytes`: a file so large could not be sent",
+        );
     }
 }

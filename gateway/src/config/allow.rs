@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::DeploymentConfig;
+use super::check::is_variable;
 use super::gpu::TensorRtConfig;
+use super::{DeploymentConfig, Problems};
 use crate::remote::reach::Reach;
 
 /// Names that may stand in records, which people without access to this machine write. What `sluice.toml` itself
@@ -120,23 +121,23 @@ impl AllowConfig {
                 .any(|allowed| path.starts_with(allowed) && real.starts_with(self::real(allowed)))
     }
 
-    pub(super) fn validate(&self) -> Result<(), (String, String)> {
+    /// What is wrong with the lists themselves.
+    pub(super) fn check_lists(&self, problems: &mut Problems) {
         if let Err((number, problem)) = Reach::parse(&self.upstreams) {
-            return Err((format!("control.allow.upstreams.{number}"), problem));
+            problems.add(format!("control.allow.upstreams.{number}"), problem);
         }
-        if let Some(number) = self
-            .env
-            .iter()
-            .position(|it| it.is_empty() || it.contains('='))
-        {
-            let right = "must be the name of an environment variable".to_owned();
-            return Err((format!("control.allow.env.{number}"), right));
+        for (number, name) in self.env.iter().enumerate() {
+            if !is_variable(name) {
+                let right = "must be the name of an environment variable";
+                problems.add(format!("control.allow.env.{number}"), right);
+            }
         }
-        if let Some(number) = self.paths.iter().position(|it| !it.is_absolute()) {
-            let right = "must be an absolute path".to_owned();
-            return Err((format!("control.allow.paths.{number}"), right));
+        for (number, path) in self.paths.iter().enumerate() {
+            if !path.is_absolute() {
+                let right = "must be an absolute path";
+                problems.add(format!("control.allow.paths.{number}"), right);
+            }
         }
-        Ok(())
     }
 }
 
@@ -235,6 +236,8 @@ mod tests {
             upstreams: vec!["a.example.com".into(), "http://b/path".into()],
             ..AllowConfig::default()
         };
-        assert_eq!(some.validate().unwrap_err().0, "control.allow.upstreams.1");
+        let mut problems = Problems::default();
+        some.check_lists(&mut problems);
+        assert_eq!(problems.into_inner()[0].field, "control.allow.upstreams.1");
     }
 }

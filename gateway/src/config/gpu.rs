@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sluice_engine::backend::onnx::{GpuOptions, ShapeProfile, TensorRtOptions};
 
 use super::human;
+use super::problem::Below;
 use super::{DeploymentConfig, ProviderConfig};
 
 /// How ONNX Runtime's CUDA provider runs a model.
@@ -114,50 +115,40 @@ pub fn options(deployment: &DeploymentConfig, data: &Path) -> GpuOptions {
     }
 }
 
-pub(super) fn validate(deployment: &DeploymentConfig) -> Result<(), (&'static str, String)> {
+pub(super) fn check(deployment: &DeploymentConfig, here: &mut Below<'_>) {
     let provider = deployment.provider;
     let with_cuda = matches!(provider, ProviderConfig::Cuda | ProviderConfig::Tensorrt);
-    if deployment.cuda.is_some() && !with_cuda {
-        let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
-        return Err(("cuda", right.to_owned()));
-    }
-    let zero = |size: Option<usize>| size == Some(0);
     let at_least_1 = "must be at least 1; leave it out for no limit";
-    if deployment
-        .cuda
-        .as_ref()
-        .is_some_and(|cuda| zero(cuda.arena_limit))
-    {
-        return Err(("cuda.arena_limit", at_least_1.to_owned()));
+    if let Some(cuda) = &deployment.cuda {
+        let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
+        here.expect(with_cuda, "cuda", right);
+        here.expect(cuda.arena_limit != Some(0), "cuda.arena_limit", at_least_1);
     }
     let Some(tensorrt) = &deployment.tensorrt else {
-        return Ok(());
+        return;
     };
     let native = provider == ProviderConfig::TensorrtNative;
     if provider != ProviderConfig::Tensorrt && !native {
         let right = "is for `provider = \"tensorrt\"` and \"tensorrt-native\" only";
-        return Err(("tensorrt", right.to_owned()));
+        return here.add("tensorrt", right);
     }
-    let types = [
+    for (field, asked) in [
         ("tensorrt.fp16", tensorrt.fp16),
         ("tensorrt.bf16", tensorrt.bf16),
         ("tensorrt.int8", tensorrt.int8),
-    ];
-    if let Some((field, _)) = types.into_iter().find(|(_, asked)| native && *asked) {
+    ] {
         let right = "is for `provider = \"tensorrt\"`; \"tensorrt-native\" computes in the types \
                      that the graph states: convert the graph";
-        return Err((field, right.to_owned()));
+        here.expect(!(native && asked), field, right);
     }
-    if tensorrt.optimization_level.is_some_and(|level| level > 5) {
-        return Err(("tensorrt.optimization_level", "must be 0 to 5".to_owned()));
+    let level = tensorrt.optimization_level.is_none_or(|level| level <= 5);
+    here.expect(level, "tensorrt.optimization_level", "must be 0 to 5");
+    here.expect(tensorrt.keep > 0, "tensorrt.keep", "must be at least 1");
+    let workspace = tensorrt.workspace != Some(0);
+    here.expect(workspace, "tensorrt.workspace", at_least_1);
+    if let Err(message) = validate_profiles(&tensorrt.profiles) {
+        here.add("tensorrt.profiles", message);
     }
-    if tensorrt.keep == 0 {
-        return Err(("tensorrt.keep", "must be at least 1".to_owned()));
-    }
-    if zero(tensorrt.workspace) {
-        return Err(("tensorrt.workspace", at_least_1.to_owned()));
-    }
-    validate_profiles(&tensorrt.profiles).map_err(|message| ("tensorrt.profiles", message))
 }
 
 fn validate_profiles(profiles: &[ProfileConfig]) -> Result<(), String> {

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer};
 
+/// A hundred years: added to the time of now, it still is a time.
+const LONGEST_DAYS: u64 = 36_500;
+const LONGEST: Duration = Duration::from_secs(LONGEST_DAYS * 86_400);
+
 /// Reads `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"1d"` and sums such as `"1m30s"`.
 ///
 /// # Errors
@@ -118,7 +122,12 @@ pub mod duration {
     /// Those of [`parse_duration`].
     pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(input)?;
-        parse_duration(&text).map_err(serde::de::Error::custom)
+        let duration = parse_duration(&text).map_err(serde::de::Error::custom)?;
+        if duration > LONGEST {
+            let message = format!("`{text}` is longer than {LONGEST_DAYS}d, the longest there is");
+            return Err(serde::de::Error::custom(message));
+        }
+        Ok(duration)
     }
 
     /// # Errors

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DeploymentConfig, ProviderConfig, human};
+use super::check::times;
+use super::problem::Below;
+use super::{DeploymentConfig, Problems, ProviderConfig, human};
 use crate::replicas::MAX_REPLICAS;
 
 /// `[devices]`: the memory of the GPUs.
@@ -115,47 +117,34 @@ impl Default for ReplicasConfig {
 }
 
 impl ReplicasConfig {
-    /// # Errors
-    /// The field, and what would be right.
-    pub(super) fn validate(&self) -> Result<(), (String, String)> {
-        let wrong =
-            |field: &str, message: &str| Err((format!("replicas.{field}"), message.to_owned()));
-        if self.restart_window.is_zero() {
-            return wrong("restart_window", "must be longer than zero");
-        }
-        if self.restart_pause > self.restart_pause_max {
-            return wrong(
-                "restart_pause",
-                "must not exceed `replicas.restart_pause_max`",
-            );
-        }
-        Ok(())
+    pub(super) fn check(&self, problems: &mut Problems) {
+        times(
+            problems,
+            &[("replicas.restart_window", self.restart_window)],
+        );
+        problems.expect(
+            self.restart_pause <= self.restart_pause_max,
+            "replicas.restart_pause",
+            "must not exceed `replicas.restart_pause_max`",
+        );
     }
 }
 
 /// The `devices` of one deployment.
-pub(super) fn validate_devices(
-    deployment: &DeploymentConfig,
-) -> Result<(), (&'static str, String)> {
+pub(super) fn check_devices(deployment: &DeploymentConfig, here: &mut Below<'_>) {
     let devices = &deployment.devices;
     if devices.is_empty() {
-        return Ok(());
+        return;
     }
     if deployment.path.is_none() || deployment.provider == ProviderConfig::Cpu {
-        return Err((
-            "devices",
-            "is for `provider = \"cuda\"` and \"tensorrt\" only".to_owned(),
-        ));
+        let right = "is for `provider = \"cuda\"` and \"tensorrt\" only";
+        return here.add("devices", right);
     }
     if devices.len() > MAX_REPLICAS {
-        return Err(("devices", format!("holds at most {MAX_REPLICAS} numbers")));
+        here.add("devices", format!("holds at most {MAX_REPLICAS} numbers"));
     }
-    match devices
-        .iter()
-        .enumerate()
-        .find(|(place, device)| devices[..*place].contains(device))
-    {
-        Some((_, twice)) => Err(("devices", format!("names GPU {twice} twice"))),
-        None => Ok(()),
+    let mut places = devices.iter().enumerate();
+    if let Some((_, twice)) = places.find(|(place, device)| devices[..*place].contains(device)) {
+        here.add("devices", format!("names GPU {twice} twice"));
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::human;
+use super::check::{places, times};
+use super::{Problems, human};
 
 /// Limits of one child process, which holds one model on trial: its graph, its tokenizer and its templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,22 +49,20 @@ impl SandboxConfig {
         }
     }
 
-    pub(super) fn validate(&self) -> Result<(), (String, String)> {
+    pub(super) fn check(&self, problems: &mut Problems) {
         const SMALLEST: usize = 64 << 20;
-        if self.memory.is_some_and(|bytes| bytes < SMALLEST) {
-            return Err(("sandbox.memory".into(), "must be at least 64MiB".into()));
-        }
-        for (field, time) in [
-            ("sandbox.load_timeout", self.load_timeout),
-            ("sandbox.request_timeout", self.request_timeout),
-        ] {
-            if time.is_zero() {
-                return Err((field.into(), "must be longer than zero".into()));
-            }
-        }
-        if self.max_processes == 0 {
-            return Err(("sandbox.max_processes".into(), "must be at least 1".into()));
-        }
-        Ok(())
+        problems.expect(
+            self.memory.is_none_or(|bytes| bytes >= SMALLEST),
+            "sandbox.memory",
+            "must be at least 64MiB",
+        );
+        times(
+            problems,
+            &[
+                ("sandbox.load_timeout", self.load_timeout),
+                ("sandbox.request_timeout", self.request_timeout),
+            ],
+        );
+        places(problems, &[("sandbox.max_processes", self.max_processes)]);
     }
 }

@@ -186,11 +186,11 @@ fn types_are_named_as_a_reader_knows_them() {
     for (source, message) in [
         (
             "[server]\nthreads = \"many\"\n",
-            "sluice.toml:2: `threads`: invalid type: string \"many\", expected a whole number",
+            "sluice.toml:2: `server.threads` cannot be read: invalid type: string \"many\", expected a whole number",
         ),
         (
             "[upstream]\nretry_budget=\"x\"\n",
-            "sluice.toml:2: `retry_budget`: invalid type: string \"x\", expected a number",
+            "sluice.toml:2: `upstream.retry_budget` cannot be read: invalid type: string \"x\", expected a number",
         ),
     ] {
         assert_eq!(parse(source).unwrap_err(), message);
@@ -385,4 +385,112 @@ fn options_of_a_gpu_that_do_not_fit_are_refused_by_name() {
         let message = on(provider, &rest).unwrap_err();
         assert!(message.contains(named), "{named}: {message}");
     }
+}
+
+/// The fields that are wrong with a file, in order.
+fn wrong(source: &str) -> Vec<String> {
+    let (_, problems) = Config::examine(source, Path::new("sluice.toml")).unwrap();
+    problems.into_iter().map(|it| it.field).collect()
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let source = "lissten = 1\n[server]\nthreads = \"many\"\nmax_connections = 0\nmax_bdy = 1\n\
+                  [upstream]\neject_for = \"10m\"\nidle_timeout = \"soon\"\n\
+                  [[deployment]]\nupstream = \"http://h/v1\"\nslots = 0\n\
+                  [[deployment]]\nname = 7\nupstream = \"ftp://h/v1\"\nprovider = \"tpu\"\n";
+    let mut found = wrong(source);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "deployment.0.name",
+            "deployment.0.slots",
+            "deployment.1.name",
+            "deployment.1.provider",
+            "deployment.1.upstream",
+            "lissten",
+            "server.max_bdy",
+            "server.max_connections",
+            "server.threads",
+            "upstream.eject_for",
+            "upstream.idle_timeout",
+        ]
+    );
+    let message = parse(source).unwrap_err();
+    assert_eq!(message.lines().count(), 11, "{message}");
+    assert!(message.contains("sluice.toml:7: `upstream.eject_for` must not exceed"));
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_by_name() {
+    for (source, field) in [
+        ("[upstream]\neject_for = \"10m\"\n", "upstream.eject_for"),
+        (
+            "[upstream]\neject_for_max = \"0s\"\n",
+            "upstream.eject_for_max",
+        ),
+        ("[upstream]\nmax_held = \"0\"\n", "upstream.max_held"),
+        (
+            "[server]\nmax_connections = 99999999999\n",
+            "server.max_connections",
+        ),
+        ("[server]\nthreads = 100000\n", "server.threads"),
+        (
+            "[server]\ndrain_timeout = \"999999d\"\n",
+            "server.drain_timeout",
+        ),
+        ("[log]\nbuffer = 0\n", "log.buffer"),
+        ("[log]\nbuffer = 99999999999\n", "log.buffer"),
+        (
+            "[release]\nshadow_timeout = \"0s\"\n",
+            "release.shadow_timeout",
+        ),
+        (
+            "[release]\nshadow_max_body = \"0\"\n",
+            "release.shadow_max_body",
+        ),
+        ("[release]\nmax_answer = \"0\"\n", "release.max_answer"),
+        (
+            "[control]\nidempotency_keep = \"1s\"\n",
+            "control.idempotency_lease",
+        ),
+        ("[control]\nmemory = \"0\"\n", "control.memory"),
+        ("[control.tasks]\nmemory = \"0\"\n", "control.tasks.memory"),
+        (
+            "[control.releases]\npairs_keep = \"0s\"\n",
+            "control.releases.pairs_keep",
+        ),
+        (
+            "[replicas]\nrestart_pause = \"1h\"\n",
+            "replicas.restart_pause",
+        ),
+        (
+            "[limits]\nrequests_per_minute = -1\n",
+            "limits.requests_per_minute",
+        ),
+    ] {
+        assert_eq!(wrong(source), [field], "{source}");
+    }
+    let deployment = |fields: &str| {
+        format!("[[deployment]]\nname = \"a\"\nupstream = [\"http://h/v1\"]\n{fields}\n")
+    };
+    for (fields, field) in [
+        ("memory = \"0\"", "memory"),
+        ("model = \"\"", "model"),
+        ("department = \"\"", "department"),
+        ("revision = \"a\\nb\"", "revision"),
+        ("api_key_env = \"A=B\"", "api_key_env"),
+    ] {
+        assert_eq!(
+            wrong(&deployment(fields)),
+            [format!("deployment.0.{field}")]
+        );
+    }
+    let twice = "[[deployment]]\nname = \"a\"\nupstream = [\"http://h/v1\", \"http://h/v1\"]\n";
+    assert_eq!(wrong(twice), ["deployment.0.upstream"]);
+    assert_eq!(
+        wrong("[release]\nshadow_concurrency = 0\nshadow_max_body = \"0\"\n"),
+        Vec::<String>::new()
+    );
 }

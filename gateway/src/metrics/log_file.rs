@@ -1,8 +1,8 @@
 //! The access log's file, which may be moved away while it is written.
 //!
 //! Who rotates logs renames the file and expects new lines in a new one of the old name. So before
-//! each batch of lines the name is looked at: where it leads elsewhere or nowhere, it is opened
-//! again. That needs no signal, and happens on the log's own thread.
+//! each batch of lines the name is looked at, and when somebody asks for it: where it leads elsewhere
+//! or nowhere, it is opened again. That needs no signal, and happens on the log's own thread.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -55,7 +55,9 @@ impl Write for LogFile {
         self.file.write(bytes)
     }
 
+    /// Also looks for the file, so that one that was moved away is let go of without a line to write.
     fn flush(&mut self) -> io::Result<()> {
+        self.follow();
         self.file.flush()
     }
 }
@@ -79,6 +81,10 @@ mod tests {
             (read(&moved), read(&path)),
             ("first\n".into(), "second\n".into())
         );
+        // Moved away once more, with nothing to write.
+        std::fs::rename(&path, folder.path().join("access.2")).unwrap();
+        log.flush().unwrap();
+        assert_eq!(read(&path), "");
         // Emptied in place, it is the same file.
         File::create(&path).unwrap();
         log.write_all(b"third\n").unwrap();

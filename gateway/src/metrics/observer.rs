@@ -69,6 +69,7 @@ pub struct Observer {
     usage: Arc<OnceLock<Arc<dyn UsageSink>>>,
     releases: Arc<OnceLock<Arc<Watch>>>,
     stop: Arc<AtomicBool>,
+    reopen: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -94,6 +95,7 @@ impl Observer {
         let usage = Arc::new(OnceLock::new());
         let releases = Arc::new(OnceLock::new());
         let stop = Arc::new(AtomicBool::new(false));
+        let reopen = Arc::new(AtomicBool::new(false));
         let writer = log
             .map(|(style, sink)| Writer::start(style, sink, metrics.dropped_records.clone()))
             .transpose()?;
@@ -106,6 +108,7 @@ impl Observer {
                     windows: Arc::clone(&windows),
                     usage: Arc::clone(&usage),
                     releases: Arc::clone(&releases),
+                    reopen: Arc::clone(&reopen),
                     writer,
                 };
                 let stop = Arc::clone(&stop);
@@ -128,6 +131,7 @@ impl Observer {
             usage,
             releases,
             stop,
+            reopen,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -152,6 +156,11 @@ impl Observer {
     /// Tells `sink` of every request from now on. Once; a second sink is ignored.
     pub fn tell(&self, sink: Arc<dyn UsageSink>) {
         _ = self.usage.set(sink);
+    }
+
+    /// Has the access log look where its file's name leads now, and open that: its file was moved away.
+    pub fn reopen_log(&self) {
+        self.reopen.store(true, Relaxed);
     }
 
     /// Reads the windows.
@@ -181,6 +190,7 @@ struct Drain {
     windows: Arc<Mutex<Windows>>,
     usage: Arc<OnceLock<Arc<dyn UsageSink>>>,
     releases: Arc<OnceLock<Arc<Watch>>>,
+    reopen: Arc<AtomicBool>,
     writer: Option<Writer>,
 }
 
@@ -205,6 +215,12 @@ impl Drain {
             }
         }
         self.write(&mut lines, &mut count);
+        if self.reopen.swap(false, Relaxed)
+            && let Some(writer) = &self.writer
+        {
+            // Nothing to write, but its end, where the file is looked for. Where the queue is full, there is more to come.
+            _ = writer.batches.try_send(Vec::new());
+        }
     }
 
     fn note(&self, record: &Record) {

@@ -164,6 +164,32 @@ impl Drop for Awaited {
     }
 }
 
+/// Whether a folder can be loaded as it is configured, as far as can be told without reading its weights. The error
+/// comes with the field at fault.
+///
+/// # Errors
+/// As [`deployment`], for the first thing that stands in the way.
+pub fn check(config: &DeploymentConfig, data: &Path) -> Result<(), (&'static str, LoadError)> {
+    let Some(path) = &config.path else {
+        return Ok(());
+    };
+    let folder = ModelFolder::open(path).map_err(|error| ("path", error))?;
+    folder.graph_files().map_err(|error| ("path", error))?;
+    if let ModelKind::Generative(_) = &folder.kind {
+        recipe::fit_to_generate(config).map_err(|error| ("provider", error))?;
+    }
+    recipe::init(config, data).map_err(|error| ("provider", error))?;
+    match (config.provider, config.memory) {
+        // What fits on a GPU depends on what lies there already.
+        (ProviderConfig::Cpu, Some(_)) => match measure(path, config, data) {
+            Err(error @ LoadError::DoesNotFit { .. }) => Err(("memory", error)),
+            Err(error) => Err(("path", error)),
+            Ok(_) => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
 /// Whether a folder's files still are those that `loaded` was made of. Also true where
 /// that is not for us to tell: of upstreams, and where `revision` is set by hand. What was
 /// given up is to be loaded again.

@@ -25,7 +25,7 @@ use crate::Gateway;
 use crate::stack::{self, Inner};
 use connection::Connections;
 pub use stop::{Stop, StopHandle, Stopping};
-pub(crate) use tls::certificates;
+pub(crate) use tls::{certificates, problems as tls_problems};
 pub(crate) use watch::{InFlight, Unread};
 
 /// The server cannot start.
@@ -95,7 +95,7 @@ impl Server {
         if !is_loopback(address) && !config.auth.required {
             return Err(ServeError::Exposed(address));
         }
-        let tls = tls::acceptor(&config.server).map_err(ServeError::Tls)?;
+        let tls = tls::acceptor(&config.server).map_err(|(_, why)| ServeError::Tls(why))?;
         let bound = async {
             let listener = TcpListener::bind(address).await?;
             let address = listener.local_addr()?;
@@ -213,7 +213,7 @@ impl<S: Inner> Acceptor<S> {
     }
 }
 
-fn is_loopback(address: SocketAddr) -> bool {
+pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 

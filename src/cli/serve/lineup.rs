@@ -124,7 +124,8 @@ impl Lineup {
     }
 
     async fn reload(&mut self, read: &impl Fn() -> Result<Config>) -> Result<Changed> {
-        let config = read()?;
+        // Files are read for that, a model's graph among them.
+        let config = tokio::task::block_in_place(read)?;
         let changed = self.change(&config).await?;
         let waiting = waiting_for_restart(self.gateway.config(), &config);
         if !waiting.is_empty() {

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use reqwest::Url;
 use sha2::{Digest as _, Sha256};
-use sluice_gateway::config::WebhookConfig;
+use sluice_gateway::config::{Problem, WebhookConfig};
 
 pub use courier::{Courier, CourierSettings};
 pub use event::{Event, EventKind, ReleaseEvent, log};
@@ -52,15 +52,24 @@ pub struct WebhookError {
 }
 
 impl Webhook {
-    /// Checks what the configuration says of webhooks, without reading secrets.
-    ///
-    /// # Errors
-    /// Names the field and what would be right.
-    pub fn check(configs: &[WebhookConfig]) -> Result<(), WebhookError> {
-        for (index, config) in configs.iter().enumerate() {
-            Checked::of(index, config)?;
-        }
-        Ok(())
+    /// What is wrong with what the configuration says of webhooks, without reading secrets.
+    pub fn problems(configs: &[WebhookConfig]) -> Vec<Problem> {
+        let checked = configs.iter().enumerate();
+        checked
+            .filter_map(|(index, config)| Checked::of(index, config).err())
+            .map(WebhookError::into_problem)
+            .collect()
+    }
+
+    /// Which secrets cannot be used; `variable` reads the environment.
+    pub fn unusable_secrets(
+        configs: &[WebhookConfig],
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Vec<Problem> {
+        let read = configs.iter().enumerate();
+        read.filter_map(|(index, config)| secrets(index, config, &variable).err())
+            .map(WebhookError::into_problem)
+            .collect()
     }
 
     /// Reads the webhooks of a configuration with their secrets; `variable` reads the environment.
@@ -73,24 +82,10 @@ impl Webhook {
     ) -> Result<Vec<Self>, WebhookError> {
         let hooks = configs.iter().enumerate().map(|(index, config)| {
             let Checked { url, events } = Checked::of(index, config)?;
-            let (field, text) = match (&config.secret_file, &config.secret_env) {
-                (Some(file), _) => ("secret_file", from_file(file)),
-                (None, Some(name)) => ("secret_env", from_environment(name, &variable)),
-                (None, None) => (
-                    "secret_file",
-                    Err("or `secret_env` must be given".to_owned()),
-                ),
-            };
-            let wrong = |problem| WebhookError {
-                index,
-                field,
-                problem,
-            };
-            let secrets = Secret::read_all(&text.map_err(wrong)?);
             Ok(Self {
                 id: hex(&Sha256::digest(config.url.as_bytes())),
                 target: Target(url),
-                secrets: secrets.map_err(|error| wrong(error.to_string()))?,
+                secrets: secrets(index, config, &variable)?,
                 events,
             })
         });
@@ -101,6 +96,38 @@ impl Webhook {
     pub(crate) fn wants(&self, kind: EventKind) -> bool {
         self.events.is_empty() || self.events.contains(&kind)
     }
+}
+
+impl WebhookError {
+    fn into_problem(self) -> Problem {
+        Problem {
+            field: format!("control.releases.webhooks.{}.{}", self.index, self.field),
+            message: self.problem,
+        }
+    }
+}
+
+/// What the events of a receiver are signed with.
+fn secrets(
+    index: usize,
+    config: &WebhookConfig,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Secret>, WebhookError> {
+    let (field, text) = match (&config.secret_file, &config.secret_env) {
+        (Some(file), _) => ("secret_file", from_file(file)),
+        (None, Some(name)) => ("secret_env", from_environment(name, variable)),
+        (None, None) => (
+            "secret_file",
+            Err("or `secret_env` must be given".to_owned()),
+        ),
+    };
+    let wrong = |problem| WebhookError {
+        index,
+        field,
+        problem,
+    };
+    let secrets = Secret::read_all(&text.map_err(wrong)?);
+    secrets.map_err(|error| wrong(error.to_string()))
 }
 
 struct Checked {
