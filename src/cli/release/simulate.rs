@@ -17,15 +17,19 @@ use crate::cli::output::{self, Format};
 /// Try a strategy on made-up or recorded traffic: how often it takes back a good release, how soon a bad one, and who is hurt.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice release simulate --strategy strategy.yaml --traffic traffic.yaml\n  sluice release simulate --traffic traffic.yaml --releases 10000   # the default strategy\n  sluice release simulate --grid --releases 20                      # the tables of docs/release-analysis.md\n  sluice release simulate --pauses --releases 2000               # what allowing for pauses costs\n\nBoth files are YAML or JSON; docs/release-analysis.md has their fields and examples/releases/ a few to start\nfrom. Beside it stand Flagger's and Argo Rollouts' default rules on the same requests. The same seed gives\nthe same numbers."
+    after_help = "Examples:\n  sluice release simulate --strategy strategy.yaml              # on traffic as it usually is\n  sluice release simulate --example traffic > traffic.yaml      # every field, explained: fill in your own\n  sluice release simulate --strategy strategy.yaml --traffic traffic.yaml\n  sluice release simulate --traffic traffic.yaml --releases 10000   # the default strategy\n  sluice release simulate --grid --releases 20                      # the tables of docs/release-analysis.md\n  sluice release simulate --pauses --releases 2000               # what allowing for pauses costs\n\nBoth files are YAML or JSON. A traffic file says\n  rate, lasts, users, skew, sticky      how many requests a second, for how long, from whom\n  stable, candidate                     chances of error, empty, refusal, disagree; times; what the candidate changes\n  diurnal, bursts, incidents, pauses    ups and downs, and bad moments\n  agents, keys, noisy                   clients that are unlike others\n  recorded                              a file of recorded requests instead\nand each may be left out. --example prints such a file with every field explained; docs/release-analysis.md has\nthem, too. Beside it stand Flagger's and Argo Rollouts' default rules on the same requests. The same seed gives\nthe same numbers."
 )]
 pub(crate) struct Simulate {
     /// The strategy; without it the default one.
     #[arg(short, long, value_name = "FILE")]
     strategy: Option<PathBuf>,
-    /// The traffic, and what the candidate does differently.
-    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["grid", "pauses"])]
+    /// The traffic, and what the candidate does differently; without it 20 requests a second of 1,000 users, and a candidate
+    /// that is as good as stable.
+    #[arg(short, long, value_name = "FILE")]
     traffic: Option<PathBuf>,
+    /// Print a file with every field and its default explained, and simulate nothing.
+    #[arg(long, value_enum, value_name = "WHICH", conflicts_with_all = ["strategy", "traffic", "grid", "pauses"])]
+    example: Option<Example>,
     /// Simulate true differences against weights and rates instead.
     #[arg(long, conflicts_with_all = ["strategy", "traffic"])]
     grid: bool,
@@ -43,8 +47,29 @@ pub(crate) struct Simulate {
     output: Format,
 }
 
+/// Files that can be printed to start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Example {
+    /// What --traffic reads.
+    Traffic,
+    /// What --strategy reads.
+    Strategy,
+}
+
+impl Example {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Traffic => include_str!("../../../examples/releases/traffic.yaml"),
+            Self::Strategy => include_str!("../../../examples/releases/strategy.yaml"),
+        }
+    }
+}
+
 impl Simulate {
     pub(crate) fn run(self) -> Result<()> {
+        if let Some(example) = self.example {
+            return output::fragment(example.text());
+        }
         if self.grid {
             return self.run_grid();
         }
@@ -62,13 +87,9 @@ impl Simulate {
             }
             None => Strategy::default(),
         };
-        let Some(path) = &self.traffic else {
-            bail!("--traffic: a file is needed");
-        };
-        let traffic = Traffic::parse(read(path)?).with_context(|| path.display().to_string())?;
-        let recorded = match &traffic.recorded {
-            Some(name) => read_recorded(&path.with_file_name(name))?,
-            None => Vec::new(),
+        let (traffic, recorded) = match &self.traffic {
+            Some(path) => read_traffic(path)?,
+            None => (Traffic::default(), Vec::new()),
         };
         let bar = Bar::new(self.releases);
         let summary = simulate(
@@ -104,6 +125,16 @@ impl Simulate {
             Format::Table => print_grid(&rows),
         }
     }
+}
+
+/// The traffic of a file, and the recorded requests that it names.
+fn read_traffic(path: &Path) -> Result<(Traffic, Vec<Recorded>)> {
+    let traffic = Traffic::parse(read(path)?).with_context(|| path.display().to_string())?;
+    let recorded = match &traffic.recorded {
+        Some(name) => read_recorded(&path.with_file_name(name))?,
+        None => Vec::new(),
+    };
+    Ok((traffic, recorded))
 }
 
 fn read_recorded(path: &Path) -> Result<Vec<Recorded>> {

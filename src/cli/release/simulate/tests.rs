@@ -43,3 +43,78 @@ fn recorded_requests_are_read_in_order() {
         assert!(error.contains(message), "{error}");
     }
 }
+
+/// Every field of a serialised value, and of what is in it.
+fn fields(value: &serde_json::Value) -> Vec<String> {
+    let object = value.as_object().into_iter().flatten();
+    let inner = object.flat_map(|(name, inner)| [vec![name.clone()], fields(inner)].concat());
+    let items = value.as_array().into_iter().flatten().flat_map(fields);
+    inner.chain(items).collect()
+}
+
+#[test]
+fn the_example_of_traffic_has_every_field_and_every_default() {
+    let text = Example::Traffic.text();
+    let value: serde_json::Value = serde_norway::from_str(text).unwrap();
+    assert_eq!(Traffic::parse(value).unwrap(), Traffic::default());
+    // What is absent by default stands there as a comment, and is right when it is made none.
+    let whole: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").unwrap_or(line))
+        .filter(|line| {
+            let (name, rest) = line.split_once(':').unwrap_or_default();
+            let begins = name.trim().chars().next();
+            let is_field =
+                begins.is_some_and(|c| c.is_ascii_lowercase()) && !name.trim().contains(' ');
+            is_field && (rest.is_empty() || rest.starts_with(' '))
+                || line.trim_start().starts_with("- ")
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let value: serde_json::Value = serde_norway::from_str(&whole).unwrap();
+    let traffic = Traffic::parse(value).unwrap();
+    let named = fields(&serde_json::to_value(&traffic).unwrap());
+    for field in [
+        "diurnal",
+        "bursts",
+        "incidents",
+        "pauses",
+        "agents",
+        "keys",
+        "noisy",
+        "recorded",
+    ] {
+        assert!(named.iter().any(|it| it == field), "{field} is not there");
+    }
+    assert_eq!(traffic.noisy.len(), 1);
+    let page = include_str!("../../../../docs/release-analysis.md");
+    for field in named {
+        assert!(
+            text.contains(&format!("{field}:")),
+            "{field} is not in the example"
+        );
+        assert!(
+            page.contains(&format!("`{field}`")),
+            "{field} is not in the page"
+        );
+    }
+}
+
+#[test]
+fn a_strategy_alone_is_enough() {
+    #[derive(clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        simulate: Simulate,
+    }
+    let file = examples().join("strategy.yaml");
+    let typed = [
+        "sluice",
+        "--strategy",
+        &file.display().to_string(),
+        "-n",
+        "1",
+    ];
+    let typed = <Typed as clap::Parser>::try_parse_from(typed).unwrap();
+    typed.simulate.run().unwrap();
+}
