@@ -49,6 +49,8 @@ pub(super) struct Batch {
     pub news: Vec<Event>,
     /// Nothing more will happen.
     pub over: bool,
+    /// There is more to be found right away.
+    pub more: bool,
     pub version: i64,
 }
 
@@ -69,7 +71,8 @@ struct Watch<L> {
     seen: Seen,
     over: bool,
     silent: Duration,
-    first: bool,
+    /// Whether to look at once: it is the first look, or the last one did not find all.
+    at_once: bool,
 }
 
 /// An answer that calls `look` again and again and sends what it finds.
@@ -87,7 +90,7 @@ where
         },
         over: false,
         silent: Duration::ZERO,
-        first: true,
+        at_once: true,
     };
     let chunks = stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
@@ -113,12 +116,13 @@ where
             if self.over || self.control.is_stopping() {
                 return None;
             }
-            if !std::mem::take(&mut self.first) {
+            if !std::mem::take(&mut self.at_once) {
                 self.wait().await;
             }
             match (self.look)(self.seen).await {
                 Ok(batch) => {
                     self.over = batch.over;
+                    self.at_once = batch.more;
                     self.seen.version = batch.version;
                     if !batch.news.is_empty() {
                         self.silent = Duration::ZERO;

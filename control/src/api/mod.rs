@@ -67,6 +67,7 @@ fn routes(control: &Control) -> (Router, serde_json::Value) {
     records::releases::serve_all(&mut api);
     records::tasks::serve_all(&mut api);
     records::accounting::serve_all(&mut api);
+    records::names::serve_all(&mut api);
     records::apply::serve_all(&mut api);
     api.finish()
 }

@@ -8,6 +8,7 @@ mod content;
 mod evaluations;
 mod fields;
 mod kinds;
+mod names;
 mod verbs;
 mod view;
 mod watch;

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subco
 use serde_json::{Value, json};
 
 use super::kinds::{GATE, KINDS, Kind, Special, Writes};
-use super::{content, evaluations, fields, view, watch};
+use super::{content, evaluations, fields, names, view, watch};
 use crate::cli::client::{ApiClient, Server};
 use crate::cli::output::{self, Shape};
 
@@ -296,6 +296,7 @@ impl Noun {
         if self.shape().document(&items)? {
             return Ok(());
         }
+        names::instead_of_ids(client, columns, &mut items).await;
         view::rows(columns, &items)
     }
 

@@ -34,6 +34,14 @@ fn short(value: &Value) -> String {
     text
 }
 
+/// A field by its path, or the first of several (`error.message|progress_message`) that is there.
+pub(super) fn picked<'a>(item: &'a Value, paths: &str) -> &'a Value {
+    let mut found = paths
+        .split('|')
+        .map(|path| path.split('.').fold(item, |it, part| &it[part]));
+    found.find(|it| !it.is_null()).unwrap_or(&Value::Null)
+}
+
 pub(super) fn rows(columns: &[(&str, &str)], items: &[Value]) -> Result<()> {
     let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
     let rows: Vec<Vec<String>> = items
@@ -41,7 +49,7 @@ pub(super) fn rows(columns: &[(&str, &str)], items: &[Value]) -> Result<()> {
         .map(|item| {
             columns
                 .iter()
-                .map(|(_, field)| short(&item[field]))
+                .map(|(_, field)| short(picked(item, field)))
                 .collect()
         })
         .collect();

@@ -17,6 +17,11 @@ pub(super) struct View {
     /// `None` before the candidate is prepared.
     pub phase: Option<String>,
     pub why: Option<Why>,
+    /// Who paused it, and what was said to that; an older server does not tell.
+    #[serde(default)]
+    pub paused_by: Option<String>,
+    #[serde(default)]
+    pub paused_because: Option<String>,
     pub waits_for: Option<String>,
     pub step: usize,
     #[serde(default)]

@@ -22,7 +22,17 @@ pub(super) fn why(why: &Why) -> String {
 /// Why a release stands where it does, or ended as it did.
 pub(super) fn because(view: &View) -> Option<String> {
     let ended = view.ended_because.clone().filter(|it| !it.is_empty());
-    ended.or_else(|| view.why.as_ref().map(why))
+    ended
+        .or_else(|| paused(view))
+        .or_else(|| view.why.as_ref().map(why))
+}
+
+fn paused(view: &View) -> Option<String> {
+    let by = view.paused_by.as_ref()?;
+    Some(match &view.paused_because {
+        Some(reason) => format!("{by} paused it: {reason}"),
+        None => format!("{by} paused it"),
+    })
 }
 
 /// What was decided.

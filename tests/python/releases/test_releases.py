@@ -131,6 +131,7 @@ def test_people_pause_resume_promote_and_abort(stage):
         stage.command(release, "pause")
         view = stage.until(release, "paused")
         assert view["why"]["why"] == "person" and view["weight"] == 50, view
+        assert view["paused_by"] and view["paused_because"] == "a test", view
         assert 0.4 < claims.share(stage.everyone(), candidate) < 0.6
         # One at a time.
         refused = stage.ask("POST", "/releases", {"deployment": "desk", "version": "v3", "reason": "too early"})

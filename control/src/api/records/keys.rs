@@ -56,7 +56,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
 }
 
 filter!(KeyFilter {
-    /// Whose; the caller's own if absent, `*` for everyone's.
+    /// Whose, by id or name; `*` for everyone's. If absent, everyone's for who may manage people, else the caller's own.
     principal: String,
     /// Only those that were made with this key, by its id; `file:` and an id for one of the keys file.
     made_by: String,
@@ -116,7 +116,7 @@ pub(crate) struct NewKey {
 }
 
 /// A principal whose keys the caller may manage.
-async fn owner(desk: &Desk, text: Option<&str>) -> Result<PrincipalId, Problem> {
+pub(super) async fn owner(desk: &Desk, text: Option<&str>) -> Result<PrincipalId, Problem> {
     let Some(text) = text else {
         return Ok(desk.caller.principal);
     };
@@ -138,6 +138,7 @@ async fn list(call: Call<KeyFilter>) -> Result<Answer<Items<Stored<ApiKey>>>, Pr
         listing = listing.oldest_first();
     }
     listing = match call.query.principal.as_deref() {
+        None if call.desk.caller.role.may(Verb::ManagePeople) => listing,
         Some("*") => {
             call.desk.caller.check(Verb::ManagePeople, false)?;
             listing
@@ -151,7 +152,7 @@ async fn list(call: Call<KeyFilter>) -> Result<Answer<Items<Stored<ApiKey>>>, Pr
 async fn find(desk: &Desk, text: &str) -> Result<Stored<ApiKey>, Problem> {
     let key = match text.parse::<ApiKeyId>() {
         Ok(id) => desk.store.get::<ApiKey>(id).await?,
-        Err(_) => own_key_named(desk, text).await?,
+        Err(_) => key_named(desk, text).await?,
     };
     if key.principal != desk.caller.principal && !desk.caller.role.may(Verb::ManagePeople) {
         return Err(Problem::not_found("api key", text));
@@ -159,25 +160,49 @@ async fn find(desk: &Desk, text: &str) -> Result<Stored<ApiKey>, Problem> {
     Ok(key)
 }
 
-/// One of the caller's own that has not expired.
-async fn own_key_named(desk: &Desk, name: &str) -> Result<Stored<ApiKey>, Problem> {
+/// One that has not expired: of the caller's own, or else, for who may manage people, of anyone's.
+async fn key_named(desk: &Desk, name: &str) -> Result<Stored<ApiKey>, Problem> {
+    let own = named(desk, name, Some(desk.caller.principal)).await;
+    let unknown = |problem: &Problem| problem.status() == http::StatusCode::NOT_FOUND;
+    match own {
+        Err(problem) if unknown(&problem) && desk.caller.role.may(Verb::ManagePeople) => {
+            named(desk, name, None).await
+        }
+        own => own,
+    }
+}
+
+async fn named(
+    desk: &Desk,
+    name: &str,
+    whose: Option<PrincipalId>,
+) -> Result<Stored<ApiKey>, Problem> {
+    let mut found = in_force(desk, name, whose).await?;
+    match (found.pop(), found.pop()) {
+        (Some(only), None) => Ok(only),
+        (Some(_), Some(_)) => Err(Problem::conflict(
+            "ambiguous",
+            format!("there are several keys called {name}; name one by its id"),
+        )),
+        (None, _) => Err(Problem::not_found("api key", name)),
+    }
+}
+
+/// Two at most that have not expired, the newest first.
+pub(super) async fn in_force(
+    desk: &Desk,
+    name: &str,
+    whose: Option<PrincipalId>,
+) -> Result<Vec<Stored<ApiKey>>, Problem> {
     let listing = Listing::<ApiKey>::new()
-        .is("principal", &desk.caller.principal)
+        .is_if("principal", whose.as_ref())
         .is("name", &name.to_owned())
         .where_clause(
             "expires_at IS NULL OR expires_at > ?".into(),
             vec![Timestamp::now().to_value()],
         )
         .limit(2);
-    let mut found = desk.store.list(&listing).await?.items;
-    match (found.pop(), found.pop()) {
-        (Some(only), None) => Ok(only),
-        (Some(_), Some(_)) => Err(Problem::conflict(
-            "ambiguous",
-            format!("you have several keys called {name}; name one by its id"),
-        )),
-        (None, _) => Err(Problem::not_found("api key", name)),
-    }
+    Ok(desk.store.list(&listing).await?.items)
 }
 
 async fn show(call: Call) -> Result<Answer<Stored<ApiKey>>, Problem> {
@@ -187,7 +212,17 @@ async fn show(call: Call) -> Result<Answer<Stored<ApiKey>>, Problem> {
 }
 
 async fn create(call: Call<NoQuery, Body<KeyFields>>) -> Result<Answer<NewKey>, Problem> {
-    let (desk, fields) = (&call.desk, &call.body.0);
+    let desk = &call.desk;
+    let new = asked(desk, &call.body.0).await?;
+    let issued = desk.store.issue(&desk.actor(), new).await?;
+    Ok(shown_once(issued))
+}
+
+/// The key that these fields ask for, if the caller may make it.
+pub(super) async fn asked(
+    desk: &Desk,
+    fields: &KeyFields,
+) -> Result<crate::store::NewKey, Problem> {
     if fields.name.is_empty() || fields.name.len() > 128 {
         return Err(Problem::field("name", "should have 1 to 128 bytes"));
     }
@@ -196,9 +231,7 @@ async fn create(call: Call<NoQuery, Body<KeyFields>>) -> Result<Answer<NewKey>, 
         return Err(Problem::field("expires_at", "should be in the future"));
     }
     let principal = owner(desk, fields.principal.as_deref()).await?;
-    let new = bounds::new_key(&desk.caller, principal, fields)?;
-    let issued = desk.store.issue(&desk.actor(), new).await?;
-    Ok(shown_once(issued))
+    bounds::new_key(&desk.caller, principal, fields)
 }
 
 fn shown_once(issued: IssuedKey) -> Answer<NewKey> {

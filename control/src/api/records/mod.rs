@@ -15,6 +15,7 @@ pub(super) mod imports;
 mod key_bounds;
 pub(super) mod keys;
 pub(super) mod models;
+pub(super) mod names;
 pub(super) mod people;
 pub(super) mod releases;
 mod releases_view;

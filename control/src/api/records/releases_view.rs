@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::api::call::Desk;
 use crate::api::problem::Problem;
 use crate::deploy::{Blueprint, Settings};
-use crate::domain::record::{Deployment, WorkOrder};
+use crate::domain::record::{DecisionKind, Deployment, ReleaseDecision, WorkOrder};
 use crate::domain::work_order::WorkOrderState;
 use crate::id::{DeploymentId, WorkOrderId};
 use crate::release::controller::Gathered;
-use crate::release::planner::{self, Phase, Release};
+use crate::release::planner::{self, Phase, Release, Why};
 use crate::release::strategy::Strategy;
-use crate::store::{StoreError, Stored};
+use crate::store::{Listing, StoreError, Stored};
 use crate::time::Timestamp;
 
 /// A version as it is served.
@@ -36,6 +36,9 @@ pub(crate) struct ReleaseSummary {
     pub phase: Option<String>,
     /// What a pause or a roll-back is for.
     pub why: Option<Value>,
+    /// Who paused it, and what was said to that, where a person did.
+    pub paused_by: Option<String>,
+    pub paused_because: Option<String>,
     /// What has to happen before it goes on, and until when it is waited for.
     pub waits_for: Option<String>,
     /// The index of the step that is being done.
@@ -98,6 +101,10 @@ pub(super) async fn view(
         .iter()
         .map(|step| serde_json::to_value(step).unwrap_or_default())
         .collect();
+    let (paused_by, paused_because) = match &state {
+        Some(state) => pause(desk, order.id, state).await?.unzip(),
+        None => (None, None),
+    };
     let summary = ReleaseSummary {
         id: order.id,
         deployment: order.deployment,
@@ -105,6 +112,8 @@ pub(super) async fn view(
         state: order.state,
         phase: state.as_ref().map(|state| phase(&state.phase).to_owned()),
         why: state.as_ref().and_then(|state| why(&state.phase)),
+        paused_by,
+        paused_because: paused_because.flatten(),
         waits_for: waits_for(order, state.as_ref(), &strategy, gathered.as_ref()),
         step,
         step_count: steps.len(),
@@ -136,6 +145,41 @@ pub(super) async fn view(
 fn json(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
+
+/// Who holds a release, and why, as the history says.
+async fn pause(
+    desk: &Desk,
+    order: WorkOrderId,
+    state: &Release,
+) -> Result<Option<(String, Option<String>)>, Problem> {
+    let by_hand = matches!(
+        &state.phase,
+        Phase::Paused {
+            why: Why::Person,
+            ..
+        }
+    );
+    if !by_hand {
+        return Ok(None);
+    }
+    let commands = Listing::<ReleaseDecision>::new()
+        .is("work_order", &order)
+        .is("kind", &DecisionKind::Command)
+        .limit(LATEST);
+    let page = desk.store.list(&commands).await?;
+    let pauses = |it: &Stored<ReleaseDecision>| {
+        let action = it.action.as_ref().map(|action| &action.0["action"]);
+        action.is_some_and(|action| action == "pause")
+    };
+    let found = page.items.into_iter().find(pauses);
+    Ok(found.map(|it| {
+        let ReleaseDecision { actor, reason, .. } = it.record;
+        (actor, reason.filter(|reason| !reason.is_empty()))
+    }))
+}
+
+/// Commands that are looked through for the pause: it is the latest of them, or nearly.
+const LATEST: u32 = 20;
 
 /// `None` once the version was put away.
 async fn revision(desk: &Desk, order: WorkOrderId) -> Result<Option<RevisionView>, Problem> {

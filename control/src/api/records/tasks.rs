@@ -96,6 +96,9 @@ async fn cancel(call: Call<NoQuery, NoBody>) -> Result<Answer<Stored<Task>>, Pro
     Ok(Answer::record(stored))
 }
 
+/// Events of a task's log that are read at a time.
+const LOGGED: u32 = 500;
+
 async fn follow(call: Call<NoQuery, NoBody>, headers: HeaderMap) -> Result<Response, Problem> {
     let task = call.desk.find::<Task>(call.segment("id")).await?.id;
     let store = call.desk.store.clone();
@@ -104,14 +107,15 @@ async fn follow(call: Call<NoQuery, NoBody>, headers: HeaderMap) -> Result<Respo
         let store = store.clone();
         async move {
             let stored = store.get::<Task>(task).await?;
-            let logged = store.task_events(task, seen.event, 200).await?;
+            let logged = store.task_events(task, seen.event, LOGGED).await?;
+            let more = logged.len() as u32 >= LOGGED;
             let mut news: Vec<Event> = logged
                 .iter()
                 .map(|event| Event::new(Some(event.sequence), &event.kind, event))
                 .collect();
             let mut over = false;
             // Once the log is read to its end, so that the last line comes before the end.
-            if logged.len() < 200 {
+            if !more {
                 over = stored.finished_at.is_some();
                 if stored.version != seen.version {
                     news.push(Event::new(None, "task", &stored));
@@ -120,6 +124,7 @@ async fn follow(call: Call<NoQuery, NoBody>, headers: HeaderMap) -> Result<Respo
             Ok(Batch {
                 news,
                 over,
+                more,
                 version: stored.version,
             })
         }

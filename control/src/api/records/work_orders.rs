@@ -132,27 +132,37 @@ impl Resource for WorkOrder {
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrderFields {
     /// Id or endpoint.
-    deployment: String,
+    pub(super) deployment: String,
     /// A version of the deployment's model, as v2, model@v2 or by its id. The one that is live is served by the
     /// deployment's settings of now.
-    version: String,
+    pub(super) version: String,
     #[serde(default)]
-    reason: String,
+    pub(super) reason: String,
 }
 
 async fn order(
     call: Call<NoQuery, Body<OrderFields>>,
 ) -> Result<Answer<Stored<WorkOrder>>, Problem> {
     let (desk, fields) = (&call.desk, &call.body.0);
-    check_text("reason", &fields.reason)?;
     let deployment = desk
         .refer::<Deployment>("deployment", &fields.deployment)
         .await?;
     let candidate = version_for(desk, &deployment, &fields.version).await?;
-    let new = NewWorkOrder::new(deployment.id, candidate, fields.reason.clone());
-    let stored = desk.deployments().order(&desk.deployer(), new).await?;
+    let stored = ordered(desk, &deployment, candidate, &fields.reason).await?;
     let place = format!("/work_orders/{}", stored.id);
     Ok(Answer::record(stored).at(place))
+}
+
+/// A pending order for a version.
+pub(super) async fn ordered(
+    desk: &Desk,
+    deployment: &Stored<Deployment>,
+    candidate: ModelVersionId,
+    reason: &str,
+) -> Result<Stored<WorkOrder>, Problem> {
+    check_text("reason", reason)?;
+    let new = NewWorkOrder::new(deployment.id, candidate, reason);
+    Ok(desk.deployments().order(&desk.deployer(), new).await?)
 }
 
 /// `v2` is one of the deployment's model.
@@ -252,6 +262,7 @@ async fn follow(call: Call<NoQuery, NoBody>, headers: HeaderMap) -> Result<Respo
             Ok(Batch {
                 news,
                 over: stored.finished_at.is_some(),
+                more: false,
                 version: stored.version,
             })
         }

@@ -374,6 +374,26 @@ async fn a_watch_tells_what_happened_and_ends() {
             .await
             .expect(409);
         assert_eq!(again["legal_events"], json!([]));
+        // A long log is read to its end without a pause between its pages.
+        if fresh.store.dialect() == crate::store::Dialect::Sqlite {
+            let mut tx = fresh.store.begin().await.unwrap();
+            let sql = format!(
+                "INSERT INTO task_events (task, sequence, attempt, at, kind, body) \
+                 WITH RECURSIVE n(i) AS (SELECT 1001 UNION ALL SELECT i + 1 FROM n WHERE i < 11000) \
+                 SELECT '{}', i, 0, 0, 'log', '{{}}' FROM n",
+                task.id
+            );
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+                .execute(tx.connection())
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            // With one, it would take ten seconds at least.
+            let read = rig.get("sk-root", &events);
+            let read = tokio::time::timeout(std::time::Duration::from_secs(8), read).await;
+            let told = read.unwrap().body;
+            assert!(told.as_str().unwrap().matches("event: log\n").count() == 10_000);
+        }
     })
     .await;
 }

@@ -75,6 +75,9 @@ fn rendered(kind: AskKind, messages: Vec<Message>) -> Result<Input, String> {
 fn given(ask: &Ask, row: &Row) -> Result<Input, String> {
     let column = ask.input();
     let value = row.columns.get(column);
+    if value.is_none() {
+        return Err(lacks(column, row));
+    }
     if ask.kind != AskKind::Chat {
         return match value {
             Some(Value::String(text)) if !text.is_empty() => Ok(match ask.kind {
@@ -107,7 +110,7 @@ fn reference(ask: &Ask, row: &Row) -> Result<Reference, String> {
     let column = ask.reference();
     let Some(value) = row.columns.get(column).filter(|value| !value.is_null()) else {
         return match ask.columns.reference {
-            Some(_) => Err(format!("`{column}`, the reference, is missing")),
+            Some(_) => Err(format!("the reference: {}", lacks(column, row))),
             None => Ok(Reference::Nothing),
         };
     };
@@ -126,6 +129,25 @@ fn reference(ask: &Ask, row: &Row) -> Result<Reference, String> {
     }))
 }
 
+/// That a row does not have a column that is asked for, and which ones it has.
+fn lacks(column: &str, row: &Row) -> String {
+    const SHOWN: usize = 20;
+    if row.columns.contains_key(column) {
+        return format!("the column `{column}` is null");
+    }
+    let mut names: Vec<&str> = row.columns.keys().map(String::as_str).take(SHOWN).collect();
+    if row.columns.len() > SHOWN {
+        names.push("…");
+    }
+    format!(
+        "has no column `{column}`; it has {}",
+        match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        }
+    )
+}
+
 fn relevance(value: &Value) -> Option<BTreeMap<String, f64>> {
     match value {
         Value::Object(gains) => gains
@@ -142,6 +164,9 @@ fn relevance(value: &Value) -> Option<BTreeMap<String, f64>> {
 
 fn documents(ask: &Ask, row: &Row) -> Result<Vec<(String, String)>, String> {
     let column = ask.columns.documents.as_deref().unwrap_or("documents");
+    if !row.columns.contains_key(column) {
+        return Err(lacks(column, row));
+    }
     let pairs: Option<Vec<_>> = match row.columns.get(column) {
         Some(Value::Object(texts)) => texts
             .iter()

@@ -234,6 +234,13 @@ pub(super) fn parse(
             (Some(Value::String(id)), _) => id.clone(),
             (Some(Value::Number(id)), _) => id.to_string(),
             (None, None) => (ordinal + 1).to_string(),
+            (None, Some(column)) => {
+                let names: Vec<&str> = columns.keys().map(String::as_str).take(20).collect();
+                return Err(at(format!(
+                    "has no column `{column}`; it has {}",
+                    names.join(", ")
+                )));
+            }
             (_, column) => {
                 let column = column.as_deref().unwrap_or("id");
                 return Err(at(format!("`{column}` should be a text or a number")));

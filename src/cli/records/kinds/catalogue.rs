@@ -266,7 +266,7 @@ pub(super) const ARTIFACT: Kind = Kind {
             "references",
             "List what needs an artifact",
             "/artifacts/{0}/references",
-            &[("KIND", "owner_kind"), ("ID", "owner_id")],
+            &[("KIND", "owner_kind"), ("WHICH", "owner_id")],
         ),
     ],
     examples: "  sluice artifact push checkpoints/v2 --name helpdesk-v2 --kind checkpoint\n  sluice artifact import https://example.com/model.tar.gz --name m --unpack --wait\n  sluice artifact pull art_… folder\n  sluice artifact list kind=model\n  sluice artifact files art_…",

@@ -4,11 +4,12 @@ use super::{Kind, Writes, act};
 
 pub(super) const KEY: Kind = Kind {
     noun: "key",
-    about: "API keys",
+    about: "API keys: one's own, and anyone's for who may manage people",
     path: "/keys",
     writes: Writes::NoUpdate,
     columns: &[
         ("NAME", "name"),
+        ("WHOSE", "principal"),
         ("PREFIX", "prefix"),
         ("SCOPES", "scopes"),
         ("MODELS", "models"),
@@ -23,7 +24,7 @@ pub(super) const KEY: Kind = Kind {
         "NAME",
         "/keys/{0}/rotate",
     )],
-    examples: "  sluice key create laptop scopes='[\"inference\"]'     # the secret is shown once\n  sluice key create ci principal=robot models='[\"helpdesk\"]' requests_per_minute=60 tokens_per_month=1000000\n  sluice key rotate ci --overlap 1h\n  sluice key delete key_…",
+    examples: "  sluice key create laptop scopes='[\"inference\"]'     # the secret is shown once\n  sluice key create ci principal=robot models='[\"helpdesk\"]' requests_per_minute=60 tokens_per_month=1000000\n  sluice key rotate ci --overlap 1h\n  sluice key list principal=ada\n  sluice key delete laptop",
 };
 
 pub(super) const PRINCIPAL: Kind = Kind {
@@ -89,7 +90,7 @@ pub(super) const AUDIT: Kind = Kind {
         ("WHO", "actor_name"),
         ("DID", "verb"),
         ("TO", "object_kind"),
-        ("ID", "object_id"),
+        ("WHICH", "object_id"),
         ("BECAUSE", "reason"),
     ],
     specials: &[],

@@ -117,7 +117,7 @@ pub(super) const TASK: Kind = Kind {
         ("KIND", "kind"),
         ("STATE", "state"),
         ("DONE", "progress_fraction"),
-        ("MESSAGE", "progress_message"),
+        ("MESSAGE", "error.message|progress_message"),
         ("ATTEMPT", "attempt"),
         ("CREATED", "created_at"),
     ],

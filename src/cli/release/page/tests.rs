@@ -211,6 +211,19 @@ fn a_change_is_one_line() {
         "helpdesk  paused  step 3 of 6 (analyse: 200 requests, at most 10m)  weight 5 %  \
          the approval gate is closed: an evaluation of v2; a person  waits for a person, to resume or to take it back"
     );
+    let by_hand = [
+        ("state", json!("paused")),
+        ("phase", json!("paused")),
+        ("why", json!({ "why": "person" })),
+        ("paused_by", json!("ada")),
+        ("paused_because", json!("lunch")),
+        ("waits_for", json!("a person")),
+    ];
+    assert_eq!(
+        view(&by_hand),
+        "helpdesk  paused  step 3 of 6 (analyse: 200 requests, at most 10m)  weight 5 %  \
+         ada paused it: lunch  waits for a person"
+    );
     let over = [
         ("state", json!("rolled_back")),
         ("phase", json!("rolled_back")),

@@ -297,6 +297,7 @@ impl World {
                 ("{path}", _) => "a".into(),
                 ("{event}", _) => "start".into(),
                 ("{model}", _) => ENDPOINT.into(),
+                ("names", _) => format!("names?ids={}", of("model")),
                 (other, _) => {
                     assert!(!other.starts_with('{'), "{path}: what is {other}?");
                     other.to_owned()

@@ -79,8 +79,33 @@ fn rows_that_cannot_be_asked_name_the_column() {
     for (asked, columns, said) in [
         (
             json!({}),
-            json!({}),
+            json!({"messages": []}),
             "row r: `messages` should be a list of messages, or a text",
+        ),
+        (
+            json!({}),
+            json!({}),
+            "row r: has no column `messages`; it has none",
+        ),
+        (
+            json!({"columns": {"input": "frage"}}),
+            json!({"messages": "a", "reference": "b"}),
+            "row r: has no column `frage`; it has messages, reference",
+        ),
+        (
+            json!({"kind": "classify"}),
+            json!({"id": 1}),
+            "row r: has no column `text`; it has id",
+        ),
+        (
+            json!({"kind": "rank"}),
+            json!({"query": "q"}),
+            "row r: has no column `documents`; it has query",
+        ),
+        (
+            json!({"columns": {"reference": "gold"}}),
+            json!({"messages": "a", "gold": null}),
+            "row r: the reference: the column `gold` is null",
         ),
         (
             json!({}),
@@ -95,7 +120,7 @@ fn rows_that_cannot_be_asked_name_the_column() {
         (
             json!({"columns": {"reference": "gold"}}),
             json!({"messages": "a"}),
-            "`gold`, the reference, is missing",
+            "row r: the reference: has no column `gold`; it has messages",
         ),
         (
             json!({"kind": "rank"}),

@@ -45,6 +45,11 @@ fn what_is_wrong_with_a_row_is_said_by_line() {
         ),
         (
             "{\"id\": 1}\n",
+            by_key.clone(),
+            "line 1: has no column `key`; it has id",
+        ),
+        (
+            "{\"key\": []}\n",
             by_key,
             "line 1: `key` should be a text or a number",
         ),
