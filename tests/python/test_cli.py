@@ -1,5 +1,6 @@
 """The verbs of the command line as a user runs them: real processes against a real server."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 import sluice
@@ -309,10 +311,10 @@ def test_bench_says_what_is_wrong(server, tmp_path):
 
 # --- config check
 
-GOOD = """listen = "127.0.0.1:9000"
+GOOD = f"""listen = "127.0.0.1:9000"
 [[deployment]]
 name = "helpdesk"
-path = "models/v2"
+path = "{sluice.HELPDESK / "v2"}"
 [[deployment]]
 name = "far"
 upstream = ["http://10.0.0.5:8000/v1", "http://10.0.0.6:8000/v1"]
@@ -322,7 +324,7 @@ BAD = {
     "not TOML": ("listen = \n", "1", ["sluice.toml:1"]),
     "unknown section": ("[sever]\nthreads = 1\n", "1", ["sever", "server"]),
     "unknown field": ("[server]\nmax_bdy = '1MiB'\n", "2", ["max_bdy", "max_body"]),
-    "wrong type": ("[server]\nthreads = 'many'\n", "2", ["`threads`", "a whole number"]),
+    "wrong type": ("[server]\nthreads = 'many'\n", "2", ["`server.threads`", "a whole number"]),
     "no address": ("listen = 'localhost'\n", "1", ["socket address"]),
     "no duration": ("[limits]\ndefault_deadline = '10 minutes'\n", "2", ['"30s"']),
     "no size": ("[server]\nmax_body = '8 Megs'\n", "2", ['"8MiB"']),
@@ -344,11 +346,13 @@ BAD = {
 
 def test_config_check_of_a_good_file(tmp_path):
     (tmp_path / "sluice.toml").write_text(GOOD)
-    text = succeeded(run("config", "check", cwd=tmp_path))
+    # With ONNX Runtime, for the model that is a folder.
+    check = lambda *arguments, **variables: succeeded(run("config", "check", *arguments, cwd=tmp_path, SLUICE_DATA=str(sluice.DATA), **variables))
+    text = check()
     assert "127.0.0.1:9000" in text and "helpdesk" in text and "10.0.0.6" in text
-    whole = json.loads(succeeded(run("config", "check", "-o", "json", cwd=tmp_path)))
+    whole = json.loads(check("-o", "json"))
     assert whole["server"]["max_body"] == "8MiB" and whole["deployment"][1]["name"] == "far"
-    overridden = json.loads(succeeded(run("config", "check", "-o", "json", cwd=tmp_path, SLUICE_LISTEN="127.0.0.1:1")))
+    overridden = json.loads(check("-o", "json", SLUICE_LISTEN="127.0.0.1:1"))
     assert overridden["listen"] == "127.0.0.1:1"
     succeeded(run("config", "check", str(sluice.ROOT / "sluice.example.toml")))
 
@@ -362,11 +366,151 @@ def test_config_check_of_a_bad_file(tmp_path, kind):
     assert all(word in error for word in words), error
 
 
+# What is wrong with a value, a file, a variable and a folder, and the field that is named for it.
+WRONG = """listen = "0.0.0.0:1"
+[server]
+max_body = "much"
+tls_cert = "none.pem"
+tls_key = "none.key"
+[auth]
+keys_file = "none.toml"
+[upstream]
+eject_for = "1h"
+[log]
+file = "none/access.log"
+[control.artifacts]
+location = "ftp://x"
+[control.artifacts.upload]
+part_bytes = 0
+[control.releases]
+webhooks = [{ url = "http://127.0.0.1:1/h", secret_file = "none" }]
+[[deployment]]
+name = "a"
+path = "/nowhere"
+[[deployment]]
+name = "b"
+upstream = "http://127.0.0.1:1/v1"
+api_key_env = "SLUICE_TEST_UNSET"
+"""
+NAMED = {
+    "listen": 1,
+    "server.max_body": 3,
+    "server.tls_cert": 4,
+    "server.tls_key": 5,
+    "auth.keys_file": 7,
+    "upstream.eject_for": 9,
+    "log.file": 11,
+    "control.artifacts.location": 13,
+    "control.artifacts.upload.part_bytes": 15,
+    "control.releases.webhooks.0.secret_file": 17,
+    "deployment.0.path": 20,
+    "deployment.1.api_key_env": 24,
+}
+
+
+def test_config_check_and_serve_say_the_same_and_all_of_it(tmp_path):
+    (tmp_path / "sluice.toml").write_text(WRONG)
+    checked = run("config", "check", "-o", "json", cwd=tmp_path)
+    assert checked.returncode == 1, checked.stderr
+    problems = json.loads(checked.stdout)["problems"]
+    assert {problem["field"]: problem["line"] for problem in problems} == NAMED
+    told = failed(run("config", "check", cwd=tmp_path))
+    refused = failed(run("serve", cwd=tmp_path))
+    assert told == refused and len(told.splitlines()) == len(NAMED)
+    for field, line in NAMED.items():
+        assert f"sluice.toml:{line}: `{field}` " in told
+    assert [it.name for it in tmp_path.iterdir()] == ["sluice.toml"], "something was made"
+    # A server that is told at the command line is looked at in the same way.
+    for arguments, named in ((["--listen", "0.0.0.0:1"], "listen"), (["a=/nowhere"], "deployment.0.path"), (["--data", "sluice.toml"], "data")):
+        refused = failed(run("serve", "--config", "/dev/null", *arguments, cwd=tmp_path))
+        assert f"`{named}` " in refused, refused
+
+
 def test_config_check_of_no_file(tmp_path):
     assert "sluice.toml" in failed(run("config", "check", cwd=tmp_path))
     (tmp_path / "sluice.toml").write_text(GOOD)
     error = failed(run("config", "check", cwd=tmp_path, SLUICE_LISTEN="everywhere"))
     assert "SLUICE_LISTEN" in error and "127.0.0.1:8080" in error
+
+
+# --- records
+
+RECORDS = """kind: department
+name: it
+---
+kind: principal
+name: robot
+department: it
+role: operator
+---
+kind: model
+name: m
+department: it
+---
+kind: version
+model: m
+number: 1
+note: first
+---
+kind: grant
+model: m
+principal: robot
+access: read
+---
+kind: key
+name: ci
+principal: robot
+"""
+
+
+@pytest.fixture
+def firm(start, tmp_path):
+    """What runs `sluice` as the administrator of a server with authentication and records."""
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[[key]]\nname = "root"\nsha256 = "{hashlib.sha256(b"sk-root").hexdigest()}"\nrole = "admin"\n')
+    server = start([], sections={"auth": {"required": True, "keys_file": keys}})
+    server.wait_until(lambda: server.client.get("/health/ready?of=control").status_code == 200, what="the control plane")
+    return lambda *arguments, key="sk-root": run(*arguments, url=server.url, SLUICE_API_KEY=key)
+
+
+def test_records_as_code_are_applied_whole_and_listed_by_their_names(firm, tmp_path):
+    file = tmp_path / "records.yaml"
+    file.write_text(RECORDS)
+    planned = succeeded(firm("apply", "-f", str(file), "--dry-run"))
+    assert planned.count("would be created") == 6 and "sk-sluice-" not in planned, planned
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(RECORDS + "---\nkind: model\nname: n\ndesciption: x\n")
+    error = failed(firm("apply", "-f", str(wrong)))
+    line = wrong.read_text().splitlines().index("desciption: x") + 1
+    assert error.startswith(f"error: {wrong}:{line}: records[6]") and "nothing was applied" in error, error
+    assert json.loads(succeeded(firm("model", "list", "-o", "json"))) == []
+
+    made = succeeded(firm("apply", "-f", str(file)))
+    assert made.count(" created\n") == 6, made
+    key = re.search(r"sk-sluice-\S+", made)[0]
+    succeeded(firm("model", "list", key=key))
+    again = succeeded(firm("apply", "-f", str(file)))
+    assert again.count(" unchanged\n") == 6 and "sk-sluice-" not in again, again
+
+    # Anyone's keys, and whose; one goes by its name.
+    listed = succeeded(firm("key", "list"))
+    assert re.search(r"^ci +robot ", listed, re.M) and "usr_" not in listed, listed
+    assert json.loads(succeeded(firm("key", "list", "-o", "json")))[0]["principal"].startswith("usr_")
+    grants = succeeded(firm("grant", "list"))
+    assert re.search(r" model +m +robot +- +read$", grants, re.M), grants
+    people = succeeded(firm("principal", "list"))
+    assert re.search(r"^robot +operator +\S+ +it ", people, re.M), people
+    succeeded(firm("key", "delete", "ci"))
+    assert "ci" not in succeeded(firm("key", "list"))
+    assert failed(firm("model", "list", key=key))
+
+
+def test_a_failed_task_says_why_in_the_list(firm):
+    succeeded(firm("artifact", "import", "http://127.0.0.1:1/x", "--name", "x"))
+    end = time.monotonic() + 20
+    while "failed" not in (listed := succeeded(firm("task", "list"))) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "failed" in listed and "private address" in listed, listed
 
 
 # --- completions

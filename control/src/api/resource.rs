@@ -14,7 +14,7 @@ use super::registry::{Registry, delete, get, patch, post};
 use crate::domain::record::Principal;
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
-use crate::id::{Id, PrincipalId};
+use crate::id::{DatasetVersionId, Id, PrincipalId};
 use crate::store::{Column, Listing, Record, Stored, Tx, Viewer};
 
 /// The page and order that every list takes.
@@ -121,12 +121,22 @@ pub(super) trait Resource: Record {
         async { Ok(()) }
     }
 
+    /// What [`written`](Self::written) has to know beside the fields. Looked up before anything is written: a
+    /// transaction that is part of another has its connection alone.
+    fn looked_up(
+        _desk: &Desk,
+        _fields: &Self::Fields,
+    ) -> impl Future<Output = Result<LookedUp, Problem>> + Send {
+        async { Ok(LookedUp::default()) }
+    }
+
     /// What is written along with the record.
     fn written(
         _desk: &Desk,
         _tx: &mut Tx,
         _fields: &Self::Fields,
         _stored: &Stored<Self>,
+        _known: &LookedUp,
     ) -> impl Future<Output = Result<(), Problem>> + Send {
         async { Ok(()) }
     }
@@ -138,6 +148,12 @@ pub(super) trait Resource: Record {
     ) -> impl Future<Output = Result<(), Problem>> + Send {
         async { Ok(()) }
     }
+}
+
+/// Records that others name.
+#[derive(Debug, Default)]
+pub(super) struct LookedUp {
+    pub data: Vec<DatasetVersionId>,
 }
 
 impl Caller {
@@ -340,9 +356,10 @@ pub(super) async fn made<R: Resource>(
     fields: &R::Fields,
 ) -> Result<Stored<R>, Problem> {
     let record = R::build(desk, fields, None).await?;
+    let known = R::looked_up(desk, fields).await?;
     let mut tx = desk.store.begin().await?;
     let stored = tx.create(&desk.actor(), record).await?;
-    R::written(desk, &mut tx, fields, &stored).await?;
+    R::written(desk, &mut tx, fields, &stored, &known).await?;
     tx.commit().await?;
     Ok(stored)
 }
@@ -367,12 +384,13 @@ pub(super) async fn changed<R: Resource>(
 ) -> Result<Stored<R>, Problem> {
     R::changeable(desk, before, fields).await?;
     let record = R::build(desk, fields, Some(&before.record)).await?;
+    let known = R::looked_up(desk, fields).await?;
     let expected = expected.unwrap_or(before.version);
     let mut tx = desk.store.begin().await?;
     let stored = tx
         .update::<R>(&desk.actor(), before.id, Some(expected), |it| *it = record)
         .await?;
-    R::written(desk, &mut tx, fields, &stored).await?;
+    R::written(desk, &mut tx, fields, &stored, &known).await?;
     tx.commit().await?;
     Ok(stored)
 }

@@ -129,7 +129,7 @@ impl Deployments {
             &settings,
             new.reason,
         );
-        let order = self.busy(&mut tx, &caller.actor, order).await?;
+        let order = Self::busy(&mut tx, &caller.actor, order).await?;
         tx.commit().await?;
         Ok(order)
     }
@@ -246,12 +246,11 @@ impl Deployments {
 
     /// Creates an order, or says which one stands in its way.
     async fn busy(
-        &self,
         tx: &mut Tx,
         actor: &Actor,
         order: WorkOrder,
     ) -> Result<Stored<WorkOrder>, DeployError> {
-        match self.store.active_work_order(order.deployment).await? {
+        match tx.active_work_order(order.deployment).await? {
             Some(active) => Err(DeployError::Busy(active.id)),
             None => Ok(tx.create(actor, order).await?),
         }

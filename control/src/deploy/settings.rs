@@ -121,6 +121,16 @@ impl Settings {
         }
     }
 
+    /// Whether the same is served in the same way, however traffic moves there.
+    pub fn serves_as(&self, other: &Self) -> bool {
+        let other = Self {
+            strategy: self.strategy.clone(),
+            gate_policy: self.gate_policy.clone(),
+            ..other.clone()
+        };
+        *self == other
+    }
+
     /// Whether traffic moves to it in steps. Without a strategy all of it is switched at once.
     pub fn is_stepwise(&self) -> bool {
         match &self.strategy {

@@ -13,6 +13,12 @@ words! {
         Evaluation = "evaluation",
         Deployment = "deployment",
         Quota = "quota",
+        Grant = "grant",
+        Key = "key",
+        /// Of a model or a dataset.
+        Version = "version",
+        WorkOrder = "work_order",
+        Release = "release",
     }
 }
 
@@ -22,5 +28,7 @@ words! {
         Created = "created",
         Updated = "updated",
         Unchanged = "unchanged",
+        /// It is in the records, and begins once the whole document is.
+        Ordered = "ordered",
     }
 }

@@ -151,11 +151,37 @@ impl Tx {
                 StoreError::Unavailable(sqlx::Error::Io(std::io::Error::other(error)))
             })?;
         let secret = format!("{KEY_MARK}{}", URL_SAFE_NO_PAD.encode(random));
+        let prefix = secret[..PREFIX_LENGTH].to_owned();
+        let key = self.keep_key(actor, new, prefix, hash_of(&secret)).await?;
+        Ok(IssuedKey { key, secret })
+    }
+
+    /// Makes a key whose secret somebody else knows: `hash` is the SHA-256 of that, 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// As [`Tx::issue`]; [`StoreError::Conflict`] if there is a key with this secret.
+    pub async fn issue_hashed(
+        &mut self,
+        actor: &Actor,
+        new: NewKey,
+        hash: String,
+    ) -> Result<Stored<ApiKey>, StoreError> {
+        let prefix = format!("sha256:{}", hash.get(..6).unwrap_or(&hash));
+        self.keep_key(actor, new, prefix, hash).await
+    }
+
+    async fn keep_key(
+        &mut self,
+        actor: &Actor,
+        new: NewKey,
+        prefix: String,
+        hash: String,
+    ) -> Result<Stored<ApiKey>, StoreError> {
         let record = ApiKey {
             principal: new.principal,
             name: new.name,
-            prefix: secret[..PREFIX_LENGTH].to_owned(),
-            hash: hash_of(&secret),
+            prefix,
+            hash,
             scopes: Json(new.scopes),
             expires_at: new.expires_at,
             last_used_at: None,
@@ -168,8 +194,7 @@ impl Tx {
             ends_with_maker: new.ends_with_maker,
             line: new.line,
         };
-        let key = self.create(actor, record).await?;
-        Ok(IssuedKey { key, secret })
+        self.create(actor, record).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Deployments, work orders and their steps, and what is live because of them.
 
 use serde::{Deserialize, Serialize};
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use super::column::Column;
@@ -112,6 +113,37 @@ pub struct Commitment {
     pub department: DepartmentId,
     pub owner: Option<PrincipalId>,
     pub snapshot: Document,
+}
+
+async fn active(
+    connection: &mut AnyConnection,
+    deployment: DeploymentId,
+) -> Result<Option<Stored<WorkOrder>>, StoreError> {
+    let sql = format!(
+        "SELECT {} FROM work_orders WHERE deployment = $1 AND finished_at IS NULL AND deleted_at IS NULL",
+        columns::<WorkOrder>()
+    );
+    // Safe: the columns are constants of the program.
+    let row = sqlx::query_with(
+        sqlx::AssertSqlSafe(sql),
+        arguments([deployment.to_value()])?,
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(Stored::from_row).transpose()
+}
+
+impl Tx {
+    /// As [`Store::active_work_order`].
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub async fn active_work_order(
+        &mut self,
+        deployment: DeploymentId,
+    ) -> Result<Option<Stored<WorkOrder>>, StoreError> {
+        active(self.connection(), deployment).await
+    }
 }
 
 impl Tx {
@@ -274,18 +306,7 @@ impl Store {
         &self,
         deployment: DeploymentId,
     ) -> Result<Option<Stored<WorkOrder>>, StoreError> {
-        let sql = format!(
-            "SELECT {} FROM work_orders WHERE deployment = $1 AND finished_at IS NULL AND deleted_at IS NULL",
-            columns::<WorkOrder>()
-        );
-        // Safe: the columns are constants of the program.
-        let row = sqlx::query_with(
-            sqlx::AssertSqlSafe(sql),
-            arguments([deployment.to_value()])?,
-        )
-        .fetch_optional(&mut *self.reader().await?)
-        .await?;
-        row.as_ref().map(Stored::from_row).transpose()
+        active(&mut *self.reader().await?, deployment).await
     }
 
     /// A deployment's work order under way, or else the newest that was promoted.

@@ -18,6 +18,7 @@ mod page;
 mod record;
 mod transition;
 mod url;
+mod whole;
 
 mod access;
 mod artifact;
@@ -47,7 +48,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 pub use access::{DeploymentAudience, IssuedKey, KeyLimits, KeyOwner, NewKey};
@@ -74,11 +74,13 @@ pub use url::{DatabaseUrl, DatabaseUrlError};
 pub use usage::{Amounts, KeyUse, UsageEntry, UsageFilter, UsageGroup, UsageSum};
 
 pub use webhook::{Hook, ReleaseRevisions};
+pub use whole::{Reader, Whole};
 
 pub(crate) use column::text_column;
 use health::{Files, Health, with_suffix};
 use record::mapped;
 use transition::{stateful, stateful_run};
+use whole::Lent;
 
 use crate::time::Timestamp;
 
@@ -121,6 +123,8 @@ pub struct Store {
     patience: Duration,
     /// The request with an `Idempotency-Key` that it works for.
     claim: Option<Claim>,
+    /// The transaction that all of its own are parts of.
+    whole: Option<Whole>,
 }
 
 impl Store {
@@ -158,6 +162,7 @@ impl Store {
                     health: Health::new(None),
                     patience: settings.patience,
                     claim: None,
+                    whole: None,
                 })
             }
         }
@@ -199,6 +204,7 @@ impl Store {
             health: Health::new(Some(files)),
             patience: settings.patience,
             claim: None,
+            whole: None,
         })
     }
 
@@ -211,6 +217,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn begin(&self) -> Result<Tx, StoreError> {
+        if let Some(whole) = &self.whole {
+            let part = whole.part(self.patience).await?;
+            return Ok(self.transaction(Source::Part(part), whole.now()));
+        }
         if let Some(claim) = &self.claim {
             claim.settle().await?;
         }
@@ -220,25 +230,33 @@ impl Store {
             Dialect::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await,
             Dialect::Postgres => self.writers.begin().await,
         };
-        Ok(Tx {
-            transaction: begun.map_err(|error| self.noted(error))?,
+        let begun = begun.map_err(|error| self.noted(error))?;
+        Ok(self.transaction(Source::Own(begun), Timestamp::now()))
+    }
+
+    fn transaction(&self, source: Source, now: Timestamp) -> Tx {
+        Tx {
+            source,
             dialect: self.dialect,
-            now: Timestamp::now(),
+            now,
             health: Arc::clone(&self.health),
             patience: self.patience,
             claim: self.claim.clone(),
-        })
+        }
     }
 
     /// A connection for reading only.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
+    pub async fn reader(&self) -> Result<Reader, StoreError> {
+        if let Some(whole) = &self.whole {
+            return Reader::of(whole, self.patience).await;
+        }
         if let Some(claim) = &self.claim {
             claim.settle().await?;
         }
-        Ok(self.readers.acquire().await?)
+        Ok(Reader::Own(self.readers.acquire().await?))
     }
 
     fn noted(&self, error: sqlx::Error) -> StoreError {
@@ -314,7 +332,7 @@ async fn run(connection: &mut AnyConnection, sql: String) -> Result<(), sqlx::Er
 /// A transaction that writes. All of it happens at one instant, [`Tx::now`].
 #[derive(Debug)]
 pub struct Tx {
-    transaction: Transaction<'static, Any>,
+    source: Source,
     dialect: Dialect,
     now: Timestamp,
     health: Arc<Health>,
@@ -322,10 +340,21 @@ pub struct Tx {
     claim: Option<Claim>,
 }
 
+/// Where a transaction's statements go.
+#[derive(Debug)]
+enum Source {
+    Own(Transaction<'static, Any>),
+    /// One of several that are committed together.
+    Part(Lent),
+}
+
 impl Tx {
     /// For statements of one's own.
     pub fn connection(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
+        match &mut self.source {
+            Source::Own(transaction) => transaction,
+            Source::Part(part) => part.connection(),
+        }
     }
 
     pub const fn dialect(&self) -> Dialect {
@@ -346,9 +375,13 @@ impl Tx {
             claim.put(self);
             return Ok(());
         }
+        let transaction = match self.source {
+            Source::Own(transaction) => transaction,
+            Source::Part(mut part) => return part.keep_part().await,
+        };
         // Begun on a file that was taken away since, it would be lost.
         self.health.in_place(self.patience).await?;
-        match self.transaction.commit().await {
+        match transaction.commit().await {
             Ok(()) => {
                 self.health.wrote();
                 Ok(())

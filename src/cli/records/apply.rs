@@ -13,7 +13,7 @@ use crate::cli::output::{self, Shape};
 /// Make or change records as a YAML file says.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice apply -f records.yaml --dry-run     # what would change\n  sluice apply -f records.yaml\n  cat records.yaml | sluice apply -f -\n\nOne document a record, separated by ---; `kind` is department, principal, model, dataset,\ntraining, evaluation, deployment or quota, the other fields are the API's:\n\n  kind: model\n  name: helpdesk\n  description: Answers IT questions\n  ---\n  kind: deployment\n  endpoint: helpdesk\n  model: helpdesk\n  replicas: 1"
+    after_help = "Examples:\n  sluice apply -f records.yaml --dry-run     # what would change\n  sluice apply -f records.yaml\n  cat records.yaml | sluice apply -f -\n\nOne document a record, separated by ---; `kind` is department, principal, model, dataset,\ntraining, evaluation, deployment, quota, grant, key, version, work_order or release, the other\nfields are those of `create` and the API:\n\n  kind: model\n  name: helpdesk\n  description: Answers IT questions\n  ---\n  kind: version                # of a model, or with `dataset:` of a dataset\n  model: helpdesk\n  number: 1                    # or known by its content: artifact: art_… or digest: sha256:…\n  artifact: art_…\n  ---\n  kind: deployment\n  endpoint: helpdesk\n  model: helpdesk\n  ---\n  kind: grant\n  deployment: helpdesk\n  department: sales\n  access: use\n  ---\n  kind: key                    # the secret is printed once; or give `sha256:`, the hash of one\n  name: ci\n  principal: robot\n  ---\n  kind: work_order             # or kind: release, to move traffic in steps\n  deployment: helpdesk\n  version: v1\n\nAll of it is done, or nothing of it: where a record is refused, it is named and nothing was\nmade. --dry-run does the same and undoes it. A record may refer to earlier ones. Keys and\nversions that are there are left alone, and refused where they differ. Work orders and\nreleases are ordered along with the rest, and begin when all of it is in the records."
 )]
 pub(crate) struct Apply {
     #[command(flatten)]
@@ -111,7 +111,7 @@ fn placed(file: &str, documents: &[Document], error: &anyhow::Error) -> anyhow::
         Some(document.line + within.unwrap_or(0))
     });
     match place {
-        Some(line) => anyhow!("{file}:{line}: {message}"),
+        Some(line) => anyhow!("{file}:{line}: {message}; nothing was applied"),
         None => anyhow!("{file}: {message}"),
     }
 }
@@ -119,9 +119,12 @@ fn placed(file: &str, documents: &[Document], error: &anyhow::Error) -> anyhow::
 /// `model helpdesk created`, and for a change the fields that differ.
 fn show(result: &Value, dry_run: bool) -> Result<()> {
     let after = &result["after"];
-    let name = ["name", "endpoint"]
-        .iter()
-        .find_map(|field| after[field].as_str());
+    let named = result["name"].as_str().filter(|name| !name.is_empty());
+    // An older server does not say what a record is called.
+    let name = named.or_else(|| {
+        let mut names = ["name", "endpoint"].iter();
+        names.find_map(|field| after[field].as_str())
+    });
     let would = if dry_run { "would be " } else { "" };
     let outcome = match (cell(&result["outcome"]).as_str(), dry_run) {
         ("unchanged", _) => "unchanged".to_owned(),
@@ -129,6 +132,12 @@ fn show(result: &Value, dry_run: bool) -> Result<()> {
     };
     let name = name.map_or_else(|| cell(&result["id"]), str::to_owned);
     output::line(format!("{} {name} {outcome}", cell(&result["kind"])))?;
+    if let Some(secret) = result["secret"].as_str() {
+        output::line(format!("  its key, which is not shown again: {secret}"))?;
+    }
+    if let (true, Some(waits)) = (result["outcome"] == "ordered", after["waits_for"].as_str()) {
+        output::line(format!("  waits for {waits}"))?;
+    }
     if result["outcome"] != "updated" {
         return Ok(());
     }

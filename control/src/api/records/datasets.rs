@@ -11,7 +11,7 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, filter, serve};
+use crate::api::resource::{LookedUp, Resource, Summaries, filter, serve};
 use crate::domain::record::{
     Access, Artifact, Dataset, DatasetVersion, Department, Modality, Principal,
 };
@@ -204,6 +204,7 @@ impl Resource for Dataset {
         tx: &mut Tx,
         _: &DatasetFields,
         stored: &Stored<Self>,
+        _: &LookedUp,
     ) -> Result<(), Problem> {
         let actor = desk
             .actor()
@@ -375,8 +376,18 @@ async fn version(call: Call) -> Result<Answer<Stored<DatasetVersion>>, Problem> 
 async fn add_version(
     call: Call<NoQuery, Body<DatasetVersionFields>>,
 ) -> Result<Answer<Stored<DatasetVersion>>, Problem> {
-    let (desk, fields) = (&call.desk, call.body.0);
-    let dataset = desk.find::<Dataset>(&call.path["id"]).await?;
+    let dataset = call.desk.find::<Dataset>(&call.path["id"]).await?;
+    let stored = version_added(&call.desk, &dataset, call.body.0).await?;
+    let place = format!("/datasets/{}/versions/{}", dataset.id, stored.number);
+    Ok(Answer::record(stored).at(place))
+}
+
+/// The next version of a dataset.
+pub(super) async fn version_added(
+    desk: &Desk,
+    dataset: &Stored<Dataset>,
+    fields: DatasetVersionFields,
+) -> Result<Stored<DatasetVersion>, Problem> {
     require_access(desk, dataset.id, Access::Edit).await?;
     check_object("schema", &fields.schema)?;
     check_object("statistics", &fields.statistics)?;
@@ -437,6 +448,5 @@ async fn add_version(
         tx.hold_artifact(artifact.id, stored.id).await?;
     }
     tx.commit().await?;
-    let place = format!("/datasets/{}/versions/{}", dataset.id, stored.number);
-    Ok(Answer::record(stored).at(place))
+    Ok(stored)
 }

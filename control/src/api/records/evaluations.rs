@@ -12,7 +12,7 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, check_owner, filter, of_models, serve};
+use crate::api::resource::{LookedUp, Resource, Summaries, check_owner, filter, of_models, serve};
 use crate::deploy::check_allowed;
 use crate::domain::record::{
     Access, Evaluation, EvaluationMethod, Model, Principal, PromptVersion,
@@ -239,6 +239,7 @@ impl Resource for Evaluation {
         tx: &mut Tx,
         fields: &EvaluationFields,
         stored: &Stored<Self>,
+        _: &LookedUp,
     ) -> Result<(), Problem> {
         requirements::follow(tx, desk, stored, fields.required).await
     }

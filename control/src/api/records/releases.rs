@@ -14,6 +14,7 @@ use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{Resource, filter};
 use crate::domain::record::{Deployment, ReleaseDecision, ReleasePair, WorkOrder};
 use crate::domain::roles::Verb;
+use crate::id::ModelVersionId;
 use crate::release::controller::{Gathered, NewRelease, Releases};
 use crate::release::planner::Command;
 use crate::store::{Listing, Stored};
@@ -133,13 +134,13 @@ const RELEASES: &str = "(release_state IS NOT NULL OR (restores IS NULL AND prev
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReleaseFields {
     /// Id or endpoint.
-    deployment: String,
+    pub(super) deployment: String,
     /// A version of the deployment's model, as v2, model@v2 or by its id; the live one if only `upstream` changes.
     #[serde(default)]
     version: Option<String>,
     /// Base URLs of the servers that hold the candidate, where this process does not.
     #[serde(default)]
-    upstream: Vec<String>,
+    pub(super) upstream: Vec<String>,
     /// Instead of the deployment's own.
     #[serde(default)]
     strategy: Option<Value>,
@@ -156,12 +157,27 @@ const fn yes() -> bool {
 
 async fn start(call: Call<NoQuery, Body<ReleaseFields>>) -> Result<Answer<ReleaseView>, Problem> {
     let (desk, fields) = (&call.desk, &call.body.0);
-    check_text("reason", &fields.reason)?;
     let deployment = desk
         .refer::<Deployment>("deployment", &fields.deployment)
         .await?;
-    let candidate = match &fields.version {
-        Some(version) => version_for(desk, &deployment, version).await?,
+    let candidate = candidate(desk, &deployment, fields).await?;
+    let (order, waits_for) = begun(desk, &deployment, candidate, fields).await?;
+    let place = format!("/releases/{}", order.id);
+    let mut made = view(desk, &order, None).await?;
+    if waits_for.is_some() {
+        made.summary.waits_for = waits_for;
+    }
+    Ok(Answer::of(made).at(place))
+}
+
+/// The version that is to be released.
+pub(super) async fn candidate(
+    desk: &Desk,
+    deployment: &Stored<Deployment>,
+    fields: &ReleaseFields,
+) -> Result<ModelVersionId, Problem> {
+    Ok(match &fields.version {
+        Some(version) => version_for(desk, deployment, version).await?,
         None if fields.upstream.is_empty() => {
             return Err(Problem::field(
                 "version",
@@ -174,7 +190,17 @@ async fn start(call: Call<NoQuery, Body<ReleaseFields>>) -> Result<Answer<Releas
                 "the deployment serves nothing; name a version",
             )
         })?,
-    };
+    })
+}
+
+/// An order that is a release, and what it waits for.
+pub(super) async fn begun(
+    desk: &Desk,
+    deployment: &Stored<Deployment>,
+    candidate: ModelVersionId,
+    fields: &ReleaseFields,
+) -> Result<(Stored<WorkOrder>, Option<String>), Problem> {
+    check_text("reason", &fields.reason)?;
     let reach = desk.control.settings().allow.reach();
     for url in &fields.upstream {
         reach
@@ -189,13 +215,9 @@ async fn start(call: Call<NoQuery, Body<ReleaseFields>>) -> Result<Answer<Releas
         reason: fields.reason.clone(),
         approve: fields.approve,
     };
-    let (order, waits_for) = releases(desk)?.start(&desk.deployer(), new).await?;
-    let place = format!("/releases/{}", order.id);
-    let mut made = view(desk, &order, None).await?;
-    if waits_for.is_some() {
-        made.summary.waits_for = waits_for;
-    }
-    Ok(Answer::of(made).at(place))
+    releases(desk)?;
+    let deployments = desk.deployments();
+    Ok(Releases::start(&deployments, &desk.deployer(), new).await?)
 }
 
 async fn show(call: Call) -> Result<Answer<ReleaseView>, Problem> {

@@ -11,7 +11,7 @@ use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
-use crate::api::resource::{Resource, Summaries, check_owner, filter, of_models, serve};
+use crate::api::resource::{LookedUp, Resource, Summaries, check_owner, filter, of_models, serve};
 use crate::domain::record::{Access, Artifact, Model, Principal, Training, TrainingRun};
 use crate::domain::roles::Verb;
 use crate::domain::run::{RunEvent, RunStatus};
@@ -176,15 +176,24 @@ impl Resource for Training {
         })
     }
 
-    async fn written(
-        desk: &Desk,
-        tx: &mut Tx,
-        fields: &TrainingFields,
-        stored: &Stored<Self>,
-    ) -> Result<(), Problem> {
+    async fn looked_up(desk: &Desk, fields: &TrainingFields) -> Result<LookedUp, Problem> {
+        let mut known = LookedUp::default();
         for text in &fields.datasets {
             let data = refer_version(desk, "datasets", text, Access::Use).await?;
-            tx.train_on(stored.id, data.id).await?;
+            known.data.push(data.id);
+        }
+        Ok(known)
+    }
+
+    async fn written(
+        _: &Desk,
+        tx: &mut Tx,
+        _: &TrainingFields,
+        stored: &Stored<Self>,
+        known: &LookedUp,
+    ) -> Result<(), Problem> {
+        for data in &known.data {
+            tx.train_on(stored.id, *data).await?;
         }
         Ok(())
     }

@@ -81,13 +81,13 @@ fn train() -> String {
 #[serde(deny_unknown_fields)]
 pub(crate) struct VersionFields {
     #[serde(default)]
-    note: String,
+    pub(super) note: String,
     #[serde(default)]
-    training_run: Option<String>,
+    pub(super) training_run: Option<String>,
     #[serde(default)]
-    conversion_run: Option<String>,
+    pub(super) conversion_run: Option<String>,
     #[serde(default)]
-    datasets: Vec<DatasetLink>,
+    pub(super) datasets: Vec<DatasetLink>,
 }
 
 /// A version by `model@v2` or its id, for a field of a body.
@@ -166,15 +166,25 @@ async fn show(call: Call) -> Result<Answer<Stored<ModelVersion>>, Problem> {
 async fn create(
     call: Call<NoQuery, Body<VersionFields>>,
 ) -> Result<Answer<Stored<ModelVersion>>, Problem> {
-    let (desk, fields) = (&call.desk, &call.body.0);
-    let model = desk.find::<Model>(call.segment("id")).await?;
+    let model = call.desk.find::<Model>(call.segment("id")).await?;
+    let stored = made(&call.desk, &model, &call.body.0).await?;
+    let place = format!("/models/{}/versions/{}", model.id, stored.number);
+    Ok(Answer::record(stored).at(place))
+}
+
+/// The next version of a model.
+pub(super) async fn made(
+    desk: &Desk,
+    model: &Stored<Model>,
+    fields: &VersionFields,
+) -> Result<Stored<ModelVersion>, Problem> {
     check_text("note", &fields.note)?;
     let training_run = match &fields.training_run {
-        Some(text) => Some(training_run_of(desk, &model, text).await?),
+        Some(text) => Some(training_run_of(desk, model, text).await?),
         None => None,
     };
     let conversion_run = match &fields.conversion_run {
-        Some(text) => Some(conversion_run_of(desk, &model, text).await?),
+        Some(text) => Some(conversion_run_of(desk, model, text).await?),
         None => None,
     };
     let datasets = linked(desk, &fields.datasets).await?;
@@ -198,8 +208,7 @@ async fn create(
         tx.link_dataset(stored.id, *dataset, use_of).await?;
     }
     tx.commit().await?;
-    let place = format!("/models/{}/versions/{}", model.id, stored.number);
-    Ok(Answer::record(stored).at(place))
+    Ok(stored)
 }
 
 async fn training_run_of(
@@ -287,40 +296,65 @@ async fn link(
 pub(crate) struct RegisterFields {
     /// An artifact of this department, by id or digest.
     #[serde(default)]
-    artifact: Option<String>,
+    pub(super) artifact: Option<String>,
     /// For content that lies elsewhere: `sha256:` and 64 hexadecimal digits.
     #[serde(default)]
-    digest: Option<String>,
+    pub(super) digest: Option<String>,
 }
 
 async fn register(
     call: Call<NoQuery, Body<RegisterFields>>,
 ) -> Result<Answer<Stored<ModelVersion>>, Problem> {
     let version = addressed(&call).await?;
-    let (desk, fields) = (&call.desk, &call.body.0);
-    let (artifact, digest) = match (&fields.artifact, &fields.digest) {
+    let desk = &call.desk;
+    let content = match content(desk, &call.body.0).await? {
+        Some(content) => content,
+        None => converted(desk, &version).await?,
+    };
+    let stored = registered(desk, &version, call.expected, content).await?;
+    Ok(Answer::record(stored))
+}
+
+/// Artifact and digest.
+pub(super) type Content = (Option<ArtifactId>, String);
+
+/// The content that is named, if the caller may use it; `None` where none is.
+pub(super) async fn content(
+    desk: &Desk,
+    fields: &RegisterFields,
+) -> Result<Option<Content>, Problem> {
+    Ok(match (&fields.artifact, &fields.digest) {
         (Some(text), None) => {
             let artifact = desk.refer::<Artifact>("artifact", text).await?;
             check_artifact(desk, "artifact", artifact.id).await?;
-            (Some(artifact.id), artifact.digest.clone())
+            Some((Some(artifact.id), artifact.digest.clone()))
         }
         (None, Some(digest)) => {
             check_digest("digest", digest)?;
             check_content(desk, "digest", digest).await?;
-            (None, digest.clone())
+            Some((None, digest.clone()))
         }
-        (None, None) => converted(desk, &version).await?,
+        (None, None) => None,
         (Some(_), Some(_)) => {
             return Err(Problem::field(
                 "artifact",
                 "name either an artifact or a digest",
             ));
         }
-    };
+    })
+}
+
+/// A draft with its content.
+pub(super) async fn registered(
+    desk: &Desk,
+    version: &Stored<ModelVersion>,
+    expected: Option<i64>,
+    (artifact, digest): Content,
+) -> Result<Stored<ModelVersion>, Problem> {
     let actor = desk.actor();
     let mut tx = desk.store.begin().await?;
     let begun = tx
-        .transition::<ModelVersion>(&actor, version.id, call.expected, Event::Register, |_| {})
+        .transition::<ModelVersion>(&actor, version.id, expected, Event::Register, |_| {})
         .await?;
     let stored = tx
         .transition::<ModelVersion>(
@@ -338,14 +372,11 @@ async fn register(
         tx.hold_artifact(artifact, version.id).await?;
     }
     tx.commit().await?;
-    Ok(Answer::record(stored))
+    Ok(stored)
 }
 
 /// What the conversion left that a version came from.
-async fn converted(
-    desk: &Desk,
-    version: &ModelVersion,
-) -> Result<(Option<ArtifactId>, String), Problem> {
+async fn converted(desk: &Desk, version: &ModelVersion) -> Result<Content, Problem> {
     let missing = || {
         Problem::field(
             "artifact",

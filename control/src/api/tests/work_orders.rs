@@ -201,3 +201,46 @@ async fn without_authentication_one_person_can_do_all_of_it() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_document_orders_and_changes_nothing_again() {
+    on_both(async |fresh: Arc<Fresh>| {
+        let rig = Rig::start(&fresh.store).await;
+        let people = people(&rig).await;
+        let dev = &people.dev.key;
+        let evaluation = model_with_test_set(&rig, &people.dev).await;
+        let deployment = json!({ "endpoint": "d", "model": "m", "cpu_millis": 2000 });
+        rig.post(&people.operator.key, "/deployments", deployment)
+            .await
+            .expect(201);
+        approved(&rig, &people, &evaluation).await;
+        let apply = async |version: &str, model: &str, dry_run: bool| {
+            let records = json!([
+                { "kind": "model", "name": model },
+                { "kind": "work_order", "deployment": "d", "version": version, "reason": "as code" },
+            ]);
+            let body = json!({ "records": records, "dry_run": dry_run });
+            rig.post(dev, "/apply", body).await
+        };
+        let orders = async || {
+            let all = rig.get(dev, "/work_orders").await.expect(200);
+            all["items"].as_array().unwrap().len()
+        };
+        let planned = apply("v1", "m2", true).await.expect(200);
+        assert_eq!(planned["results"][1]["outcome"], "ordered");
+        assert_eq!((orders().await, &planned["results"][1]["id"]), (0, &Value::Null));
+        // One that cannot be ordered takes what was before it along.
+        apply("v9", "m2", false).await.expect(422);
+        rig.get(dev, "/models/m2").await.expect(404);
+        let made = apply("v1", "m2", false).await.expect(200);
+        let order = &made["results"][1];
+        assert_eq!(
+            (&order["outcome"], &order["after"]["state"]),
+            (&json!("ordered"), &json!("pending"))
+        );
+        let again = apply("v1", "m2", false).await.expect(200);
+        assert_eq!(again["results"][1]["outcome"], "unchanged");
+        assert_eq!((orders().await, &again["results"][1]["id"]), (1, &order["id"]));
+    })
+    .await;
+}

@@ -130,16 +130,16 @@ impl Releases {
         self.shared.store.get().ok_or(ReleaseError::NoDatabase)
     }
 
-    /// Orders a release, and approves it if that is asked for and possible; else it waits for somebody who may.
+    /// Orders a release, and approves it if that is asked for and possible; else it waits for somebody who may. It
+    /// begins when the order is committed.
     ///
     /// # Errors
     /// [`DeployError::NothingLive`]: there is nothing to release it beside. And those of [`Deployments::order`].
     pub async fn start(
-        &self,
+        deployments: &Deployments,
         caller: &Caller,
         new: NewRelease,
     ) -> Result<(Stored<WorkOrder>, Option<String>), ReleaseError> {
-        let (_, deployments) = self.store()?;
         let order = NewWorkOrder {
             deployment: new.deployment,
             candidate: new.candidate,

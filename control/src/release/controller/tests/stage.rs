@@ -68,10 +68,8 @@ impl Stage {
             reason: "a test".into(),
             approve: false,
         };
-        let (order, _) = self
-            .rig
-            .releases
-            .start(&self.people.developer, new)
+        let deployments = &self.rig.deployments;
+        let (order, _) = Releases::start(deployments, &self.people.developer, new)
             .await
             .unwrap();
         self.rig.approve(&self.people, order.id).await;
