@@ -2,6 +2,7 @@
 //! `sluice config check`, which prints it. All that is wrong is found at once.
 
 use std::fs::OpenOptions;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -104,6 +105,14 @@ fn found(config: &Config, moment: Moment) -> Vec<Problem> {
     }
     if moment == Moment::Reload {
         return problems.into_inner();
+    }
+    // Another port of the address: whether somebody has its own at this moment says little.
+    if let Err(error) = TcpListener::bind((config.listen.ip(), 0)) {
+        let address = config.listen.ip();
+        problems.add(
+            "listen",
+            format!("names {address}, which cannot be listened on here: {error}"),
+        );
     }
     check_log(config, &mut problems);
     let plan = match Plan::parse(config) {

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::problem::Below;
-use super::{Config, DeploymentConfig, Problem, Problems, ReleasesConfig, gpu, replicas};
+use super::{
+    Config, DeploymentConfig, MemoryLimit, Problem, Problems, ReleasesConfig, gpu, replicas,
+};
 use crate::remote::pool::MAX_UPSTREAMS;
 
 /// Pairs of one release at most: all of them are looked at when one is added.
@@ -22,6 +24,11 @@ impl Config {
         self.check_server(&mut problems);
         self.check_limits(&mut problems);
         self.check_upstreams(&mut problems);
+        problems.expect(
+            self.devices.memory != MemoryLimit::Bytes(0),
+            "devices.memory",
+            "must be at least 1, or a share from 1% to 100%",
+        );
         self.replicas.check(&mut problems);
         self.check_metrics(&mut problems);
         self.check_release(&mut problems);

@@ -440,6 +440,7 @@ fn what_contradicts_itself_is_refused_by_name() {
             "[server]\ndrain_timeout = \"999999d\"\n",
             "server.drain_timeout",
         ),
+        ("[devices]\nmemory = \"0\"\n", "devices.memory"),
         ("[log]\nbuffer = 0\n", "log.buffer"),
         ("[log]\nbuffer = 99999999999\n", "log.buffer"),
         (

@@ -9,6 +9,9 @@ fn wrong(text: &str) -> Vec<String> {
     std::fs::write(folder.path().join("file"), "no database, no secret\n").unwrap();
     std::fs::create_dir_all(folder.path().join("broken/p")).unwrap();
     std::fs::write(folder.path().join("broken/p/pipeline.toml"), "x = 1\n").unwrap();
+    let key = format!("[[key]]\nname = \"a\"\nsha256 = \"{}\"\n", "0".repeat(64));
+    std::fs::write(folder.path().join("keys.toml"), &key).unwrap();
+    std::fs::write(folder.path().join("roles.toml"), key + "role = \"king\"\n").unwrap();
     let file = folder.path().join("sluice.toml");
     let data = match text.contains("data =") {
         true => "",
@@ -17,7 +20,7 @@ fn wrong(text: &str) -> Vec<String> {
     std::fs::write(&file, format!("{data}{text}").replace("DIR", &here)).unwrap();
     let examined = Examined::of(Some(&file), Moment::Start, |_| Ok(())).unwrap();
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(left.len(), 3, "something was made: {left:?}");
+    assert_eq!(left.len(), 5, "something was made: {left:?}");
     let found = examined.problems.into_iter();
     found.map(|it| it.problem.field).collect()
 }
@@ -25,6 +28,12 @@ fn wrong(text: &str) -> Vec<String> {
 #[test]
 fn what_the_control_plane_needs_is_looked_for() {
     for (text, field) in [
+        (
+            // Of a network that is for documentation only.
+            "listen = \"203.0.113.1:1\"\n[auth]\nrequired = true\nkeys_file = \"DIR/keys.toml\"\n",
+            "listen",
+        ),
+        ("[auth]\nkeys_file = \"DIR/roles.toml\"\n", "auth.keys_file"),
         ("data = \"DIR/file/data\"\n", "data"),
         ("data = \"/proc/none\"\n", "data"),
         ("[log]\nfile = \"DIR/none/access.log\"\n", "log.file"),
