@@ -115,9 +115,6 @@ fn remote(deployment: &DeploymentConfig, variable: &impl Fn(&str) -> Option<Stri
 
 fn local(config: &Config, deployment: &DeploymentConfig) -> Found {
     let mut found = Found::new();
-    if let Err((field, error)) = load::check(deployment, &config.data) {
-        found.push((field, format!("cannot be used: {error}")));
-    }
     let devices = Devices::new(Box::new(Driver), config.devices.clone());
     for gpu in deployment.places().into_iter().flatten() {
         let field = match deployment.devices.is_empty() {
@@ -125,9 +122,12 @@ fn local(config: &Config, deployment: &DeploymentConfig) -> Found {
             false => "devices",
         };
         if let Err(why) = devices.limit(gpu) {
-            let message = format!("cannot be used: {why} (`sluice doctor` says what is missing)");
-            found.push((field, message));
+            let error = load::no_gpu(deployment.provider, &why);
+            found.push((field, format!("asks for what is not here: {error}")));
         }
+    }
+    if let Err((field, error)) = load::check(deployment, &config.data) {
+        found.push((field, format!("cannot be used: {error}")));
     }
     found
 }

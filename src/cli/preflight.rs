@@ -14,7 +14,8 @@ use sluice_control::release::webhook::Webhook;
 use sluice_control::store::DatabaseUrl;
 use sluice_gateway::auth::keys;
 use sluice_gateway::config::{
-    Config, ConfigError, LogFormat, Placed, Problem, Problems, TasksConfig,
+    Config, ConfigError, LogFormat, Placed, Problem, Problems, ProviderConfig, TasksConfig,
+    gpu_options,
 };
 use sluice_gateway::preflight::preflight;
 
@@ -71,7 +72,7 @@ impl Examined {
             .filter(|it| !problems.concern(&it.field))
             .collect();
         problems.extend(news);
-        let path = path.unwrap_or(Path::new("the options"));
+        let path = path.unwrap_or(Path::new(""));
         Ok(Self {
             config,
             problems: Placed::of(problems.into_inner(), &source, path),
@@ -115,6 +116,7 @@ fn found(config: &Config, moment: Moment) -> Vec<Problem> {
         );
     }
     check_log(config, &mut problems);
+    check_caches(config, &mut problems);
     let plan = match Plan::parse(config) {
         Ok(plan) => Some(plan),
         Err(wrong) => {
@@ -155,6 +157,21 @@ fn check_log(config: &Config, problems: &mut Problems) {
     if let Err(why) = can {
         let message = format!("cannot be written: {}: {why}", file.display());
         problems.add("log.file", message);
+    }
+}
+
+/// Where TensorRT's engines are kept.
+fn check_caches(config: &Config, problems: &mut Problems) {
+    for (index, deployment) in config.deployments.iter().enumerate() {
+        let builds = matches!(
+            deployment.provider,
+            ProviderConfig::Tensorrt | ProviderConfig::TensorrtNative
+        );
+        let cache = gpu_options(deployment, &config.data).tensorrt.cache;
+        if let (true, Some(Err(why))) = (builds, cache.as_deref().map(writable)) {
+            let field = format!("deployment.{index}.tensorrt.cache");
+            problems.add(field, format!("cannot be written: {why}"));
+        }
     }
 }
 

@@ -636,4 +636,4 @@ def test_serve_says_what_it_cannot_serve(tmp_path):
     assert "nothing to serve" in failed(run("serve", cwd=tmp_path))
     port = f"127.0.0.1:{sluice.free_port()}"
     done = run("serve", "--listen", port, f"x={tmp_path}", SLUICE_DATA=str(sluice.DATA))
-    assert done.returncode == 1 and "error: deployment `x`" in done.stderr and str(tmp_path) in done.stderr
+    assert done.returncode == 1 and "error: `deployment.0.path` of `x`" in done.stderr and str(tmp_path) in done.stderr

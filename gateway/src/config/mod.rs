@@ -125,7 +125,7 @@ pub enum ConfigError {
 /// A problem and where in a file it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Placed {
-    /// The file.
+    /// The file; empty where the value came with the command or the environment alone.
     pub file: PathBuf,
     /// Line of the field, from 1; that of its section when it is missing.
     pub line: usize,
@@ -143,7 +143,9 @@ impl Placed {
             line: line_of(source, &problem.field),
             problem,
         });
-        placed.collect()
+        let mut placed: Vec<Self> = placed.collect();
+        placed.sort_by_key(|it| it.line);
+        placed
     }
 
     /// One a line.
@@ -156,6 +158,9 @@ impl Placed {
 
 impl std::fmt::Display for Placed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.file.as_os_str().is_empty() {
+            return write!(f, "{}", self.problem);
+        }
         write!(f, "{}:{}: {}", self.file.display(), self.line, self.problem)
     }
 }

@@ -178,14 +178,17 @@ pub fn check(config: &DeploymentConfig, data: &Path) -> Result<(), (&'static str
     if let ModelKind::Generative(_) = &folder.kind {
         recipe::fit_to_generate(config).map_err(|error| ("provider", error))?;
     }
-    recipe::init(config, data).map_err(|error| ("provider", error))?;
+    recipe::find_runtime(config, data).map_err(|error| ("provider", error))?;
     match (config.provider, config.memory) {
         // What fits on a GPU depends on what lies there already.
-        (ProviderConfig::Cpu, Some(_)) => match measure(path, config, data) {
-            Err(error @ LoadError::DoesNotFit { .. }) => Err(("memory", error)),
-            Err(error) => Err(("path", error)),
-            Ok(_) => Ok(()),
-        },
+        (ProviderConfig::Cpu, Some(_)) => {
+            recipe::init(config, data).map_err(|error| ("provider", error))?;
+            match measure(path, config, data) {
+                Err(error @ LoadError::DoesNotFit { .. }) => Err(("memory", error)),
+                Err(error) => Err(("path", error)),
+                Ok(_) => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }
@@ -287,7 +290,7 @@ fn measure_on(
 }
 
 /// That there is no GPU to load on, and where to read what to install.
-fn no_gpu(provider: ProviderConfig, why: &str) -> LoadError {
+pub(crate) fn no_gpu(provider: ProviderConfig, why: &str) -> LoadError {
     let provider = match provider {
         ProviderConfig::Cpu => "CPU",
         ProviderConfig::Cuda => "CUDA",

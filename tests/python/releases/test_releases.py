@@ -120,9 +120,22 @@ def test_people_pause_resume_promote_and_abort(stage):
     stage.version(2)
     stage.version(3)
     waits = STRATEGY | {"steps": [{"weight": 20}, {"pause": {}}, {"weight": 50}, {"analyse": {"max_duration": "60s"}}]}
+    # Ordered as code: with the rest of the document, or not at all.
+    wanted = {"kind": "release", "deployment": "desk", "version": "v2", "upstream": [stage.upstream("v2").url], "strategy": waits}
+
+    def apply(*records: dict, dry_run: bool = False) -> list[dict]:
+        return stage.post("/apply", {"records": [*records], "dry_run": dry_run})["results"]
+
     with stage.load() as load:
-        release = stage.release("v2", waits)
+        assert apply(wanted, dry_run=True)[0]["outcome"] == "ordered"
+        refused = stage.ask("POST", "/apply", {"records": [wanted, {"kind": "model", "name": "not a name"}]})
+        assert refused.status_code == 422 and not stage.get("/releases")["items"], refused.text
+        (ordered,) = apply(wanted)
+        release = ordered["id"]
+        assert ordered["outcome"] == "ordered", ordered
         view = stage.until(release, "paused")
+        (again,) = apply(wanted)
+        assert (again["outcome"], again["id"]) == ("unchanged", release), again
         stable, candidate = view["stable"]["revision"], view["candidate"]["revision"]
         assert view["why"]["why"] == "step" and view["weight"] == 20, view
         assert 0.1 < claims.share(stage.everyone(), candidate) < 0.3
@@ -138,6 +151,7 @@ def test_people_pause_resume_promote_and_abort(stage):
         assert refused.status_code == 409, refused.text
         stage.command(release, "promote")
         view = stage.until(release, "promoted")
+        assert apply(wanted)[0]["outcome"] == "unchanged"
     claims.nobody_saw_a_fault(load.records)
     claims.users_stay(load.records, stable, candidate)
     claims.all_are_served_by(stage, candidate)

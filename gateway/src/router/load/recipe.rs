@@ -29,6 +29,19 @@ pub(super) fn init(config: &DeploymentConfig, data: &Path) -> Result<(), LoadErr
     Ok(())
 }
 
+/// Whether ONNX Runtime is where [`init`] looks for it. Only where that cannot be told without opening it, it is opened.
+pub(super) fn find_runtime(config: &DeploymentConfig, data: &Path) -> Result<(), LoadError> {
+    let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
+    let is_there = match &named {
+        Some(path) => Path::new(path).is_file(),
+        None => data.join("lib/libonnxruntime.so").is_file(),
+    };
+    match is_there {
+        true => Ok(()),
+        false => init(config, data),
+    }
+}
+
 /// How a model is loaded, the first time and again.
 pub(super) struct Recipe {
     pub(super) path: PathBuf,
