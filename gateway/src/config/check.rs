@@ -111,7 +111,7 @@ impl Config {
             problems.expect(right, field, "must lie between 0 and 1");
         }
         problems.expect(
-            upstream.eject_for <= upstream.eject_for_max,
+            upstream.eject_for_max.is_zero() || upstream.eject_for <= upstream.eject_for_max,
             "upstream.eject_for",
             "must not exceed `upstream.eject_for_max`",
         );

@@ -2,8 +2,13 @@
 
 use super::*;
 
-/// The fields that are wrong with a file in a folder of its own; `DIR` stands for that.
+/// The fields that are wrong with a file in a folder of its own, which `DIR` stands for.
 fn wrong(text: &str) -> Vec<String> {
+    wrong_in("DIR/data", text)
+}
+
+/// The same with this data folder, whatever the environment of the tests says.
+fn wrong_in(data: &str, text: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().display().to_string();
     std::fs::write(folder.path().join("file"), "no database, no secret\n").unwrap();
@@ -13,12 +18,12 @@ fn wrong(text: &str) -> Vec<String> {
     std::fs::write(folder.path().join("keys.toml"), &key).unwrap();
     std::fs::write(folder.path().join("roles.toml"), key + "role = \"king\"\n").unwrap();
     let file = folder.path().join("sluice.toml");
-    let data = match text.contains("data =") {
-        true => "",
-        false => "data = \"DIR/data\"\n",
-    };
-    std::fs::write(&file, format!("{data}{text}").replace("DIR", &here)).unwrap();
-    let examined = Examined::of(Some(&file), Moment::Start, |_| Ok(())).unwrap();
+    std::fs::write(&file, text.replace("DIR", &here)).unwrap();
+    let examined = Examined::of(Some(&file), Moment::Start, |config| {
+        config.data = data.replace("DIR", &here).into();
+        Ok(())
+    });
+    let examined = examined.unwrap();
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 5, "something was made: {left:?}");
     let found = examined.problems.into_iter();
@@ -34,8 +39,6 @@ fn what_the_control_plane_needs_is_looked_for() {
             "listen",
         ),
         ("[auth]\nkeys_file = \"DIR/roles.toml\"\n", "auth.keys_file"),
-        ("data = \"DIR/file/data\"\n", "data"),
-        ("data = \"/proc/none\"\n", "data"),
         ("[log]\nfile = \"DIR/none/access.log\"\n", "log.file"),
         ("[log]\nfile = \"DIR\"\n", "log.file"),
         (
@@ -108,6 +111,9 @@ fn what_the_control_plane_needs_is_looked_for() {
         assert_eq!(wrong(text), [field], "{text}");
     }
     assert_eq!(wrong(""), Vec::<String>::new());
+    for data in ["DIR/file/data", "/proc/none"] {
+        assert_eq!(wrong_in(data, "")[0], "data", "{data}");
+    }
 }
 
 #[test]
