@@ -44,8 +44,50 @@ LIMITS = {
 # weights depend on the rows that are computed together.
 PROBE_ATOL = {"fp32": 1e-3, "fp16": 0.1, "int8": 0.5, "int4": 0.5}
 
+# What onnxruntime-genai's builder knows, of the version in the lock file, but for those that do not write text.
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "MistralForCausalLM",
+    "Gemma3ForCausalLM",
+    "Phi3ForCausalLM",
+    "GptOssForCausalLM",
+    "GraniteForCausalLM",
+    "ChatGLMForConditionalGeneration",
+    "ChatGLMModel",
+    "Ernie4_5ForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForConditionalGeneration",
+    "Gemma4ForConditionalGeneration",
+    "Gemma4UnifiedForConditionalGeneration",
+    "GemmaForCausalLM",
+    "GraniteMoeHybridForCausalLM",
+    "HunYuanDenseV1ForCausalLM",
+    "InternLM2ForCausalLM",
+    "Lfm2ForCausalLM",
+    "Lfm2MoeForCausalLM",
+    "Lfm2VlForConditionalGeneration",
+    "Mistral3ForConditionalGeneration",
+    "NemotronForCausalLM",
+    "OlmoForCausalLM",
+    "Phi3SmallForCausalLM",
+    "Phi3VForCausalLM",
+    "Phi4MMForCausalLM",
+    "PhiForCausalLM",
+    "PhiMoEForCausalLM",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3VLForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForConditionalGeneration",
+    "SmolLM3ForCausalLM",
+    "VideoChatFlashQwenForCausalLM",
+)
+
 PARAMS = (
-    folder("source", "folder of the checkpoint: config.json, *.safetensors, tokenizer"),
+    checkpoint.source(
+        "folder of the checkpoint: config.json, *.safetensors, tokenizer", architectures=ARCHITECTURES
+    ),
     choice("precision", "weights of the result", tuple(LIMITS), "fp32"),
     choice("device", "what the graph is made for; default: cuda for fp16, else cpu", ("cpu", "cuda"), None),
     folder("tokenizer", "folder to take the tokenizer from, where the checkpoint has none", None),

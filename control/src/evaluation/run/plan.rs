@@ -25,7 +25,7 @@ pub struct InvalidPlan {
     pub problem: String,
 }
 
-fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidPlan {
+pub(super) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidPlan {
     InvalidPlan {
         field: field.into(),
         problem: problem.into(),
@@ -282,7 +282,11 @@ impl Measures {
     }
 }
 
-fn check_sampling(field: &str, sampling: &Map<String, Value>) -> Result<(), InvalidPlan> {
+/// Refuses fields of a request that the run sets itself.
+///
+/// # Errors
+/// Names the field below `field`.
+pub fn check_sampling(field: &str, sampling: &Map<String, Value>) -> Result<(), InvalidPlan> {
     match OWN.iter().find(|own| sampling.contains_key(**own)) {
         Some(own) => Err(invalid(
             format!("{field}.{own}"),
