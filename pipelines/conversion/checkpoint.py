@@ -43,10 +43,17 @@ ALLOW_PICKLE: Param = flag("allow_pickle", "read weights from pickles (.bin, .pt
 TRUST_REMOTE_CODE: Param = flag("trust_remote_code", "run Python code that comes with the source")
 
 
-def source(help: str, *, architectures: Sequence[str] = (), config: dict[str, Any] | None = None) -> Param:
+def source(
+    help: str,
+    *,
+    architectures: Sequence[str] = (),
+    config: dict[str, Any] | None = None,
+    needs: dict[str, Any] | None = None,
+) -> Param:
     """The checkpoint's folder. Whoever sends it asks for what `x-checkpoint` says before the first byte: the first of
-    config.json's `architectures` is one of these, its fields are not otherwise, and a tokenizer is there or named."""
-    wanted = {"architectures": list(architectures), "config": config, "tokenizer": list(TOKENIZERS)}
+    config.json's `architectures` is one of these, its fields are not otherwise, a tokenizer is there or named, and
+    parameters are given where no file says the same."""
+    wanted = {"architectures": list(architectures), "config": config, "tokenizer": list(TOKENIZERS), "needs": needs}
     param = folder("source", help)
     return dataclasses.replace(
         param, schema={**param.schema, "x-checkpoint": {name: said for name, said in wanted.items() if said}}

@@ -26,6 +26,17 @@ struct Wanted {
     config: BTreeMap<String, Json>,
     /// Files of which one holds the tokenizer, unless the parameter `tokenizer` names another.
     tokenizer: Vec<String>,
+    /// Parameters that have to be given, unless something else says it.
+    needs: BTreeMap<String, Unless>,
+}
+
+/// What makes a parameter unnecessary: one of the files, the architecture, or another parameter's value.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Unless {
+    files: Vec<String>,
+    architectures: Vec<String>,
+    params: BTreeMap<String, Vec<Json>>,
 }
 
 /// A folder of a checkpoint, as far as it is looked into.
@@ -98,9 +109,43 @@ pub fn check(
     }
     wrong.extend(about_weights(checkpoint, params));
     wrong.extend(about_tokenizer(&wanted, checkpoint, params));
-    let named = wrong.into_iter();
+    let named = wrong
+        .into_iter()
+        .map(|problem| BadParam::new("source", problem));
+    let mut named: Vec<BadParam> = named.collect();
+    named.extend(about_needs(&wanted, checkpoint, params));
     named
-        .map(|problem| BadParam::new("source", problem))
+}
+
+fn about_needs(wanted: &Wanted, checkpoint: &Checkpoint, params: &Json) -> Vec<BadParam> {
+    let config = checkpoint
+        .json(CONFIG)
+        .and_then(Result::ok)
+        .unwrap_or_default();
+    let architecture = config["architectures"][0].as_str().unwrap_or_default();
+    let missing = wanted.needs.iter().filter(|(name, unless)| {
+        let said = unless
+            .files
+            .iter()
+            .any(|file| checkpoint.files.contains_key(file))
+            || unless
+                .architectures
+                .iter()
+                .any(|it| matches(it, architecture))
+            || unless
+                .params
+                .iter()
+                .any(|(other, values)| values.contains(&params[other.as_str()]));
+        params[name.as_str()].is_null() && !said
+    });
+    missing
+        .map(|(name, unless)| {
+            let problem = format!(
+                "is needed: the checkpoint has no {}",
+                unless.files.join(" or ")
+            );
+            BadParam::new(&format!("params.{name}"), problem)
+        })
         .collect()
 }
 

@@ -17,6 +17,7 @@ from conversion import checkpoint
 from sluice_pipeline import (
     Failure,
     Job,
+    Param,
     ParityReport,
     Pipeline,
     choice,
@@ -26,6 +27,7 @@ from sluice_pipeline import (
     limits_of,
     number,
     path,
+    refused,
     run,
     run_beside,
 )
@@ -84,17 +86,27 @@ ARCHITECTURES = (
     "VideoChatFlashQwenForCausalLM",
 )
 
+
+def quantised(param: Param) -> Param:
+    return refused(param, "is for `precision` int4 and int8", beside={"precision": ("fp32", "fp16")})
+
+
 PARAMS = (
     checkpoint.source(
         "folder of the checkpoint: config.json, *.safetensors, tokenizer", architectures=ARCHITECTURES
     ),
     choice("precision", "weights of the result", tuple(LIMITS), "fp32"),
-    choice("device", "what the graph is made for; default: cuda for fp16, else cpu", ("cpu", "cuda"), None),
+    refused(
+        choice("device", "what the graph is made for; default: cuda for fp16, else cpu", ("cpu", "cuda"), None),
+        "is cpu; for `precision` fp16 it must be cuda or absent",
+        beside={"precision": ("fp16",)},
+        value="cpu",
+    ),
     folder("tokenizer", "folder to take the tokenizer from, where the checkpoint has none", None),
     path("texts", "texts to check parity on, one a line; by default a few of ours", None),
-    integer("block_size", "int4, int8: weights that share a scale; a power of 2", 16, 256, None),
-    integer("accuracy_level", "int4, int8: 4 computes in int8, 1 in float32", 0, 4, None),
-    flag("asymmetric", "int4, int8: a zero point in each block"),
+    quantised(integer("block_size", "int4, int8: weights that share a scale; a power of 2", 16, 256, None)),
+    quantised(integer("accuracy_level", "int4, int8: 4 computes in int8, 1 in float32", 0, 4, None)),
+    quantised(flag("asymmetric", "int4, int8: a zero point in each block")),
     number("max_logit_error", "largest difference of a logit; default by precision", 0, 1e9, None),
     number("mean_logit_error", "mean difference of the logits; default by precision", 0, 1e9, None),
     number("min_top1", "share of positions with the same best token; default by precision", 0, 1, None),
@@ -131,10 +143,8 @@ def convert(job: Job) -> dict[str, Any]:
 
 
 def device_of(params: Any) -> str:
-    """The builder's fp16 graph for CPUs has no GroupQueryAttention, which the server's K/V slots need;
+    """The builder's fp16 graph for CPUs has no GroupQueryAttention, which the server's K/V slots need, and is refused;
     the one for CUDA runs on CPUs too."""
-    if params.precision == "fp16" and params.device == "cpu":
-        raise Failure("bad_params", "`device` is cpu; for `precision` fp16 it must be cuda or absent", param="device")
     return params.device or ("cuda" if params.precision == "fp16" else "cpu")
 
 

@@ -57,6 +57,13 @@ PARAMS = (
     checkpoint.source(
         "folder of the checkpoint: config.json, *.safetensors, tokenizer, pooling files",
         config={"is_encoder_decoder": False, "is_decoder": False},
+        needs={
+            "pooling": {
+                "files": ["modules.json", "1_Pooling/config.json"],
+                "architectures": ["*ForSequenceClassification"],
+                "params": {"task": ["classification"]},
+            }
+        },
     ),
     choice("task", "what comes out; auto goes by the checkpoint's architecture", TASKS, "auto"),
     choice("precision", "int8 quantises the weights and, as they come, the activations", graphs.PRECISIONS, "fp32"),

@@ -284,6 +284,11 @@ async fn usage_filter(
     names: [Option<&str>; 3],
 ) -> Result<UsageFilter, Problem> {
     let [department, principal, deployment] = names;
+    if let (Some(from), Some(until)) = period
+        && from >= until
+    {
+        return Err(Problem::field("until", "should be after from"));
+    }
     let department = desk
         .refer_if::<Department>("department", department)
         .await?

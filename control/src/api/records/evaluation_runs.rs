@@ -373,6 +373,9 @@ async fn diff(call: Call<DiffQuery>) -> Result<Answer<RunDifference>, Problem> {
     for run in [&after, &before] {
         check_visible(desk, run).await?;
     }
+    if query.tolerance.is_some_and(|it| it < 0.0) {
+        return Err(Problem::field("tolerance", "should be 0 or more"));
+    }
     let wanted = Difference {
         after: part(&after, query.prompt_version.as_deref()),
         before: part(

@@ -153,6 +153,13 @@ fn check_measures(fields: &EvaluationFields, current: Option<&Evaluation>) -> Re
     }
     let measures = Measures::read(&fields.metrics)?;
     check_pass(&measures)?;
+    let prompts = fields.settings["prompts"].as_array();
+    if prompts.is_some_and(|it| !it.is_empty()) && !measures.take_prompts() {
+        return Err(Problem::field(
+            "settings.prompts",
+            "are for chat and completion; this evaluation sends the test set's text as it is",
+        ));
+    }
     if !is_empty(&fields.thresholds) {
         read_policy(&fields.thresholds, &measures)?;
         check_reach(&fields.thresholds, &measures)?;

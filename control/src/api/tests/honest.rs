@@ -202,6 +202,15 @@ async fn what_cannot_be_true_is_refused_by_name() {
                 "above its max",
             ),
             (
+                "/evaluations",
+                evaluation(&json!({
+                    "metrics": { "ask": { "kind": "rank" }, "measure": [{ "kind": "mrr" }] },
+                    "settings": { "prompts": ["p@v1"] },
+                })),
+                "settings.prompts",
+                "as it is",
+            ),
+            (
                 "/models/m/versions",
                 json!({ "datasets": [{ "dataset": "x@v1", "use_of": "fun" }] }),
                 "use_of",

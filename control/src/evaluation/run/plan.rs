@@ -224,6 +224,11 @@ impl Measures {
         Ok(measures)
     }
 
+    /// Whether rows are asked by prompt versions.
+    pub const fn take_prompts(&self) -> bool {
+        self.ask.kind.takes_prompts()
+    }
+
     /// What is measured, by name.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.measure.iter().map(Metric::name).collect();

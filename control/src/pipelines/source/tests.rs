@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::pipelines::discover;
+use crate::pipelines::{check_params, discover};
 
 /// The pipelines of this repository, by name.
 fn pipelines() -> Vec<(String, Json)> {
@@ -47,7 +47,8 @@ fn a_checkpoint_is_what_the_pipeline_takes() {
     let llama = checkpoint("LlamaForCausalLM", &WHOLE);
     assert_eq!(told("convert-causal-lm", &json!({}), &llama), none);
     let bert = checkpoint("BertModel", &WHOLE);
-    assert_eq!(told("convert-encoder", &json!({}), &bert), none);
+    let pooled = json!({ "pooling": "mean" });
+    assert_eq!(told("convert-encoder", &pooled, &bert), none);
     let refused = told("convert-causal-lm", &json!({}), &bert);
     assert_eq!(refused.len(), 1);
     assert!(
@@ -67,6 +68,57 @@ fn a_checkpoint_is_what_the_pipeline_takes() {
         refused[0].contains("is_encoder_decoder: true"),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_parameter_is_asked_for_where_no_file_says_it() {
+    let needed =
+        ["params.pooling: is needed: the checkpoint has no modules.json or 1_Pooling/config.json"];
+    let bert = checkpoint("BertModel", &WHOLE);
+    assert_eq!(told("convert-encoder", &json!({}), &bert), needed);
+    let classifier = checkpoint("BertForSequenceClassification", &WHOLE);
+    assert!(told("convert-encoder", &json!({}), &classifier).is_empty());
+    assert!(
+        told(
+            "convert-encoder",
+            &json!({ "task": "classification" }),
+            &bert
+        )
+        .is_empty()
+    );
+    let mut whole = bert;
+    whole.files.insert("modules.json".into(), 1);
+    assert!(told("convert-encoder", &json!({}), &whole).is_empty());
+}
+
+#[test]
+fn parameters_that_do_not_go_together_are_refused() {
+    let all = pipelines();
+    let (_, schema) = all
+        .iter()
+        .find(|(name, _)| name == "convert-causal-lm")
+        .unwrap();
+    let told = |mut params: Json| {
+        params["source"] = json!("artifact:art_00000000000000000000000000");
+        let wrong = check_params(schema, &params);
+        wrong.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(json!({ "precision": "fp16", "device": "cpu" })),
+        ["params.device: is cpu; for `precision` fp16 it must be cuda or absent"]
+    );
+    // fp32 is what it is without a word.
+    assert_eq!(
+        told(json!({ "block_size": 32 })),
+        ["params.block_size: is for `precision` int4 and int8"]
+    );
+    for fine in [
+        json!({ "precision": "int4", "block_size": 32, "asymmetric": true }),
+        json!({ "asymmetric": false, "device": "cpu" }),
+        json!({ "precision": "fp16", "device": "cuda" }),
+    ] {
+        assert!(told(fine).is_empty());
+    }
 }
 
 #[test]
