@@ -52,6 +52,7 @@ pub mod private;
 pub mod publish;
 pub mod quota;
 pub mod release;
+pub mod rows;
 pub mod sandbox;
 pub mod serving;
 pub mod store;

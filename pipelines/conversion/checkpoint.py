@@ -4,11 +4,13 @@ Pickles run code when they are opened, and Python files when a config names them
 allowed by name is simply not there, whatever a library would have preferred.
 """
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sluice_pipeline import Failure, Param, flag
+from sluice_pipeline import Failure, Param, flag, folder
 
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 CODE = {".py"}
@@ -25,11 +27,37 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+# Files of which one holds a tokenizer.
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "*.tiktoken",
+)
 # Deeper than any published checkpoint.
 MAX_DEPTH = 3
 
 ALLOW_PICKLE: Param = flag("allow_pickle", "read weights from pickles (.bin, .pt), which can run code")
 TRUST_REMOTE_CODE: Param = flag("trust_remote_code", "run Python code that comes with the source")
+
+
+def source(
+    help: str,
+    *,
+    architectures: Sequence[str] = (),
+    config: dict[str, Any] | None = None,
+    needs: dict[str, Any] | None = None,
+) -> Param:
+    """The checkpoint's folder. Whoever sends it asks for what `x-checkpoint` says before the first byte: the first of
+    config.json's `architectures` is one of these, its fields are not otherwise, a tokenizer is there or named, and
+    parameters are given where no file says the same."""
+    wanted = {"architectures": list(architectures), "config": config, "tokenizer": list(TOKENIZERS), "needs": needs}
+    param = folder("source", help)
+    return dataclasses.replace(
+        param, schema={**param.schema, "x-checkpoint": {name: said for name, said in wanted.items() if said}}
+    )
 
 
 def stage(source: Path, target: Path, *, allow_pickle: bool, trust_remote_code: bool) -> dict[str, Any]:

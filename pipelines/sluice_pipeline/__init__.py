@@ -6,7 +6,7 @@ before its environment's heavy packages are imported, or if they cannot be.
 
 from sluice_pipeline.events import Events
 from sluice_pipeline.failure import Failure
-from sluice_pipeline.params import Param, choice, flag, folder, integer, number, path, structure, text
+from sluice_pipeline.params import Param, choice, flag, folder, integer, number, path, refused, structure, text
 from sluice_pipeline.report import ParityReport, limits_of
 from sluice_pipeline.shell import Job, Pipeline, run, run_beside
 
@@ -24,6 +24,7 @@ __all__ = [
     "limits_of",
     "number",
     "path",
+    "refused",
     "run",
     "run_beside",
     "structure",

@@ -5,7 +5,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +104,13 @@ def number(name: str, help: str, least: float, most: float, default: Any = REQUI
     return Param(name, help, check, default, schema, _json_or_text)
 
 
+def refused(param: Param, because: str, *, beside: Mapping[str, Sequence[Any]], value: Any = None) -> Param:
+    """The same, refused beside these values of others: any value of it, or only `value`."""
+    rule = {"beside": {name: list(values) for name, values in beside.items()}, "because": because}
+    rule |= {} if value is None else {"is": value}
+    return replace(param, schema={**param.schema, "x-refused": [*param.schema.get("x-refused", ()), rule]})
+
+
 def structure(name: str, help: str, check: Callable[[Any], Any], default: Any = REQUIRED) -> Param:
     """A list or object; `check` raises `Wrong` where it is not as expected. As a flag: JSON."""
     return Param(name, help, check, default, {}, _json_or_text)
@@ -138,9 +145,22 @@ def read(params: Sequence[Param], given: Any) -> SimpleNamespace:
             shown = json.dumps(value, ensure_ascii=False)
             shown = shown if len(shown) <= 80 else shown[:77] + "…"
             errors.append({"param": name, "message": f"`{name}` is {shown}; it must be {expected}"})
+    errors += _beside(params, given, values)
     if errors:
         raise Failure("bad_params", "; ".join(error["message"] for error in errors), errors=errors)
     return SimpleNamespace(**values)
+
+
+def _beside(params: Sequence[Param], given: Mapping[str, Any], values: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What was given and does not go with the values of others."""
+    return [
+        {"param": param.name, "message": f"`{param.name}` {rule['because']}"}
+        for param in params
+        for rule in param.schema.get("x-refused", ())
+        if given.get(param.name) not in (None, False)
+        and rule.get("is", given.get(param.name)) == given.get(param.name)
+        and all(values.get(name) in refused for name, refused in rule["beside"].items())
+    ]
 
 
 def _unknown(name: str, known: Mapping[str, Param]) -> dict[str, str]:

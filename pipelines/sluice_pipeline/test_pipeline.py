@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sluice_pipeline import Failure, choice, integer, refused
+from sluice_pipeline.params import described, read
+
 PIPELINES = Path(__file__).resolve().parents[1]
 ALL = sorted(path.parent for path in PIPELINES.glob("**/pipeline.toml"))
 
@@ -133,6 +136,15 @@ def test_wrong_parameters_are_named(pipeline, tmp_path, given, param, words):
         assert word in error["message"]
     assert error["message"] in done.stderr
     assert names(tmp_path) == {"error.json"}
+
+
+def test_parameters_that_do_not_go_together_are_named():
+    width = refused(integer("width", "how wide", 16, 256, None), "is for int4", beside={"precision": ("fp32",)})
+    params = (choice("precision", "weights", ("fp32", "int4"), "fp32"), width)
+    with pytest.raises(Failure, match="`width` is for int4"):
+        read(params, {"width": 32})
+    assert read(params, {"width": 32, "precision": "int4"}).width == 32
+    assert described(params)["properties"]["width"]["x-refused"][0]["because"] == "is for int4"
 
 
 def test_all_wrong_parameters_are_named_at_once(pipeline, tmp_path):

@@ -195,6 +195,17 @@ impl<T: DeserializeOwned + Serialize + JsonSchema> Payload for Patch<T> {
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
         let mut schema = T::json_schema(generator);
         schema.remove("required");
+        // What is absent stays as it is, whatever a new record would have.
+        let properties = schema.get_mut("properties");
+        for property in properties
+            .and_then(Value::as_object_mut)
+            .into_iter()
+            .flat_map(|it| it.values_mut())
+        {
+            if let Some(property) = property.as_object_mut() {
+                property.remove("default");
+            }
+        }
         Some(schema)
     }
     fn read(document: Value) -> Result<Self, Problem> {

@@ -26,9 +26,22 @@ pub(super) struct Kept {
     pub body: Value,
 }
 
+impl Kept {
+    /// The answer to who has this version already.
+    pub(super) const fn not_modified(version: i64) -> Self {
+        Self {
+            status: 304,
+            version: Some(version),
+            location: None,
+            body: Value::Null,
+        }
+    }
+}
+
 impl IntoResponse for Kept {
     fn into_response(self) -> Response {
-        let empty = self.status == StatusCode::NO_CONTENT.as_u16();
+        let without_body = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        let empty = without_body.iter().any(|it| it.as_u16() == self.status);
         let bytes = if empty {
             Vec::new()
         } else {

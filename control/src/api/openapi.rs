@@ -136,6 +136,13 @@ fn parameters(operation: &Operation<'_>) -> Vec<Value> {
         all.push(json!({ "name": "Idempotency-Key", "in": "header", "required": false,
                          "schema": { "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" } }));
     }
+    if reads_a_record(operation) {
+        all.push(
+            json!({ "name": "If-None-Match", "in": "header", "required": false,
+                         "description": "The ETag of what is known; 304 if it is still that.",
+                         "schema": { "type": "string" } }),
+        );
+    }
     if ["PATCH", "DELETE"].contains(&operation.method) {
         all.push(
             json!({ "name": "If-Match", "in": "header", "required": false,
@@ -143,6 +150,13 @@ fn parameters(operation: &Operation<'_>) -> Vec<Value> {
         );
     }
     all
+}
+
+/// Whether the answer is one record, with an `ETag`.
+fn reads_a_record(operation: &Operation<'_>) -> bool {
+    let named = operation.answer.as_ref();
+    let named = named.and_then(|schema| schema["$ref"].as_str());
+    operation.method == "GET" && named.is_some_and(|it| it.ends_with("Record"))
 }
 
 /// A parameter is absent rather than null.
@@ -196,6 +210,9 @@ fn responses(operation: &Operation<'_>) -> Value {
         Some(schema) => {
             let success = json!({ "description": "Success", "content": { "application/json": { "schema": schema } } });
             responses.insert("200".into(), success.clone());
+            if reads_a_record(operation) {
+                responses.insert("304".into(), json!({ "description": "Not modified" }));
+            }
             if operation.method == "POST" {
                 responses.insert("201".into(), success);
             }

@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 
 use crate::deploy::DeployError;
@@ -20,7 +20,7 @@ pub struct FieldError {
 }
 
 /// An answer that is no success, as `application/problem+json`. Boxed, because it is in every `Result`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problem(Box<Told>);
 
@@ -32,9 +32,11 @@ struct Told {
     kind: String,
     /// The code in words.
     title: String,
+    /// The HTTP status.
     status: u16,
     /// What happened this time, and what would be right.
     detail: String,
+    /// The fields at fault.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     errors: Vec<FieldError>,
     /// After an event that is not legal in the record's state: those that are.
@@ -46,6 +48,11 @@ struct Told {
 }
 
 impl Problem {
+    /// Adds its schema, under the name `Problem`.
+    pub(super) fn describe(generator: &mut SchemaGenerator) {
+        let _ = generator.subschema_for::<Told>();
+    }
+
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self(Box::new(Told {
             kind: format!("urn:sluice:problem:{code}"),

@@ -27,7 +27,10 @@ use crate::control::Control;
 pub(super) struct Registry {
     control: Control,
     paths: Vec<(&'static str, MethodRouter)>,
+    /// Of what is sent: a field with a default may be left out.
     generator: SchemaGenerator,
+    /// Of what is answered: a field that is always there is required, also where it may be null.
+    answers: SchemaGenerator,
     document: Document,
 }
 
@@ -38,7 +41,8 @@ impl Registry {
         Self {
             control,
             paths: Vec::new(),
-            generator: settings.into_generator(),
+            generator: settings.clone().into_generator(),
+            answers: settings.for_serialize().into_generator(),
             document: Document::new(),
         }
     }
@@ -52,7 +56,7 @@ impl Registry {
         H: Fn(Call<Q, B>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Answer<T>, Problem>> + Send + 'static,
     {
-        let shown = self.generator.subschema_for::<T>();
+        let shown = self.answers.subschema_for::<T>();
         let query = self.describe::<Q, B>(route, Some(shown));
         let read = move |call: Call<Value, Value>| -> Result<Work, Problem> {
             let (call, document) = call.without_body();
@@ -88,7 +92,7 @@ impl Registry {
         H: Fn(Call<NoQuery, Sent>, HeaderMap) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<Answer<T>, Problem>> + Send + 'static,
     {
-        let shown = self.generator.subschema_for::<T>();
+        let shown = self.answers.subschema_for::<T>();
         let query = self.note::<NoQuery>(route, RequestBody::Bytes, Some(shown));
         let handler = move |call: Call<Value, Sent>, headers: HeaderMap| -> Doing<Done> {
             let doing = handler(call.typed()?, headers);
@@ -150,8 +154,16 @@ impl Registry {
 
     /// The router and the OpenAPI document of all that was registered.
     pub(super) fn finish(mut self) -> (Router, Value) {
-        let _ = self.generator.subschema_for::<Problem>();
-        let document = self.document.finish(&self.generator.take_definitions(true));
+        Problem::describe(&mut self.answers);
+        let mut schemas = self.answers.take_definitions(true);
+        for (name, schema) in self.generator.take_definitions(true) {
+            let answered = schemas.insert(name.clone(), schema);
+            debug_assert!(
+                answered.is_none() || answered.as_ref() == schemas.get(&name),
+                "{name} is sent and answered, and has two schemas"
+            );
+        }
+        let document = self.document.finish(&schemas);
         let mut router = Router::new();
         for (path, methods) in self.paths {
             let methods = methods.fallback(wrong_method);

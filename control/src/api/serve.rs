@@ -11,7 +11,7 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use sluice_gateway::{BodyError, RequestContext};
@@ -109,10 +109,19 @@ async fn json(
         true => Key::of(&arrived.parts, caller.principal, &document)?,
         false => None,
     };
+    let known = match route.writes() {
+        true => None,
+        false => arrived.parts.headers.get(header::IF_NONE_MATCH).cloned(),
+    };
     let call = arrived.call(control, store.clone(), caller, operation, document)?;
     let work = handler(call)?;
     let Some(key) = key else {
         let done = work(store).await?;
+        if let (Some(known), Some(version)) = (known, done.version)
+            && names(&known, version)
+        {
+            return Ok(idempotency::Kept::not_modified(version).into_response());
+        }
         return Ok(reply(control, route, done).0);
     };
     let times = control.settings().idempotency;
@@ -267,6 +276,13 @@ impl Arrived {
             expected: self.expected,
         })
     }
+}
+
+/// Whether `If-None-Match` names this version: a list of tags, weak ones too, or `*` (RFC 9110, 13.1.2).
+fn names(known: &HeaderValue, version: i64) -> bool {
+    let tag = format!("\"{version}\"");
+    let mut tags = known.to_str().unwrap_or("").split(',').map(str::trim);
+    tags.any(|it| it == "*" || it.strip_prefix("W/").unwrap_or(it) == tag)
 }
 
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {

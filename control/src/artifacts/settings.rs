@@ -23,6 +23,9 @@ pub struct ArtifactSettings {
     /// The endpoint of an S3 that is not Amazon's. Keys come from the usual `AWS_…` variables and files.
     pub s3_endpoint: Option<String>,
     pub s3_region: Option<String>,
+    /// Content up to so many bytes is counted when a dataset's version is registered; of more, the number of rows is what
+    /// the version says.
+    pub count_rows_bytes: u64,
     pub upload: UploadSettings,
     pub import: ImportSettings,
     pub collection: CollectionSettings,
@@ -84,6 +87,7 @@ impl Default for ArtifactSettings {
             location: "fs:artifacts".into(),
             s3_endpoint: None,
             s3_region: None,
+            count_rows_bytes: GIB,
             upload: UploadSettings::default(),
             import: ImportSettings::default(),
             collection: CollectionSettings::default(),

@@ -2,6 +2,7 @@
 //! no clock and no I/O, so that every rule is tested by handing it values.
 
 pub mod apply;
+pub mod frameworks;
 pub mod gate;
 pub mod machine;
 pub mod model_version;

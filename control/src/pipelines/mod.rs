@@ -8,6 +8,7 @@ mod convert;
 mod parameters;
 mod python;
 mod run;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use convert::{Convert, ConvertOutput, ConvertParams};
 pub use parameters::{check as check_params, trusting};
 pub use python::Version;
 pub use run::{Pipelines, Ran};
+pub use source::{Checkpoint, check as check_source, looks_into};
 
 /// A pipeline, as its folder says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! against it: what is wrong is told at once, not after an environment of gigabytes was made. The pipeline itself has the
 //! last word.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::content::{BadParam, ContentName};
 
@@ -32,7 +32,9 @@ pub fn check(schema: &Json, params: &Json) -> Vec<BadParam> {
             // null is how a form says "not given".
             Some(_) if value.is_null() => {}
             Some(schema) => {
-                wrong.extend(expected(schema, value).map(|problem| BadParam::new(&field, problem)));
+                let problem =
+                    expected(schema, value).or_else(|| beside(known, schema, params, value));
+                wrong.extend(problem.map(|problem| BadParam::new(&field, problem)));
             }
         }
     }
@@ -47,6 +49,26 @@ pub fn check(schema: &Json, params: &Json) -> Vec<BadParam> {
         }
     }
     wrong
+}
+
+/// Why a value does not go with those of others, by the parameter's `x-refused`.
+fn beside(known: &Map<String, Json>, schema: &Json, params: &Json, value: &Json) -> Option<String> {
+    let of = |name: &str| match &params[name] {
+        Json::Null => known.get(name).map_or(&Json::Null, |it| &it["default"]),
+        given => given,
+    };
+    let rules = schema["x-refused"].as_array()?;
+    let rule = rules.iter().find(|rule| {
+        let meant = match rule.get("is") {
+            Some(only) => only == value,
+            None => *value != Json::Bool(false),
+        };
+        let mut others = rule["beside"].as_object().into_iter().flatten();
+        let listed =
+            |values: &Json, it: &Json| values.as_array().is_some_and(|all| all.contains(it));
+        meant && others.all(|(name, values)| listed(values, of(name)))
+    })?;
+    rule["because"].as_str().map(str::to_owned)
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {

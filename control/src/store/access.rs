@@ -1,5 +1,7 @@
 //! Departments, principals, grants and API keys.
 
+use std::collections::{BTreeMap, HashMap};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::TryRngCore as _;
@@ -270,6 +272,20 @@ impl Store {
     pub async fn note_key_use(&self, key: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         tx.note_key_use(&key.to_string(), at).await?;
+        tx.commit().await
+    }
+
+    /// The same for many, in one transaction.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn note_key_uses(&self, used: &HashMap<String, Timestamp>) -> Result<(), StoreError> {
+        // In one order, so that two processes do not wait for each other.
+        let sorted: BTreeMap<&String, &Timestamp> = used.iter().collect();
+        let mut tx = self.begin().await?;
+        for (key, at) in sorted {
+            tx.note_key_use(key, *at).await?;
+        }
         tx.commit().await
     }
 

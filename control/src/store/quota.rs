@@ -83,10 +83,9 @@ async fn all(connection: &mut AnyConnection) -> Result<Vec<Stored<Quota>>, Store
 }
 
 impl Quota {
-    /// # Errors
-    /// [`StoreError::Invalid`], naming the first limit that is negative.
-    pub fn check(&self) -> Result<(), StoreError> {
-        let limits = [
+    /// Its limits by their names.
+    fn limits(&self) -> [(&'static str, Option<i64>); 9] {
+        [
             ("requests_per_minute", self.requests_per_minute),
             ("tokens_per_minute", self.tokens_per_minute),
             ("requests_per_month", self.requests_per_month),
@@ -96,8 +95,19 @@ impl Quota {
             ("memory_bytes", self.memory_bytes),
             ("storage_bytes", self.storage_bytes),
             ("cost_micros_per_month", self.cost_micros_per_month),
-        ];
-        match limits
+        ]
+    }
+
+    /// Whether it is as good as none.
+    pub fn limits_nothing(&self) -> bool {
+        self.limits().iter().all(|(_, limit)| limit.is_none())
+    }
+
+    /// # Errors
+    /// [`StoreError::Invalid`], naming the first limit that is negative.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self
+            .limits()
             .into_iter()
             .find(|(_, limit)| limit.is_some_and(|limit| limit < 0))
         {

@@ -139,6 +139,7 @@ impl Ledger {
     /// # Errors
     /// The database does not answer; what was not sent stays.
     pub async fn send(&self, store: &Store) -> Result<usize, StoreError> {
+        self.send_shown(store).await?;
         let mut sent = 0;
         loop {
             let oldest = self.desk.lock().journal.oldest();
@@ -168,6 +169,19 @@ impl Ledger {
                 return Ok(sent);
             }
         }
+    }
+
+    /// Writes down when keys were last shown that used nothing. No use is lost with it, so that it lies on no disk before.
+    async fn send_shown(&self, store: &Store) -> Result<(), StoreError> {
+        let shown = self.tally.take_shown();
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let noted = store.note_key_uses(&shown).await;
+        if noted.is_err() {
+            self.tally.put_back(shown);
+        }
+        noted
     }
 
     /// Flushes on a thread of its own, and sends, until `stop` is over; then once more each.

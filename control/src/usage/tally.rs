@@ -25,7 +25,9 @@ struct Of {
 #[derive(Debug)]
 pub struct Tally {
     sums: Mutex<Sums>,
-    /// Sums at once.
+    /// Keys of requests that were nobody's use, such as a listing, and when they were last shown.
+    shown: Mutex<HashMap<String, Timestamp>>,
+    /// Sums, and keys, at once.
     capacity: usize,
 }
 
@@ -39,6 +41,7 @@ impl Tally {
     pub fn new(capacity: usize) -> Self {
         Self {
             sums: Mutex::default(),
+            shown: Mutex::default(),
             capacity,
         }
     }
@@ -66,6 +69,24 @@ impl Tally {
         (entries, sums.dropped)
     }
 
+    /// The keys that were shown and used nothing since the last time.
+    pub fn take_shown(&self) -> HashMap<String, Timestamp> {
+        std::mem::take(&mut *self.shown.lock())
+    }
+
+    /// What could not be written down; it is given again the next time.
+    pub fn put_back(&self, shown: HashMap<String, Timestamp>) {
+        shown.into_iter().for_each(|(key, at)| self.show(key, at));
+    }
+
+    fn show(&self, key: String, at: Timestamp) {
+        let mut shown = self.shown.lock();
+        if shown.len() < self.capacity || shown.contains_key(&key) {
+            let last = shown.entry(key).or_insert(at);
+            *last = (*last).max(at);
+        }
+    }
+
     fn add(&self, of: Of, amounts: Amounts) {
         let mut sums = self.sums.lock();
         if sums.by.len() >= self.capacity && !sums.by.contains_key(&of) {
@@ -80,14 +101,17 @@ impl Tally {
 impl UsageSink for Tally {
     fn record(&self, record: &Record) {
         let outcome = &record.context.outcome;
-        let Some(deployment) = outcome.deployment() else {
-            return;
-        };
-        if deployment.standing.hidden || !record.completed.endpoint.kind.is_use() {
-            return;
-        }
         let principal = outcome.principal().map(std::convert::AsRef::as_ref);
         let owner = principal.and_then(|principal| principal.owner.as_deref());
+        let deployment = outcome.deployment().filter(|deployment| {
+            !deployment.standing.hidden && record.completed.endpoint.kind.is_use()
+        });
+        let Some(deployment) = deployment else {
+            if let Some(owner) = owner {
+                self.show(owner.key.to_string(), Timestamp::now());
+            }
+            return;
+        };
         let of = Of {
             department: owner
                 .map(|it| it.department.to_string())

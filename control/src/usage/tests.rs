@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::deploy::tests::rig::*;
-use crate::domain::record::Scope;
+use crate::domain::record::{ApiKey, Scope};
 use crate::store::rig::{Fresh, on_both};
 use crate::store::{Actor, Store, UsageFilter, UsageGroup};
 
@@ -52,6 +52,16 @@ async fn requests_become_lines_with_whose_and_of_what() {
             .issue_key(&Actor::system("test"), principal, "laptop", scopes, None)
             .await
             .unwrap();
+        let idle = store
+            .issue_key(
+                &Actor::system("test"),
+                principal,
+                "tablet",
+                vec![Scope::Inference],
+                None,
+            )
+            .await
+            .unwrap();
         rig.publisher.tick().await;
         let settings = LedgerSettings::default();
         let ledger = Ledger::open(folder.path().join("usage"), settings).unwrap();
@@ -60,7 +70,21 @@ async fn requests_become_lines_with_whose_and_of_what() {
             assert_eq!(rig.chat("helpdesk", Some(&key.secret)).await.0, 200);
         }
         assert_eq!(rig.chat("nothing", Some(&key.secret)).await.0, 404);
+        // Shown, and nothing used: it is seen all the same.
+        assert_eq!(rig.chat("nothing", Some(&idle.secret)).await.0, 404);
         until_tallied(&ledger, store, 3).await;
+        for id in [key.key.id, idle.key.id] {
+            while store
+                .get::<ApiKey>(id)
+                .await
+                .unwrap()
+                .last_used_at
+                .is_none()
+            {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                ledger.send(store).await.unwrap();
+            }
+        }
         let page = store
             .usage_entries(&UsageFilter::default(), None, 10)
             .await

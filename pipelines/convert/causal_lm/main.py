@@ -17,6 +17,7 @@ from conversion import checkpoint
 from sluice_pipeline import (
     Failure,
     Job,
+    Param,
     ParityReport,
     Pipeline,
     choice,
@@ -26,6 +27,7 @@ from sluice_pipeline import (
     limits_of,
     number,
     path,
+    refused,
     run,
     run_beside,
 )
@@ -44,15 +46,67 @@ LIMITS = {
 # weights depend on the rows that are computed together.
 PROBE_ATOL = {"fp32": 1e-3, "fp16": 0.1, "int8": 0.5, "int4": 0.5}
 
+# What onnxruntime-genai's builder knows, of the version in the lock file, but for those that do not write text.
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "MistralForCausalLM",
+    "Gemma3ForCausalLM",
+    "Phi3ForCausalLM",
+    "GptOssForCausalLM",
+    "GraniteForCausalLM",
+    "ChatGLMForConditionalGeneration",
+    "ChatGLMModel",
+    "Ernie4_5ForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForConditionalGeneration",
+    "Gemma4ForConditionalGeneration",
+    "Gemma4UnifiedForConditionalGeneration",
+    "GemmaForCausalLM",
+    "GraniteMoeHybridForCausalLM",
+    "HunYuanDenseV1ForCausalLM",
+    "InternLM2ForCausalLM",
+    "Lfm2ForCausalLM",
+    "Lfm2MoeForCausalLM",
+    "Lfm2VlForConditionalGeneration",
+    "Mistral3ForConditionalGeneration",
+    "NemotronForCausalLM",
+    "OlmoForCausalLM",
+    "Phi3SmallForCausalLM",
+    "Phi3VForCausalLM",
+    "Phi4MMForCausalLM",
+    "PhiForCausalLM",
+    "PhiMoEForCausalLM",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3VLForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForConditionalGeneration",
+    "SmolLM3ForCausalLM",
+    "VideoChatFlashQwenForCausalLM",
+)
+
+
+def quantised(param: Param) -> Param:
+    return refused(param, "is for `precision` int4 and int8", beside={"precision": ("fp32", "fp16")})
+
+
 PARAMS = (
-    folder("source", "folder of the checkpoint: config.json, *.safetensors, tokenizer"),
+    checkpoint.source(
+        "folder of the checkpoint: config.json, *.safetensors, tokenizer", architectures=ARCHITECTURES
+    ),
     choice("precision", "weights of the result", tuple(LIMITS), "fp32"),
-    choice("device", "what the graph is made for; default: cuda for fp16, else cpu", ("cpu", "cuda"), None),
+    refused(
+        choice("device", "what the graph is made for; default: cuda for fp16, else cpu", ("cpu", "cuda"), None),
+        "is cpu; for `precision` fp16 it must be cuda or absent",
+        beside={"precision": ("fp16",)},
+        value="cpu",
+    ),
     folder("tokenizer", "folder to take the tokenizer from, where the checkpoint has none", None),
     path("texts", "texts to check parity on, one a line; by default a few of ours", None),
-    integer("block_size", "int4, int8: weights that share a scale; a power of 2", 16, 256, None),
-    integer("accuracy_level", "int4, int8: 4 computes in int8, 1 in float32", 0, 4, None),
-    flag("asymmetric", "int4, int8: a zero point in each block"),
+    quantised(integer("block_size", "int4, int8: weights that share a scale; a power of 2", 16, 256, None)),
+    quantised(integer("accuracy_level", "int4, int8: 4 computes in int8, 1 in float32", 0, 4, None)),
+    quantised(flag("asymmetric", "int4, int8: a zero point in each block")),
     number("max_logit_error", "largest difference of a logit; default by precision", 0, 1e9, None),
     number("mean_logit_error", "mean difference of the logits; default by precision", 0, 1e9, None),
     number("min_top1", "share of positions with the same best token; default by precision", 0, 1, None),
@@ -89,10 +143,8 @@ def convert(job: Job) -> dict[str, Any]:
 
 
 def device_of(params: Any) -> str:
-    """The builder's fp16 graph for CPUs has no GroupQueryAttention, which the server's K/V slots need;
+    """The builder's fp16 graph for CPUs has no GroupQueryAttention, which the server's K/V slots need, and is refused;
     the one for CUDA runs on CPUs too."""
-    if params.precision == "fp16" and params.device == "cpu":
-        raise Failure("bad_params", "`device` is cpu; for `precision` fp16 it must be cuda or absent", param="device")
     return params.device or ("cuda" if params.precision == "fp16" else "cpu")
 
 

@@ -54,7 +54,17 @@ OTHER_FILES = (
 LONG_TEXT_WORDS = 250
 
 PARAMS = (
-    folder("source", "folder of the checkpoint: config.json, *.safetensors, tokenizer, pooling files"),
+    checkpoint.source(
+        "folder of the checkpoint: config.json, *.safetensors, tokenizer, pooling files",
+        config={"is_encoder_decoder": False, "is_decoder": False},
+        needs={
+            "pooling": {
+                "files": ["modules.json", "1_Pooling/config.json"],
+                "architectures": ["*ForSequenceClassification"],
+                "params": {"task": ["classification"]},
+            }
+        },
+    ),
     choice("task", "what comes out; auto goes by the checkpoint's architecture", TASKS, "auto"),
     choice("precision", "int8 quantises the weights and, as they come, the activations", graphs.PRECISIONS, "fp32"),
     choice("pooling", "how vectors of tokens become one, where no modules.json says", tuple(POOLINGS), None),

@@ -7,6 +7,7 @@ pub(crate) mod apply;
 mod content;
 mod evaluations;
 mod fields;
+mod help;
 mod kinds;
 mod names;
 mod verbs;

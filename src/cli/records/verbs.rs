@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches, Subcommand};
 use serde_json::{Value, json};
 
+use super::help::Reference;
 use super::kinds::{GATE, KINDS, Kind, Special, Writes};
 use super::{content, evaluations, fields, names, view, watch};
 use crate::cli::client::{ApiClient, Server};
@@ -28,7 +29,7 @@ impl Subcommand for Noun {
     fn augment_subcommands(command: Command) -> Command {
         KINDS
             .iter()
-            .fold(command, |command, kind| command.subcommand(described(kind)))
+            .fold(command, |command, kind| command.subcommand(named(kind)))
     }
     fn augment_subcommands_for_update(command: Command) -> Command {
         Self::augment_subcommands(command)
@@ -57,18 +58,65 @@ impl FromArgMatches for Noun {
     }
 }
 
-fn described(kind: &'static Kind) -> Command {
-    let mut command = Command::new(kind.noun)
+/// A noun by its name; its verbs are made when it is typed, because their help takes the whole description of the API.
+fn named(kind: &'static Kind) -> Command {
+    let command = Command::new(kind.noun)
         .about(kind.about)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .after_help(format!("Examples:\n{}", kind.examples));
-    if kind.noun == evaluations::EVALUATION.noun {
-        command = command.visible_alias(evaluations::ALIAS);
+        .after_help(format!("Examples:\n{}", kind.examples))
+        .defer(|command| match kind_of(command.get_name()) {
+            Some(kind) => described(kind, command),
+            None => command,
+        });
+    match kind.noun == evaluations::EVALUATION.noun {
+        true => command.visible_alias(evaluations::ALIAS),
+        false => command,
     }
+}
+
+fn kind_of(noun: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.noun == noun)
+}
+
+/// Method and path of what a verb asks the API, by which its fields are found; `None` for a verb that is a line of no table.
+pub(super) fn operation(noun: &str, verb: &str) -> Option<(&'static str, String)> {
+    let kind = kind_of(noun)?;
+    let item = format!("{}/{{0}}", kind.path);
+    Some(match verb {
+        "list" => ("GET", kind.path.to_owned()),
+        "create" => ("POST", kind.path.to_owned()),
+        "update" => ("PATCH", item),
+        verb => {
+            let special = kind.specials.iter().find(|it| it.verb == verb)?;
+            let method = match special.method {
+                "WATCH" => return None,
+                evaluations::START => "POST",
+                method => method,
+            };
+            (method, special.path.to_owned())
+        }
+    })
+}
+
+/// The verb with its fields before the examples.
+fn with_fields(command: Command, kind: &Kind, reference: &Reference) -> Command {
+    let said = operation(kind.noun, command.get_name()).and_then(|(method, path)| match method {
+        "GET" => reference.filters(&path),
+        method => reference.body(method, &path),
+    });
+    match said {
+        Some(fields) => command.after_help(format!("{fields}\n\nExamples:\n{}", kind.examples)),
+        None => command,
+    }
+}
+
+fn described(kind: &'static Kind, mut command: Command) -> Command {
+    let reference = Reference::load();
+    let told = |command: Command| with_fields(command, kind, &reference);
     let filters = "Which ones: FIELD=VALUE, as the API's query takes them";
     command = command.subcommand(
-        verb("list", "List them, newest first", kind)
+        told(verb("list", "List them, newest first", kind))
             .arg(pairs("filters", filters))
             .arg(limit()),
     );
@@ -81,7 +129,7 @@ fn described(kind: &'static Kind) -> Command {
     }
     let values = "FIELD=VALUE; the value is JSON or text, or @FILE";
     if !matches!(kind.writes, Writes::None | Writes::OnlyList) {
-        let create = verb("create", "Make one", kind)
+        let create = told(verb("create", "Make one", kind))
             .arg(pairs(
                 "fields",
                 "[NAME] FIELD=VALUE …; the value is JSON or text, or @FILE",
@@ -94,7 +142,8 @@ fn described(kind: &'static Kind) -> Command {
         command = command.subcommand(delete);
     }
     if kind.writes == Writes::All {
-        let update = verb("update", "Change fields of one; null clears a field", kind)
+        let about = "Change fields of one; null clears a field";
+        let update = told(verb("update", about, kind))
             .arg(name("NAME"))
             .arg(pairs("fields", values))
             .arg(file())
@@ -109,7 +158,7 @@ fn described(kind: &'static Kind) -> Command {
     }
     let command = content::described(kind.noun, command);
     kind.specials.iter().fold(command, |command, special| {
-        let mut made = verb(special.verb, special.about, kind);
+        let mut made = told(verb(special.verb, special.about, kind));
         if !special.argument.is_empty() {
             made = made.arg(name(special.argument));
         }
@@ -421,8 +470,9 @@ mod tests {
 
     #[test]
     fn every_verb_says_what_it_does() {
-        let command = Noun::augment_subcommands(Command::new("sluice"));
+        let mut command = Noun::augment_subcommands(Command::new("sluice"));
         command.clone().debug_assert();
+        command.build();
         for noun in command.get_subcommands() {
             let mut abouts = std::collections::HashSet::new();
             for verb in noun.get_subcommands() {

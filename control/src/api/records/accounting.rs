@@ -58,35 +58,56 @@ pub(crate) fn serve_all(api: &mut Registry) {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QuotaFields {
-    /// Whom it limits, by id or name: exactly one of department and principal.
+    /// The department that it limits, by id or name; exactly one of department and principal.
     #[serde(default)]
+    #[schemars(example = &"it")]
     pub department: Option<String>,
+    /// The person that it limits, by id or name; exactly one of department and principal.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub principal: Option<String>,
+    /// Requests in a minute.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 600)]
     pub requests_per_minute: Option<i64>,
+    /// Tokens in a minute, of prompts and answers.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 100_000)]
     pub tokens_per_minute: Option<i64>,
+    /// Requests in a calendar month (UTC).
     #[serde(default)]
+    #[schemars(range(min = 0), example = 1_000_000)]
     pub requests_per_month: Option<i64>,
+    /// Tokens in a calendar month (UTC), of prompts and answers.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 50_000_000)]
     pub tokens_per_month: Option<i64>,
+    /// Thousandths of a core of all its deployments together; asked when a work order is approved.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 16_000)]
     pub cpu_millis: Option<i64>,
+    /// GPUs of all its deployments together; asked when a work order is approved.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 2)]
     pub gpus: Option<i64>,
+    /// Bytes of memory of all its deployments together; asked when a work order is approved.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 68_719_476_736_i64)]
     pub memory_bytes: Option<i64>,
+    /// Not enforced yet, and refused until it is: bytes of stored content.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 1_099_511_627_776_i64)]
     pub storage_bytes: Option<i64>,
+    /// Not enforced yet, and refused until it is: money in a calendar month, in millionths.
     #[serde(default)]
+    #[schemars(range(min = 0), example = 100_000_000)]
     pub cost_micros_per_month: Option<i64>,
 }
 
 filter!(QuotaFilter {
-    /// Id or name.
+    /// Of this department, by id or name.
     department: String,
-    /// Id or name.
+    /// Of this person, by id or name.
     principal: String,
 });
 
@@ -194,6 +215,12 @@ impl Resource for Quota {
             cost_micros_per_month: fields.cost_micros_per_month,
         };
         quota.check()?;
+        if current.is_none() && quota.limits_nothing() {
+            return Err(Problem::field(
+                "requests_per_minute",
+                "is absent, and so is every other limit; name one, such as tokens_per_month",
+            ));
+        }
         Ok(quota)
     }
 
@@ -224,7 +251,9 @@ pub(crate) struct UsageQuery {
     until: Option<Timestamp>,
     /// Id or name; one's own department unless an admin asks.
     department: Option<String>,
+    /// Whose, by id or name.
     principal: Option<String>,
+    /// What was asked, by id or endpoint.
     deployment: Option<String>,
     /// One line in all if absent.
     by: Option<UsageGroup>,
@@ -232,13 +261,20 @@ pub(crate) struct UsageQuery {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct EntryQuery {
+    /// From this instant on.
     from: Option<Timestamp>,
+    /// Before this one.
     until: Option<Timestamp>,
+    /// Id or name; one's own department unless an admin asks.
     department: Option<String>,
+    /// Whose, by id or name.
     principal: Option<String>,
+    /// What was asked, by id or endpoint.
     deployment: Option<String>,
+    /// Items a page, 1 to 500; 50 if absent.
     #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -248,6 +284,11 @@ async fn usage_filter(
     names: [Option<&str>; 3],
 ) -> Result<UsageFilter, Problem> {
     let [department, principal, deployment] = names;
+    if let (Some(from), Some(until)) = period
+        && from >= until
+    {
+        return Err(Problem::field("until", "should be after from"));
+    }
     let department = desk
         .refer_if::<Department>("department", department)
         .await?
@@ -300,6 +341,7 @@ pub(crate) struct AuditQuery {
     actor: Option<String>,
     /// `create`, `update`, `delete`, or an event such as `approve`.
     verb: Option<String>,
+    /// Items a page, 1 to 500; 50 if absent.
     #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     /// The `next_cursor` of the page before.

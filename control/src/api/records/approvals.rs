@@ -189,9 +189,11 @@ async fn invalidate(
 pub(crate) struct ApproveFields {
     /// The deployment whose clearance and policy count, by id or endpoint.
     #[serde(default)]
+    #[schemars(example = &"helpdesk")]
     deployment: Option<String>,
-    /// Overrides what the deployment's policy lets be overridden; takes the right to.
+    /// Overrides what the deployment's policy lets be overridden; takes the right to, and is kept in the audit log.
     #[serde(default)]
+    #[schemars(example = &"a pilot of ten people")]
     override_reason: Option<String>,
 }
 

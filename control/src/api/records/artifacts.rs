@@ -40,8 +40,11 @@ pub(crate) struct ArtifactFields {
 }
 
 filter!(ArtifactFilter {
+    /// What they are for.
     kind: ArtifactKind,
+    /// The whole name.
     name: String,
+    /// `sha256:` and 64 hexadecimal digits.
     digest: String,
 });
 

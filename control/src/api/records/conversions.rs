@@ -1,8 +1,9 @@
 //! Conversions: a pipeline run over an artifact as a task, whose evidence stays in the model's lineage.
 
+use futures_util::TryStreamExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery};
 use crate::api::caller::Caller;
@@ -13,10 +14,10 @@ use crate::api::resource::{Resource, filter, of_models, serve_reads};
 use crate::domain::record::{Artifact, ConversionRun, Model};
 use crate::domain::roles::Verb;
 use crate::domain::run::RunStatus;
-use crate::id::{ArtifactId, ConversionRunId, Id as _};
+use crate::id::{ConversionRunId, Id as _};
 use crate::pipelines::{
-    BadParam, ContentName, Convert, ConvertParams, Pipeline, check_params, discover, named,
-    trusting,
+    BadParam, Checkpoint, ContentName, Convert, ConvertParams, Pipeline, check_params,
+    check_source, discover, looks_into, named, trusting,
 };
 use crate::store::{Json, Listing, Stored};
 use crate::tasks::{NewTask, Task as _};
@@ -94,15 +95,20 @@ async fn pipelines(call: Call) -> Result<Answer<Items<PipelineView>>, Problem> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConversionFields {
-    /// One of `GET /pipelines`.
+    /// Which pipeline, as `GET /pipelines` calls it.
+    #[schemars(example = &"convert-causal-lm")]
     pipeline: String,
     /// The checkpoint: an artifact's id or digest, or `artifact:ID/path` for a file or folder in one.
+    #[schemars(example = &"art_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     source: String,
-    /// The pipeline's other parameters; content is named `artifact:ID` or `artifact:ID/path`.
+    /// The pipeline's other parameters, as `GET /pipelines` describes them; content is named `artifact:ID` or
+    /// `artifact:ID/path`.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "precision": "int8" }))]
     params: Value,
     /// What the artifact is called that comes out; the model's name if absent.
     #[serde(default)]
+    #[schemars(example = &"helpdesk-int8")]
     name: Option<String>,
 }
 
@@ -118,8 +124,9 @@ async fn convert(
     desk.allow(Some(model.department))?;
     let name = fields.name.as_ref().unwrap_or(&model.name);
     check_name("name", name)?;
-    let (source, params) = parameters(desk, fields).await?;
-    let pipeline = checked(desk, fields, &params).await?;
+    let (named, params) = parameters(desk, fields).await?;
+    let pipeline = checked(desk, fields, &params, &named).await?;
+    let source = named.artifact;
     let id = ConversionRunId::new();
     let asked = ConvertParams {
         pipeline: fields.pipeline.clone(),
@@ -165,12 +172,12 @@ fn wrong(bad: BadParam) -> Problem {
     Problem::field(bad.field, bad.problem)
 }
 
-/// The artifact that is converted, and the parameters with `source` among them. All content that they name is there,
+/// The content that is converted, and the parameters with `source` among them. All content that they name is there,
 /// and the caller may see it.
 async fn parameters(
     desk: &Desk,
     fields: &ConversionFields,
-) -> Result<(ArtifactId, Value), Problem> {
+) -> Result<(ContentName, Value), Problem> {
     check_object("params", &fields.params)?;
     if !fields.params["source"].is_null() {
         return Err(Problem::field("params.source", "is given as source"));
@@ -189,7 +196,7 @@ async fn parameters(
     }
     let mut params = fields.params.clone();
     params["source"] = json!(source.to_string());
-    Ok((source.artifact, params))
+    Ok((source, params))
 }
 
 async fn is_there(desk: &Desk, field: &str, name: &ContentName) -> Result<(), Problem> {
@@ -218,6 +225,7 @@ async fn checked(
     desk: &Desk,
     fields: &ConversionFields,
     params: &Value,
+    source: &ContentName,
 ) -> Result<Option<Pipeline>, Problem> {
     if let Some(name) = trusting(params)
         && !desk.caller.role.may(Verb::Administer)
@@ -236,16 +244,58 @@ async fn checked(
     let names: Vec<&str> = known.iter().map(|it| it.name.as_str()).collect();
     let unknown = format!("is none; there are {}", names.join(", "));
     let pipeline = known
-        .into_iter()
+        .iter()
         .find(|it| it.name == fields.pipeline)
         .ok_or_else(|| Problem::field("pipeline", unknown))?;
     if let Some(schema) = &pipeline.parameters {
-        let mut bad = check_params(schema, params).into_iter();
-        if let Some(first) = bad.next().map(wrong) {
-            return Err(bad.fold(first, |problem, bad| problem.and(bad.field, bad.problem)));
+        refuse(check_params(schema, params))?;
+        if looks_into(schema) {
+            let checkpoint = checkpoint(desk, source).await?;
+            let others: Vec<(&str, &Value)> = known
+                .iter()
+                .filter_map(|it| Some((it.name.as_str(), it.parameters.as_ref()?)))
+                .collect();
+            refuse(check_source(schema, params, &checkpoint, &others))?;
         }
     }
-    Ok(Some(pipeline))
+    Ok(Some(pipeline.clone()))
+}
+
+/// All that is wrong at once.
+fn refuse(bad: Vec<BadParam>) -> Result<(), Problem> {
+    let mut bad = bad.into_iter();
+    match bad.next().map(wrong) {
+        Some(first) => Err(bad.fold(first, |problem, bad| problem.and(bad.field, bad.problem))),
+        None => Ok(()),
+    }
+}
+
+/// The folder that is converted, with its small files.
+async fn checkpoint(desk: &Desk, source: &ContentName) -> Result<Checkpoint, Problem> {
+    let artifacts = &desk.open()?.artifacts;
+    let folder = source.path.as_ref().map(|path| format!("{path}/"));
+    let below = |path: &str| match &folder {
+        Some(folder) => path.strip_prefix(folder.as_str()).map(str::to_owned),
+        None => Some(path.to_owned()),
+    };
+    let files = artifacts.files(source.artifact).await?;
+    let there = files
+        .iter()
+        .filter_map(|file| Some((below(&file.path)?, file.bytes)));
+    let mut checkpoint = Checkpoint::new(there);
+    for name in checkpoint.reads() {
+        let file = files
+            .iter()
+            .find(|it| below(&it.path).as_deref() == Some(name));
+        let Some(file) = file else { continue };
+        let pieces = artifacts.read(file.digest).await?;
+        let whole = pieces.try_fold(Vec::new(), async |mut whole, piece| {
+            whole.extend_from_slice(&piece);
+            Ok(whole)
+        });
+        checkpoint.texts.insert(name, whole.await?);
+    }
+    Ok(checkpoint)
 }
 
 /// What was asked for, or what the pipeline does by itself.
@@ -264,6 +314,7 @@ pub(crate) struct NoFields {}
 filter!(ConversionFilter {
     /// Id or name.
     model: String,
+    /// Those that stand so.
     status: RunStatus,
 });
 

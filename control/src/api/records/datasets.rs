@@ -2,10 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::content_rows::{Content, content};
 use super::models::home;
-use super::secrecy::{check_artifact, check_content, check_secrecy, require_access};
+use super::secrecy::{check_secrecy, require_access};
 use crate::api::call::{Answer, Body, Call, Desk, Items, NoQuery, Paging, limit_of};
 use crate::api::caller::Caller;
 use crate::api::input::{check_name, check_object, check_text};
@@ -60,22 +61,32 @@ pub(crate) fn serve_all(api: &mut Registry) {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DatasetFields {
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"tickets")]
     pub name: String,
+    /// For people to read.
     #[serde(default)]
+    #[schemars(example = &"Tickets of the first line, without names")]
     pub description: String,
-    /// Id or name; the caller's own if absent.
+    /// Whose it is, by id or name; the caller's own department if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     pub department: Option<String>,
-    /// Id or name; the caller if absent.
+    /// Who decides about it, by id or name; the caller if absent.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub owner: Option<String>,
-    /// Where it came from.
+    /// Where it came from, for people to read; nothing is fetched from there.
     #[serde(default)]
+    #[schemars(example = &"hdfs://namenode:8020/exports/tickets")]
     pub source: String,
+    /// What the rows are.
     #[serde(default = "text")]
+    #[schemars(example = &"image")]
     pub modality: Modality,
+    /// Who may see it, beside a grant: those with this clearance. What is made of it is as secret.
     #[serde(default = "internal")]
+    #[schemars(example = &"confidential")]
     pub secrecy: Secrecy,
 }
 
@@ -88,8 +99,11 @@ fn internal() -> Secrecy {
 }
 
 filter!(DatasetFilter {
+    /// The whole name.
     name: String,
+    /// Those of this kind.
     modality: Modality,
+    /// Those that are as secret.
     secrecy: Secrecy,
     /// Id or name.
     department: String,
@@ -254,26 +268,37 @@ async fn department_of(
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DatasetVersionFields {
-    /// Its content; the digest and size are then the artifact's.
+    /// Its content, an artifact's id or digest; digest, bytes and rows are then what it holds.
     #[serde(default)]
+    #[schemars(example = &"art_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     pub artifact: Option<String>,
-    /// `sha256:` and 64 hexadecimal digits, for content that lies elsewhere.
+    /// For content that lies elsewhere: `sha256:` and 64 hexadecimal digits.
     #[serde(default)]
+    #[schemars(example = &"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub digest: Option<String>,
+    /// Rows. Counted in .jsonl, .csv, .tsv and .parquet files that lie here, and then leave it out: another number is refused.
     #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub row_count: i64,
+    #[schemars(range(min = 0), example = 1200)]
+    pub row_count: Option<i64>,
+    /// Bytes; those of the artifact where there is one.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 483_200)]
     pub bytes: Option<i64>,
+    /// A JSON Schema of one row; JSON lines that lie here are held against the types of its `properties` and `required`.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "properties": { "text": { "type": "string" } }, "required": ["text"] }))]
     pub schema: Value,
+    /// Numbers about the rows, for people to read.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "languages": { "de": 900, "en": 300 } }))]
     pub statistics: Value,
     /// The version that it was made from: `name@v1`, or an id.
     #[serde(default)]
+    #[schemars(example = &"tickets@v1")]
     pub parent: Option<String>,
+    /// For people to read.
     #[serde(default)]
+    #[schemars(example = &"without duplicates")]
     pub note: String,
 }
 
@@ -392,30 +417,12 @@ pub(super) async fn version_added(
     check_object("schema", &fields.schema)?;
     check_object("statistics", &fields.statistics)?;
     check_text("note", &fields.note)?;
-    if fields.row_count < 0 || fields.bytes.is_some_and(|bytes| bytes < 0) {
-        return Err(Problem::field("row_count", "and bytes should be 0 or more"));
-    }
-    let artifact = match &fields.artifact {
-        Some(text) => Some(desk.refer::<Artifact>("artifact", text).await?),
-        None => None,
-    };
-    let digest = match (&artifact, fields.digest) {
-        (Some(artifact), None) => artifact.digest.clone(),
-        (Some(artifact), Some(digest)) if artifact.digest == digest => digest,
-        (Some(_), Some(_)) => {
-            return Err(Problem::field(
-                "digest",
-                "is not the artifact's; leave it out",
-            ));
-        }
-        (None, Some(digest)) => digest,
-        (None, None) => return Err(Problem::field("artifact", "or a digest is needed")),
-    };
-    check_digest("digest", &digest)?;
-    match &artifact {
-        Some(artifact) => check_artifact(desk, "artifact", artifact.id).await?,
-        None => check_content(desk, "digest", &digest).await?,
-    }
+    let Content {
+        artifact,
+        digest,
+        bytes,
+        rows,
+    } = content(desk, &fields).await?;
     let parent = match &fields.parent {
         Some(text) => Some(refer_version(desk, "parent", text, Access::Use).await?.id),
         None => None,
@@ -424,13 +431,10 @@ pub(super) async fn version_added(
         dataset: dataset.id,
         number: 0,
         author: Some(desk.caller.principal),
-        bytes: fields
-            .bytes
-            .or(artifact.as_ref().map(|it| it.bytes))
-            .unwrap_or(0),
+        bytes,
         artifact: artifact.as_ref().map(|artifact| artifact.id),
         digest,
-        row_count: fields.row_count,
+        row_count: rows,
         schema_json: Json(fields.schema),
         statistics: Json(fields.statistics),
         parent,

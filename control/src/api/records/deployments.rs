@@ -2,12 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sluice_gateway::config::ReleasesConfig;
 
 use super::approvals::said;
 use super::evaluation_runs::Reason;
 use super::models::home;
+use super::resources;
 use super::taken_back::{BackTo, TakenBackView};
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::caller::Caller;
@@ -91,49 +92,68 @@ async fn stop(call: Call<NoQuery, Body<Reason>>) -> Result<Answer<Stored<Deploym
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeploymentFields {
-    /// What requests give as their model.
-    #[schemars(length(min = 1, max = 256))]
+    /// What requests give as their model: 1 to 256 bytes without blanks and @.
+    #[schemars(length(min = 1, max = 256), example = &"helpdesk")]
     pub endpoint: String,
-    /// Id or name.
+    /// What is served, by id or name.
+    #[schemars(example = &"helpdesk")]
     pub model: String,
+    /// Whose it is, by id or name; the caller's own department if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     pub department: Option<String>,
+    /// Who answers for it, by id or name; the caller if absent.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub owner: Option<String>,
     /// How secret the data behind a version may be that is served here.
     #[serde(default = "internal")]
+    #[schemars(example = &"confidential")]
     pub clearance: Secrecy,
-    /// Thousandths of a core, for each replica; 0 leaves it to the engine.
+    /// Thousandths of a core; 0 leaves it to the engine. Counts against quotas.
     #[serde(default = "one_core")]
-    #[schemars(range(min = 0, max = 1_000_000))]
+    #[schemars(range(min = 0, max = 1_000_000), example = 4000)]
     pub cpu_millis: i64,
+    /// GPUs, against quotas; counted by itself where engine_options name what it is computed on here.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 1024))]
-    pub gpus: i64,
-    /// 0: as much as the model needs.
+    #[schemars(range(min = 0, max = 1024), example = 1)]
+    pub gpus: Option<i64>,
+    /// Bytes for weights and K/V; 0 is as much as the model needs. Counts against quotas.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 8_589_934_592_i64)]
     pub memory_bytes: i64,
+    /// Not used yet, and refused until it is: where it is served.
     #[serde(default)]
+    #[schemars(example = &"eu-west")]
     pub zone: Option<String>,
+    /// Each serving process holds one. Another number is refused until processes share them out; `devices` and `upstream`
+    /// of engine_options serve one deployment by several.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = 1024), example = 1)]
     pub replicas: i64,
-    /// What `[[deployment]]` of sluice.toml knows: slots, context, threads, …
+    /// What `[[deployment]]` of sluice.example.toml knows: slots, context, memory, threads, max_waiting, prefill_chunk,
+    /// provider (cpu, cuda, tensorrt, tensorrt-native), devices, cuda, tensorrt; for other servers upstream, model and
+    /// api_key_env.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "slots": 8, "context": 4096 }))]
     pub engine_options: Value,
-    /// How a work order moves traffic.
+    /// How a work order moves traffic: steps, cohorts, sticky, objectives, on_breach, on_inconclusive, keep_warm, all in
+    /// docs/release-analysis.md. All at once if empty.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "steps": [{ "weight": 10 }, { "analyse": { "max_duration": "15m" } }] }))]
     pub strategy: Value,
     /// What an approver may override here.
     #[serde(default)]
+    #[schemars(example = ["verdict"])]
     pub gate_policy: Vec<Requirement>,
     /// All departments may use it, given the clearance; otherwise its own, and whom it is granted to.
     #[serde(default)]
+    #[schemars(example = true)]
     pub open_to_all: bool,
     /// It may stand in for a deployment of the same name in the configuration: for an administrator to say, who says it by
     /// making the deployment, too.
     #[serde(default)]
+    #[schemars(example = true)]
     pub adopted: Option<bool>,
 }
 
@@ -151,6 +171,7 @@ fn object() -> Value {
 }
 
 filter!(DeploymentFilter {
+    /// The whole name.
     endpoint: String,
     /// Id or name.
     model: String,
@@ -176,7 +197,7 @@ fn check(fields: &DeploymentFields) -> Result<(), Problem> {
     }
     let ranges = [
         ("cpu_millis", fields.cpu_millis, 0, 1_000_000),
-        ("gpus", fields.gpus, 0, 1024),
+        ("gpus", fields.gpus.unwrap_or(0), 0, 1024),
         ("memory_bytes", fields.memory_bytes, 0, i64::MAX),
         ("replicas", fields.replicas, 1, 1024),
     ];
@@ -296,7 +317,7 @@ impl Resource for Deployment {
             owner: self.owner.map(|id| id.to_string()),
             clearance: self.clearance,
             cpu_millis: self.cpu_millis,
-            gpus: self.gpus,
+            gpus: Some(self.gpus),
             memory_bytes: self.memory_bytes,
             zone: self.zone.clone(),
             replicas: self.replicas,
@@ -322,6 +343,7 @@ impl Resource for Deployment {
         current: Option<&Self>,
     ) -> Result<Self, Problem> {
         check(fields)?;
+        resources::check_used(fields, current)?;
         desk.caller.cleared("clearance", fields.clearance)?;
         let adopted = adopted(desk, fields, current)?;
         if let Some(current) = current {
@@ -343,7 +365,7 @@ impl Resource for Deployment {
             endpoint: fields.endpoint.clone(),
             clearance: fields.clearance,
             cpu_millis: fields.cpu_millis,
-            gpus: fields.gpus,
+            gpus: resources::gpus(fields, current)?,
             memory_bytes: fields.memory_bytes,
             zone: fields.zone.clone(),
             replicas: fields.replicas,

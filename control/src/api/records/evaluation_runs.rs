@@ -81,7 +81,9 @@ filter!(RunFilter {
     evaluation: String,
     /// `model@v1`, or an id.
     model_version: String,
+    /// Those that stand so.
     status: RunStatus,
+    /// Those with this verdict.
     verdict: Verdict,
 });
 
@@ -143,6 +145,7 @@ impl Resource for EvaluationRun {
 pub(crate) struct SampleQuery {
     /// A prompt version's id.
     prompt_version: Option<String>,
+    /// Those that passed, or did not.
     passed: Option<bool>,
     /// `true`: those whose request failed.
     error: Option<bool>,
@@ -150,13 +153,16 @@ pub(crate) struct SampleQuery {
     item: Option<String>,
     /// One of the row's tags.
     tag: Option<String>,
-    /// The leading metric's.
+    /// Those whose leading metric is below.
     score_below: Option<f64>,
+    /// Those whose leading metric is this or above.
     score_at_least: Option<f64>,
     /// Part of input, output or what was expected, in whatever case.
     contains: Option<String>,
+    /// Items a page, 1 to 500; 50 if absent.
     #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -224,7 +230,8 @@ async fn samples(call: Call<SampleQuery>) -> Result<Answer<Items<EvaluationSampl
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reason {
-    #[schemars(length(min = 1))]
+    /// Why; kept in the audit log.
+    #[schemars(length(min = 1), example = &"wrong tickets")]
     pub reason: String,
 }
 
@@ -256,17 +263,20 @@ async fn withdraw(
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunFields {
-    /// `model@v2`, or an id.
+    /// What is evaluated: `model@v2`, or an id.
+    #[schemars(example = &"helpdesk@v2")]
     model_version: String,
-    /// Side by side, as `name@v1` or ids; the verdict is the first one's. The evaluation's own if absent.
+    /// Prompts side by side, as `name@v1` or ids; the verdict is the first one's. The evaluation's own if empty.
     #[serde(default)]
+    #[schemars(example = ["triage@v1", "triage@v2"])]
     prompt_versions: Vec<String>,
-    /// The version to compare with: `live` (the default), `none`, `model@v1` or an id.
+    /// The version to compare with: `live`, `none`, `model@v1` or an id; `live` if absent.
     #[serde(default)]
+    #[schemars(example = &"helpdesk@v1")]
     baseline: Option<String>,
-    /// -1000 to 1000: a level is worth a minute of waiting.
+    /// Which of the waiting comes first: a level is worth a minute of waiting.
     #[serde(default)]
-    #[schemars(range(min = -1000, max = 1000))]
+    #[schemars(range(min = -1000, max = 1000), example = 10)]
     priority: i64,
 }
 
@@ -333,8 +343,10 @@ pub(crate) struct DiffQuery {
     tolerance: Option<f64>,
     /// Only rows that changed so: `worse`, `same`, `better`, `unknown`.
     change: Option<String>,
+    /// Rows a page, 1 to 500; 50 if absent.
     #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
@@ -360,6 +372,9 @@ async fn diff(call: Call<DiffQuery>) -> Result<Answer<RunDifference>, Problem> {
     };
     for run in [&after, &before] {
         check_visible(desk, run).await?;
+    }
+    if query.tolerance.is_some_and(|it| it < 0.0) {
+        return Err(Problem::field("tolerance", "should be 0 or more"));
     }
     let wanted = Difference {
         after: part(&after, query.prompt_version.as_deref()),

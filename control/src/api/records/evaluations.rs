@@ -15,10 +15,13 @@ use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{LookedUp, Resource, Summaries, check_owner, filter, of_models, serve};
 use crate::deploy::check_allowed;
 use crate::domain::record::{
-    Access, Evaluation, EvaluationMethod, Model, Principal, PromptVersion,
+    Access, DatasetVersion, Evaluation, EvaluationMethod, Model, Principal, PromptVersion,
 };
 use crate::domain::roles::Verb;
-use crate::evaluation::run::{InvalidPlan, Measures, RunSettings, compile, read_policy};
+use crate::evaluation::run::{
+    InvalidPlan, Measures, RunSettings, check_pass, check_reach, check_sampling, compile,
+    read_policy,
+};
 use crate::id::DatasetVersionId;
 use crate::store::{Json, Listing, Stored, Tx};
 
@@ -54,29 +57,44 @@ pub(crate) fn serve_all(api: &mut Registry) {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EvaluationFields {
-    /// Id or name.
+    /// What is evaluated, by id or name.
+    #[schemars(example = &"helpdesk")]
     pub model: String,
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"triage")]
     pub name: String,
+    /// Who answers for it, by id or name; the caller if absent.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub owner: Option<String>,
+    /// Who judges. `human` is not done yet, and refused until it is.
     #[serde(default = "automatic")]
+    #[schemars(example = &"automatic")]
     pub method: EvaluationMethod,
-    /// `dataset@v1`, or an id.
+    /// The rows that are asked, `dataset@v1` or an id; a run takes one.
     #[serde(default)]
+    #[schemars(example = &"tickets@v1")]
     pub test_set: Option<String>,
-    /// How rows are asked and what is measured: `{"measure": [{"kind": "exact_match"}]}`.
+    /// How rows are asked and what is measured; needed for a new one. `ask`: kind (chat, completion, likelihood, rank,
+    /// retrieve, classify), file, corpus, columns, sampling. `measure`: a list of kinds (exact_match, token_f1, json_fields,
+    /// bleu, chrf, rouge, accuracy, label_f1, ndcg, recall, mrr, map, likelihood, latency, first_token). Also `leading`,
+    /// `judge` and `bootstrap`: docs/evaluation.md.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "ask": { "kind": "chat" }, "measure": [{ "kind": "exact_match" }] }))]
     pub metrics: Value,
-    /// What has to be met: `{"rules": [{"metric": "exact_match/none", "min": 0.9}]}`.
+    /// What has to be met, in the metric's own unit: most are shares from 0 to 1. `rules`, of which a run takes at least one:
+    /// metric, min, max, on (point, bound), max_regression (by, alpha). Also `min_samples` and `max_unscored`.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "rules": [{ "metric": "exact_match/none", "min": 0.9 }], "min_samples": 30 }))]
     pub thresholds: Value,
-    /// How the work is done: `{"concurrency": 4}`.
+    /// How the work is done: `concurrency`, `timeout_s`, `prompts`, `deployment`, `engine_options`.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "concurrency": 4, "prompts": ["triage@v1"] }))]
     pub settings: Value,
-    /// Whether every version of the model has to pass it. A new one that tasks can do is required unless this says
-    /// `false`; absent in a change, it stays as it is.
+    /// Whether every version of the model has to pass it. A new one is required unless this says `false`; absent in a
+    /// change, it stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = false)]
     pub required: Option<bool>,
 }
 
@@ -91,6 +109,7 @@ fn object() -> Value {
 filter!(EvaluationFilter {
     /// Id or name.
     model: String,
+    /// The whole name.
     name: String,
 });
 
@@ -106,24 +125,74 @@ pub(crate) fn policy_digest(
     format!("sha256:{:x}", Sha256::digest(policy.to_string()))
 }
 
-/// What a run would refuse is refused at once. Metrics or thresholds that are still empty are not decided yet.
-fn check_measures(metrics: &Value, thresholds: &Value, settings: &Value) -> Result<(), Problem> {
-    let is_empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
-    RunSettings::read(settings)?;
-    if is_empty(metrics) {
-        return match is_empty(thresholds) {
+/// What a run would refuse is refused at once, and what no run could meet. Thresholds that are still empty are not
+/// decided yet. What an earlier version took may stay as it is.
+fn check_measures(fields: &EvaluationFields, current: Option<&Evaluation>) -> Result<(), Problem> {
+    let same = |of: fn(&Evaluation) -> &Value, now: &Value| current.is_some_and(|it| of(it) == now);
+    if fields.method == EvaluationMethod::Human {
+        return match current.is_some_and(|it| it.method == EvaluationMethod::Human) {
             true => Ok(()),
             false => Err(Problem::field(
-                "metrics",
-                "is empty, so there is nothing that thresholds could hold for",
+                "method",
+                "human is not done yet, so it is not taken: nobody would be asked; leave it out for automatic",
             )),
         };
     }
-    let measures = Measures::read(metrics)?;
-    if !is_empty(thresholds) {
-        read_policy(thresholds, &measures)?;
+    if !same(|it| &it.settings.0, &fields.settings) {
+        RunSettings::read(&fields.settings)?;
+    }
+    let measured = same(|it| &it.metrics.0, &fields.metrics);
+    if measured && same(|it| &it.thresholds.0, &fields.thresholds) {
+        return Ok(());
+    }
+    if is_empty(&fields.metrics) {
+        return Err(Problem::field(
+            "metrics",
+            "is empty, so nothing would be measured; name a metric, such as {\"measure\": [{\"kind\": \"exact_match\"}]}",
+        ));
+    }
+    let measures = Measures::read(&fields.metrics)?;
+    check_pass(&measures)?;
+    let prompts = fields.settings["prompts"].as_array();
+    if prompts.is_some_and(|it| !it.is_empty()) && !measures.take_prompts() {
+        return Err(Problem::field(
+            "settings.prompts",
+            "are for chat and completion; this evaluation sends the test set's text as it is",
+        ));
+    }
+    if !is_empty(&fields.thresholds) {
+        read_policy(&fields.thresholds, &measures)?;
+        check_reach(&fields.thresholds, &measures)?;
     }
     Ok(())
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty)
+}
+
+/// A test set that is known to have fewer rows than a verdict takes gives none. What was not said is not held against it.
+async fn check_samples(
+    desk: &Desk,
+    fields: &EvaluationFields,
+    test_set: Option<DatasetVersionId>,
+    current: Option<&Evaluation>,
+) -> Result<(), Problem> {
+    let least = fields.thresholds["min_samples"].as_i64();
+    let (Some(least), Some(id)) = (least, test_set) else {
+        return Ok(());
+    };
+    if current.is_some_and(|it| it.test_set == test_set && it.thresholds.0 == fields.thresholds) {
+        return Ok(());
+    }
+    let rows = desk.store.get::<DatasetVersion>(id).await?.row_count;
+    match (1..least).contains(&rows) {
+        true => Err(Problem::field(
+            "thresholds.min_samples",
+            format!("is {least}, and the test set has {rows} rows, so no run could meet it"),
+        )),
+        false => Ok(()),
+    }
 }
 
 impl From<InvalidPlan> for Problem {
@@ -203,9 +272,7 @@ impl Resource for Evaluation {
         check_object("metrics", &fields.metrics)?;
         check_object("thresholds", &fields.thresholds)?;
         check_object("settings", &fields.settings)?;
-        if fields.method == EvaluationMethod::Automatic {
-            check_measures(&fields.metrics, &fields.thresholds, &fields.settings)?;
-        }
+        check_measures(fields, current)?;
         if let Some(options) = fields.settings["engine_options"].as_object() {
             check_allowed(options, &desk.control.settings().allow)
                 .map_err(|error| Problem::from(error).within("settings"))?;
@@ -221,6 +288,7 @@ impl Resource for Evaluation {
             Some(text) => Some(refer_version(desk, "test_set", text, Access::Use).await?.id),
             None => None,
         };
+        check_samples(desk, fields, test_set, current).await?;
         Ok(Self {
             model: model.id,
             owner: owner.or_else(|| current.is_none().then_some(desk.caller.principal)),
@@ -262,14 +330,19 @@ impl Resource for Evaluation {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PromptFields {
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores. A name that is there gets its next version.
+    #[schemars(length(min = 1, max = 128), example = &"triage")]
     name: String,
     /// A Jinja template over the row's columns: a user's message, or a JSON list of `{"role": …, "content": …}`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), example = &"Answer in one word: {{ text }}")]
     template: String,
+    /// Further fields of the request, over the evaluation's own.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "temperature": 0.2, "max_tokens": 64 }))]
     sampling: Value,
+    /// For people to read.
     #[serde(default)]
+    #[schemars(example = &"shorter")]
     note: String,
 }
 
@@ -289,6 +362,9 @@ async fn add_prompt(
     let fields = call.body.0;
     check_name("name", &fields.name)?;
     check_object("sampling", &fields.sampling)?;
+    if let Some(sampling) = fields.sampling.as_object() {
+        check_sampling("sampling", sampling)?;
+    }
     check_text("note", &fields.note)?;
     if fields.template.is_empty() {
         return Err(Problem::field("template", "should not be empty"));

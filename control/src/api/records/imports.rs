@@ -42,18 +42,25 @@ pub(crate) fn serve_all(api: &mut Registry) {
 pub(crate) struct ImportFields {
     /// `https://…`, `s3://bucket/prefix`, `hdfs://host:port/path`, `webhdfs://host:port/path`, or an absolute path of
     /// the server. The configuration says which of them may be imported from.
+    #[schemars(example = &"s3://models/helpdesk/v2")]
     from: String,
-    #[schemars(length(min = 1, max = 128))]
+    /// What the artifact is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"helpdesk-v2")]
     name: String,
+    /// What it is for.
+    #[schemars(example = &"checkpoint")]
     kind: ArtifactKind,
     /// Take a .tar, .tar.gz, .tgz or .zip apart.
     #[serde(default)]
+    #[schemars(example = true)]
     unpack: bool,
-    /// What a single file is called, if not as where it comes from.
+    /// What a single file is called, if not as where it comes from; not with `unpack`.
     #[serde(default)]
+    #[schemars(example = &"rows.jsonl")]
     file_name: Option<String>,
-    /// Id or name; the caller's own if absent.
+    /// Whose it is, by id or name; the caller's own department if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     department: Option<String>,
 }
 
@@ -62,6 +69,12 @@ async fn import(call: Call<NoQuery, Body<ImportFields>>) -> Result<Answer<Stored
     let fields = body.0;
     fields.from.parse::<Source>()?;
     check_name("name", &fields.name)?;
+    if fields.unpack && fields.file_name.is_some() {
+        return Err(Problem::field(
+            "file_name",
+            "is what a single file is called, and unpack takes an archive apart; leave one of them out",
+        ));
+    }
     if let Some(name) = &fields.file_name {
         check_path(name).map_err(|error| Problem::field("file_name", error.to_string()))?;
     }

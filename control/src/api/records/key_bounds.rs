@@ -59,6 +59,12 @@ fn check(
             format!("{what} is beyond the key that asks"),
         ))
     };
+    if scopes.is_empty() {
+        return Err(Problem::field(
+            "scopes",
+            "is empty, so the key could do nothing; leave it out for all, or name some",
+        ));
+    }
     if let Some(own) = &caller.key.scopes
         && let Some(scope) = scopes.iter().find(|scope| !own.contains(scope))
     {

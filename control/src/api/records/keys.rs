@@ -65,35 +65,40 @@ filter!(KeyFilter {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyFields {
-    /// What it is for.
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is for, in 1 to 128 bytes.
+    #[schemars(length(min = 1, max = 128), example = &"laptop")]
     pub name: String,
     /// Whose, by id or name; the caller's own if absent.
     #[serde(default)]
+    #[schemars(example = &"robot")]
     pub principal: Option<String>,
-    /// All if absent.
+    /// What it may be used for; all if absent, and no more than the key that asks.
     #[serde(default)]
+    #[schemars(length(min = 1), example = ["inference"])]
     pub scopes: Option<Vec<Scope>>,
-    /// Never if absent; no later than the key that asks.
+    /// When it ends; never if absent, and no later than the key that asks.
     #[serde(default)]
+    #[schemars(example = &"2030-01-01T00:00:00Z")]
     pub expires_at: Option<Timestamp>,
-    /// Deployments that it may ask, by endpoint; all that its principal may if absent.
+    /// Deployments that it may ask, by endpoint; all that its principal may if absent, none if the list is empty.
     #[serde(default)]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), example = ["helpdesk"])]
     pub models: Option<Vec<String>>,
+    /// Requests in a minute; without limit if absent.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64), example = 60)]
     pub requests_per_minute: Option<i64>,
+    /// Tokens in a minute, of prompts and answers; without limit if absent.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 4_294_967_295_i64))]
+    #[schemars(range(min = 0, max = 4_294_967_295_i64), example = 20_000)]
     pub tokens_per_minute: Option<i64>,
-    /// Of a calendar month (UTC).
+    /// Requests in a calendar month (UTC); without limit if absent.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 100_000)]
     pub requests_per_month: Option<i64>,
-    /// Of a calendar month (UTC).
+    /// Tokens in a calendar month (UTC), of prompts and answers; without limit if absent.
     #[serde(default)]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 1_000_000)]
     pub tokens_per_month: Option<i64>,
 }
 
@@ -101,9 +106,9 @@ pub(crate) struct KeyFields {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rotation {
-    /// How long the old key still counts; not at all if absent.
+    /// Seconds that the old key still counts; it ends at once if absent.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 2_592_000))]
+    #[schemars(range(min = 0, max = 2_592_000), example = 3600)]
     pub overlap_seconds: u32,
 }
 

@@ -9,6 +9,7 @@ use crate::api::input::{check_name, check_text, check_url};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get};
 use crate::api::resource::{Resource, Summaries, check_owner, filter, in_department, serve};
+use crate::domain::frameworks;
 use crate::domain::record::{Department, Deployment, Model, Principal};
 use crate::domain::roles::Verb;
 use crate::store::{Listing, ModelView, Stored};
@@ -37,27 +38,41 @@ pub(crate) fn serve_all(api: &mut Registry) {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelFields {
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"helpdesk")]
     pub name: String,
+    /// For people to read.
     #[serde(default)]
+    #[schemars(example = &"Triage of IT requests")]
     pub description: String,
-    /// Id or name; the caller's own if absent.
+    /// Whose it is, by id or name; the caller's own department if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     pub department: Option<String>,
-    /// Id or name; the caller if absent.
+    /// Who answers for it, by id or name; the caller if absent.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub owner: Option<String>,
+    /// What it is trained with; empty where nobody says.
     #[serde(default)]
+    #[schemars(extend("enum" = frameworks::choices(frameworks::TRAIN)), example = &"pytorch")]
     pub train_framework: String,
+    /// What computes it when it is served; empty where nobody says.
     #[serde(default)]
+    #[schemars(extend("enum" = frameworks::choices(frameworks::INFERENCE)), example = &"onnxruntime")]
     pub inference_framework: String,
+    /// Where its code is, as a link for people.
     #[serde(default)]
+    #[schemars(length(max = 2048), example = &"https://git.example.com/it/helpdesk")]
     pub code_url: Option<String>,
+    /// Where its numbers are shown, as a link for people.
     #[serde(default)]
+    #[schemars(length(max = 2048), example = &"https://grafana.example.com/d/helpdesk")]
     pub dashboard_url: Option<String>,
 }
 
 filter!(ModelFilter {
+    /// The whole name.
     name: String,
     /// Part of the description, in whatever case.
     description: String,
@@ -66,6 +81,22 @@ filter!(ModelFilter {
     /// Id or name.
     owner: String,
 });
+
+fn check_frameworks(fields: &ModelFields, current: Option<&Model>) -> Result<(), Problem> {
+    let before = |of: fn(&Model) -> &String| current.map(|it| of(it).as_str());
+    frameworks::check(
+        frameworks::TRAIN,
+        &fields.train_framework,
+        before(|it| &it.train_framework),
+    )
+    .map_err(|problem| Problem::field("train_framework", problem))?;
+    frameworks::check(
+        frameworks::INFERENCE,
+        &fields.inference_framework,
+        before(|it| &it.inference_framework),
+    )
+    .map_err(|problem| Problem::field("inference_framework", problem))
+}
 
 /// The department that a new record belongs to.
 pub(super) async fn home(
@@ -141,8 +172,7 @@ impl Resource for Model {
     ) -> Result<Self, Problem> {
         check_name("name", &fields.name)?;
         check_text("description", &fields.description)?;
-        check_text("train_framework", &fields.train_framework)?;
-        check_text("inference_framework", &fields.inference_framework)?;
+        check_frameworks(fields, current)?;
         check_url("code_url", fields.code_url.as_deref())?;
         check_url("dashboard_url", fields.dashboard_url.as_deref())?;
         let kept = current.and_then(|it| it.owner);

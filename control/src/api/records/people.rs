@@ -79,13 +79,19 @@ async fn me(call: Call) -> Result<Answer<Me>, Problem> {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DepartmentFields {
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"it")]
     pub name: String,
+    /// For people to read.
     #[serde(default)]
+    #[schemars(example = &"Information technology")]
     pub description: String,
 }
 
-filter!(DepartmentFilter { name: String });
+filter!(DepartmentFilter {
+    /// The whole name.
+    name: String,
+});
 
 impl Resource for Department {
     type Fields = DepartmentFields;
@@ -145,19 +151,27 @@ impl Resource for Department {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PrincipalFields {
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"ada")]
     pub name: String,
-    /// Id or name; the caller's own if absent.
+    /// Where it belongs, by id or name; the caller's own if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     pub department: Option<String>,
+    /// For people to read; nothing is sent there.
     #[serde(default)]
+    #[schemars(length(max = 320), example = &"ada@example.com")]
     pub email: Option<String>,
+    /// What it may do in its department.
+    #[schemars(example = &"developer")]
     pub role: Role,
-    /// The most secret data it may see, given a grant; `internal` if absent.
+    /// The most secret data it may see, given a grant.
     #[serde(default = "internal")]
+    #[schemars(example = &"confidential")]
     pub clearance: Secrecy,
     /// Its keys are refused.
     #[serde(default)]
+    #[schemars(example = true)]
     pub disabled: bool,
 }
 
@@ -166,9 +180,11 @@ fn internal() -> Secrecy {
 }
 
 filter!(PrincipalFilter {
+    /// The whole name.
     name: String,
     /// Id or name.
     department: String,
+    /// Those with this role.
     role: Role,
 });
 
@@ -270,18 +286,26 @@ impl Resource for Principal {
 pub(crate) struct GrantFields {
     /// A dataset's id or name; exactly one of dataset, model and deployment.
     #[serde(default)]
+    #[schemars(example = &"tickets")]
     pub dataset: Option<String>,
-    /// A model's id or name.
+    /// A model's id or name; exactly one of dataset, model and deployment.
     #[serde(default)]
+    #[schemars(example = &"helpdesk")]
     pub model: Option<String>,
-    /// A deployment's id or endpoint; the access is `use`.
+    /// A deployment's id or endpoint, with the access `use`; exactly one of dataset, model and deployment.
     #[serde(default)]
+    #[schemars(example = &"helpdesk")]
     pub deployment: Option<String>,
-    /// Who gets it, of whatever department; exactly one of principal and department.
+    /// The person who gets it, of whatever department, by id or name; exactly one of principal and department.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub principal: Option<String>,
+    /// The department that gets it, by id or name; exactly one of principal and department.
     #[serde(default)]
+    #[schemars(example = &"sales")]
     pub department: Option<String>,
+    /// What it allows; the only field that changes later.
+    #[schemars(example = &"use")]
     pub access: Access,
 }
 

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::work_orders::version_for;
 use crate::api::call::NoQuery;
@@ -133,21 +133,28 @@ const RELEASES: &str = "(release_state IS NOT NULL OR (restores IS NULL AND prev
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReleaseFields {
-    /// Id or endpoint.
+    /// Where it is released, by id or endpoint.
+    #[schemars(example = &"helpdesk")]
     pub(super) deployment: String,
     /// A version of the deployment's model, as v2, model@v2 or by its id; the live one if only `upstream` changes.
     #[serde(default)]
+    #[schemars(example = &"v2")]
     version: Option<String>,
     /// Base URLs of the servers that hold the candidate, where this process does not.
     #[serde(default)]
+    #[schemars(example = ["http://10.0.0.7:8000/v1"])]
     pub(super) upstream: Vec<String>,
-    /// Instead of the deployment's own.
+    /// How traffic moves, instead of the deployment's own strategy; see docs/release-analysis.md.
     #[serde(default)]
+    #[schemars(with = "Option<Map<String, Value>>", example = json!({ "steps": [{ "weight": 10 }, { "analyse": { "max_duration": "15m" } }] }))]
     strategy: Option<Value>,
+    /// Why; kept with it.
     #[serde(default)]
+    #[schemars(example = &"better answers")]
     reason: String,
     /// Approve it at once, if the caller may and the gate lets it; else it waits for somebody who may.
     #[serde(default = "yes")]
+    #[schemars(example = false)]
     approve: bool,
 }
 
@@ -235,7 +242,9 @@ fn gathered(desk: &Desk, order: &Stored<WorkOrder>) -> Option<Gathered> {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Because {
+    /// Why; kept in the history.
     #[serde(default)]
+    #[schemars(example = &"answers are slower")]
     pub reason: String,
 }
 

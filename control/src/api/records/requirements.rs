@@ -90,10 +90,12 @@ pub(crate) fn serve_all(api: &mut Registry) {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequireFields {
-    /// Id or name.
+    /// Which evaluation, by id or name.
+    #[schemars(example = &"safety")]
     evaluation: String,
-    /// Kept in the audit log.
+    /// Why; kept in the audit log.
     #[serde(default)]
+    #[schemars(example = &"asked for by the works council")]
     reason: String,
 }
 
@@ -422,10 +424,11 @@ pub(crate) struct GatePolicy {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GatePolicyFields {
-    /// `["no_required_evaluations"]`, or `[]` for nothing.
+    /// What is let pass; nothing if the list is empty.
+    #[schemars(example = ["no_required_evaluations"])]
     allows: Vec<Allowance>,
-    /// Kept in the audit log.
-    #[schemars(length(min = 1))]
+    /// Why; kept in the audit log.
+    #[schemars(length(min = 1), example = &"a pilot")]
     reason: String,
 }
 

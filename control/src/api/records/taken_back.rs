@@ -17,11 +17,14 @@ use crate::store::Stored;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BackTo {
+    /// Why; kept in the audit log.
     #[serde(default)]
+    #[schemars(example = &"wrong tickets")]
     pub reason: String,
     /// A revision that was live here (v2-k3x9qa), or a version (v2: its newest revision that was). Without, the release
     /// under way ends, or else the revision before the live one returns.
     #[serde(default)]
+    #[schemars(example = &"v2")]
     pub to: Option<String>,
 }
 

@@ -38,7 +38,9 @@ pub(crate) fn serve_all(api: &mut Registry) {
 pub(crate) struct NoFields {}
 
 filter!(TaskFilter {
+    /// `convert`, `evaluate`, `import`, …
     kind: String,
+    /// Those in this state.
     state: TaskState,
     /// The id of the record that it works for.
     subject: String,

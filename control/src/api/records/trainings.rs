@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::datasets::refer_version;
 use super::versions::refer_model_version;
@@ -70,24 +70,35 @@ pub(crate) fn serve_all(api: &mut Registry) {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainingFields {
-    /// Id or name.
+    /// What is trained, by id or name.
+    #[schemars(example = &"helpdesk")]
     pub model: String,
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"nightly")]
     pub name: String,
+    /// Who answers for it, by id or name; the caller if absent.
     #[serde(default)]
+    #[schemars(example = &"ada")]
     pub owner: Option<String>,
     /// The version that it starts from: `model@v1`, or an id.
     #[serde(default)]
+    #[schemars(example = &"helpdesk@v1")]
     pub base_version: Option<String>,
-    /// A pipeline's name, or a command.
+    /// How it is trained, a pipeline's name or a command; kept in the lineage, and run by whoever trains.
     #[serde(default)]
+    #[schemars(example = &"python train.py")]
     pub recipe: String,
+    /// What it is trained with; kept in the lineage.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "lr": 0.0001, "epochs": 3 }))]
     pub hyperparameters: Value,
+    /// Not used yet, and refused until it is: what a training reserves.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "gpus": 1 }))]
     pub resources: Value,
     /// Dataset versions that are added to those that it uses: `dataset@v1`, or ids.
     #[serde(default)]
+    #[schemars(example = ["tickets@v1"])]
     pub datasets: Vec<String>,
 }
 
@@ -98,6 +109,7 @@ fn object() -> Value {
 filter!(TrainingFilter {
     /// Id or name.
     model: String,
+    /// The whole name.
     name: String,
 });
 
@@ -156,6 +168,7 @@ impl Resource for Training {
         check_text("recipe", &fields.recipe)?;
         check_object("hyperparameters", &fields.hyperparameters)?;
         check_object("resources", &fields.resources)?;
+        check_resources(fields, current)?;
         let model = desk.refer::<Model>("model", &fields.model).await?;
         let kept = current.and_then(|it| it.owner);
         let owner = desk
@@ -199,6 +212,18 @@ impl Resource for Training {
     }
 }
 
+/// What nothing would reserve. What an earlier version took may stay as it is.
+fn check_resources(fields: &TrainingFields, current: Option<&Training>) -> Result<(), Problem> {
+    let empty = fields.resources.as_object().is_some_and(Map::is_empty);
+    if empty || current.is_some_and(|it| it.resources.0 == fields.resources) {
+        return Ok(());
+    }
+    Err(Problem::field(
+        "resources",
+        "are not used yet, so they are not taken: whoever trains reserves them; leave it out",
+    ))
+}
+
 /// The dataset versions that a training uses.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct TrainingData {
@@ -237,10 +262,13 @@ async fn hide_inputs(desk: &Desk, run: &mut Stored<TrainingRun>) -> Result<(), P
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainingRunFields {
+    /// The hyperparameters of this run.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "lr": 0.0001 }))]
     params: Value,
     /// The exact inputs, by digest.
     #[serde(default = "object")]
+    #[schemars(with = "Map<String, Value>", example = json!({ "tickets@v1": "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" }))]
     inputs: Value,
 }
 
@@ -289,13 +317,40 @@ async fn run(call: Call) -> Result<Answer<Stored<TrainingRun>>, Problem> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunOutcome {
+    /// Numbers of the run; they replace earlier ones.
     #[serde(default)]
+    #[schemars(with = "Option<Map<String, Value>>", example = json!({ "loss": 1.2 }))]
     metrics: Option<Value>,
-    /// What it left: an artifact's id or digest.
+    /// What it left, an artifact's id or digest: for `succeed` and `fail`.
     #[serde(default)]
+    #[schemars(example = &"art_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     artifact: Option<String>,
+    /// What went wrong: for `fail` and `cancel`.
     #[serde(default)]
+    #[schemars(example = &"out of memory")]
     error: Option<String>,
+}
+
+/// What a run left is told at its end, and what went wrong where something did.
+fn check_outcome(event: RunEvent, outcome: &RunOutcome) -> Result<(), Problem> {
+    check_text("error", outcome.error.as_deref().unwrap_or(""))?;
+    let (leaves, fails) = match event {
+        RunEvent::Start | RunEvent::Requeue => (false, false),
+        RunEvent::Succeed => (true, false),
+        RunEvent::Fail => (true, true),
+        RunEvent::Cancel => (false, true),
+    };
+    let beside = |field: &str, event: RunEvent| {
+        let message = format!("does not go with {event}; leave it out");
+        Err(Problem::field(field, message))
+    };
+    if outcome.artifact.is_some() && !leaves {
+        return beside("artifact", event);
+    }
+    if outcome.error.is_some() && !fails {
+        return beside("error", event);
+    }
+    Ok(())
 }
 
 async fn tell(
@@ -313,6 +368,7 @@ async fn tell(
     if let Some(metrics) = &outcome.metrics {
         check_object("metrics", metrics)?;
     }
+    check_outcome(event, outcome)?;
     let artifact = match &outcome.artifact {
         Some(text) => Some(desk.refer::<Artifact>("artifact", text).await?.id),
         None => None,

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::datasets::check_digest;
 use super::models::home;
@@ -77,7 +78,9 @@ pub(crate) fn serve_all(api: &mut Registry) {
 pub(crate) struct NoFields {}
 
 filter!(UploadFilter {
+    /// Those in this state.
     state: UploadState,
+    /// The file's path in the artifact.
     path: String,
 });
 
@@ -149,19 +152,24 @@ async fn viewed(desk: &Desk, upload: Stored<Upload>) -> Result<Answer<UploadView
 #[serde(deny_unknown_fields)]
 pub(crate) struct UploadFields {
     /// The file's path in the artifact: relative, with forward slashes.
+    #[schemars(example = &"model.safetensors")]
     path: String,
     /// Bytes of the whole, if known.
     #[serde(default)]
+    #[schemars(example = 1_048_576)]
     bytes: Option<u64>,
     /// `sha256:` and 64 hexadecimal digits, if known. With it and the size an upload that broke off goes on, and a file
     /// that the caller may read here already is completed at once.
     #[serde(default)]
+    #[schemars(example = &"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     digest: Option<String>,
     /// The size of every part but the last; the server's own if absent.
     #[serde(default)]
+    #[schemars(example = 8_388_608)]
     part_bytes: Option<u64>,
-    /// Id or name; the caller's own if absent.
+    /// Whose it is, by id or name; the caller's own department if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     department: Option<String>,
 }
 
@@ -298,9 +306,11 @@ async fn abort(call: Call<NoQuery, NoBody>) -> Result<Answer<UploadView>, Proble
 #[serde(deny_unknown_fields)]
 pub(crate) struct UploadedFile {
     /// The id of a completed upload of one's own.
+    #[schemars(example = &"upl_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     upload: String,
     /// Its path in the artifact; the upload's if absent.
     #[serde(default)]
+    #[schemars(example = &"rows.jsonl")]
     path: Option<String>,
 }
 
@@ -308,13 +318,18 @@ pub(crate) struct UploadedFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewArtifactFields {
-    #[schemars(length(min = 1, max = 128))]
+    /// What it is called: 1 to 128 letters, digits, dots, hyphens and underscores.
+    #[schemars(length(min = 1, max = 128), example = &"helpdesk-v2")]
     name: String,
+    /// What it is for.
+    #[schemars(example = &"checkpoint")]
     kind: ArtifactKind,
-    /// Id or name; the caller's own if absent.
+    /// Whose it is, by id or name; the caller's own department if absent.
     #[serde(default)]
+    #[schemars(example = &"it")]
     department: Option<String>,
-    #[schemars(length(min = 1))]
+    /// The files that it is made of.
+    #[schemars(length(min = 1), example = json!([{ "upload": "upl_01kbeqw3c8f0v5m2n4p6r8t0ab" }]))]
     files: Vec<UploadedFile>,
 }
 

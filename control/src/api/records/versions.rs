@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::datasets::{check_digest, number_of, refer_version};
 use super::secrecy::{check_artifact, check_content};
@@ -59,6 +60,7 @@ pub(crate) fn serve_all(api: &mut Registry) {
 }
 
 filter!(VersionFilter {
+    /// Those in this state.
     state: ModelVersionState,
 });
 
@@ -66,12 +68,17 @@ filter!(VersionFilter {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DatasetLink {
-    /// `dataset@v1`, or an id.
+    /// A version of a dataset: `dataset@v1`, or an id.
+    #[schemars(example = &"tickets@v1")]
     dataset: String,
-    /// `train`, `tune`, `calibrate`; `train` if absent.
+    /// What it was used for.
     #[serde(default = "train")]
+    #[schemars(extend("enum" = USES), example = &"tune")]
     use_of: String,
 }
+
+/// What a dataset version is used for.
+const USES: &[&str] = &["train", "tune", "calibrate"];
 
 fn train() -> String {
     "train".to_owned()
@@ -80,13 +87,21 @@ fn train() -> String {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VersionFields {
+    /// For people to read.
     #[serde(default)]
+    #[schemars(example = &"with the tickets of March")]
     pub(super) note: String,
+    /// The run of a training of this model that it came from, by id.
     #[serde(default)]
+    #[schemars(example = &"trr_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     pub(super) training_run: Option<String>,
+    /// The conversion of this model that it came from, by id.
     #[serde(default)]
+    #[schemars(example = &"cnr_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     pub(super) conversion_run: Option<String>,
+    /// The data behind it.
     #[serde(default)]
+    #[schemars(example = json!([{ "dataset": "tickets@v1", "use_of": "train" }]))]
     pub(super) datasets: Vec<DatasetLink>,
 }
 
@@ -257,7 +272,10 @@ async fn linked(
 ) -> Result<Vec<(DatasetVersionId, String)>, Problem> {
     let mut found = Vec::with_capacity(links.len());
     for link in links {
-        check_text("use_of", &link.use_of)?;
+        if !USES.contains(&link.use_of.as_str()) {
+            let message = format!("should be one of {}", USES.join(", "));
+            return Err(Problem::field("use_of", message));
+        }
         let version = refer_version(desk, "dataset", &link.dataset, Access::Use).await?;
         found.push((version.id, link.use_of.clone()));
     }
@@ -296,9 +314,11 @@ async fn link(
 pub(crate) struct RegisterFields {
     /// An artifact of this department, by id or digest.
     #[serde(default)]
+    #[schemars(example = &"art_01kbeqw3c8f0v5m2n4p6r8t0ab")]
     pub(super) artifact: Option<String>,
     /// For content that lies elsewhere: `sha256:` and 64 hexadecimal digits.
     #[serde(default)]
+    #[schemars(example = &"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub(super) digest: Option<String>,
 }
 

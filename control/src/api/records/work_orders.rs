@@ -82,6 +82,7 @@ pub(crate) struct NoFields {}
 filter!(WorkOrderFilter {
     /// Id or endpoint.
     deployment: String,
+    /// Those in this state.
     state: WorkOrderState,
 });
 
@@ -131,12 +132,16 @@ impl Resource for WorkOrder {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrderFields {
-    /// Id or endpoint.
+    /// Where it is to be served, by id or endpoint.
+    #[schemars(example = &"helpdesk")]
     pub(super) deployment: String,
     /// A version of the deployment's model, as v2, model@v2 or by its id. The one that is live is served by the
     /// deployment's settings of now.
+    #[schemars(example = &"v2")]
     pub(super) version: String,
+    /// Why; kept with it.
     #[serde(default)]
+    #[schemars(example = &"better answers")]
     pub(super) reason: String,
 }
 
@@ -188,6 +193,7 @@ pub(super) async fn version_for(
 pub(crate) struct ApproveOrderFields {
     /// Overrides what the deployment's policy lets be overridden, and is written to the audit log.
     #[serde(default)]
+    #[schemars(example = &"a pilot of ten people")]
     override_reason: Option<String>,
 }
 

@@ -110,7 +110,10 @@ fn body(operation: &Operation, world: &World, turn: usize) -> Value {
         ("POST", "/deployments") => {
             json!({"endpoint": name, "model": "m", "clearance": "confidential"})
         }
-        ("POST", "/evaluations") | ("POST", "/trainings") => json!({"name": name, "model": "m"}),
+        ("POST", "/evaluations") => {
+            json!({"name": name, "model": "m", "metrics": {"measure": [{"kind": "token_f1"}]}})
+        }
+        ("POST", "/trainings") => json!({"name": name, "model": "m"}),
         ("POST", "/evaluations/{id}/runs") => json!({"model_version": "m@v1"}),
         ("POST", "/grants") => {
             json!({"deployment": ENDPOINT, "department": "sales", "access": "use"})

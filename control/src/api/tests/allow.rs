@@ -74,7 +74,9 @@ async fn a_record_names_no_variable_no_host_and_no_folder_that_is_not_listed() {
             assert!(refused(&made.expect(422)).0.ends_with(field));
             // By an evaluation's settings.
             let settings = json!({"engine_options": options});
-            let fields = json!({"model": "m", "name": "q", "settings": settings});
+            let metrics = json!({"measure": [{"kind": "token_f1"}]});
+            let fields =
+                json!({"model": "m", "name": "q", "metrics": metrics, "settings": settings});
             let made = desk.rig.post(&desk.dev.key, "/evaluations", fields).await;
             assert_eq!(
                 refused(&made.expect(422)).0,

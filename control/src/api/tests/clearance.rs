@@ -159,9 +159,9 @@ async fn a_name_of_the_configuration_takes_an_administrator() {
     let made = rig.post("sk-root", "/deployments", body).await.expect(201);
     assert_eq!(made["adopted"], true);
     // Whoever operates it afterwards does not undo that.
-    let zone = json!({"zone": "a"});
+    let cores = json!({"cpu_millis": 2000});
     let changed = rig
-        .patch(&operator.key, "/deployments/served", zone)
+        .patch(&operator.key, "/deployments/served", cores)
         .await
         .expect(200);
     assert_eq!(changed["adopted"], true);

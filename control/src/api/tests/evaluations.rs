@@ -46,7 +46,7 @@ async fn desk(fresh: &Fresh) -> Desk {
     let tickets = desk
         .post("/datasets", json!({ "name": "tickets" }), 201)
         .await;
-    let content = desk.content(&fresh.store).await;
+    let content = desk.content().await;
     desk.post(
         "/datasets/tickets/versions",
         json!({ "artifact": content }),
@@ -76,11 +76,8 @@ impl Desk {
         self.rig.get(&self.dev.key, path).await.expect(200)
     }
 
-    async fn content(&self, store: &crate::store::Store) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let settings = crate::artifacts::ArtifactSettings::default();
-        let artifacts =
-            crate::artifacts::Artifacts::open(store.clone(), settings, folder.path()).unwrap();
+    async fn content(&self) -> String {
+        let artifacts = &self.rig.open.artifacts;
         let text =
             futures_util::stream::iter([Ok(bytes::Bytes::from_static(b"{\"messages\": \"a\"}\n"))]);
         let file = artifacts.put("test.jsonl", text).await.unwrap();
@@ -199,10 +196,6 @@ async fn what_an_evaluation_could_never_do_is_refused_when_it_is_defined() {
         let named = refused["errors"][0]["field"].as_str().unwrap();
         assert!(field.starts_with(named), "{refused}");
     }
-    // People decide by their own lights.
-    let human =
-        json!({ "model": "m", "name": "h", "method": "human", "thresholds": { "agreement": 0.8 } });
-    desk.post("/evaluations", human, 201).await;
     let prompt = json!({ "name": "p", "template": "Say {{ word" });
     let refused = desk.post("/models/m/prompts", prompt, 422).await;
     assert_eq!(refused["errors"][0]["field"], "template");

@@ -9,6 +9,7 @@ mod content_rights;
 mod conversions;
 mod evaluations;
 mod gate;
+mod honest;
 mod input;
 mod keys;
 mod records;

@@ -131,7 +131,7 @@ async fn a_department_is_closed_to_others() {
         rig.post(
             &dev.key,
             "/evaluations",
-            json!({ "model": "m", "name": "e" }),
+            json!({ "model": "m", "name": "e", "metrics": { "measure": [{ "kind": "token_f1" }] } }),
         )
         .await
         .expect(201);
@@ -179,7 +179,7 @@ async fn a_department_is_closed_to_others() {
             .post(
                 &stranger.key,
                 "/evaluations",
-                json!({ "name": "x", "model": "m" }),
+                json!({ "name": "x", "model": "m", "metrics": { "measure": [{ "kind": "token_f1" }] } }),
             )
             .await
             .expect(422);
@@ -227,4 +227,30 @@ fn the_document_describes_every_route_in_full() {
         !text.contains("\"hash\""),
         "a key's hash is nobody's business"
     );
+}
+
+#[test]
+fn the_document_says_what_is_always_answered() {
+    let document = openapi();
+    let schemas = &document["components"]["schemas"];
+    let problem = &schemas["Problem"]["properties"];
+    for field in ["type", "title", "status", "detail", "errors"] {
+        assert!(problem[field].is_object(), "{field}: {problem}");
+    }
+    let required = |name: &str| -> Vec<&str> {
+        let fields = schemas[name]["required"].as_array().unwrap();
+        fields.iter().map(|it| it.as_str().unwrap()).collect()
+    };
+    let model = required("ModelRecord");
+    for field in ["id", "version", "owner", "code_url", "dashboard_url"] {
+        assert!(model.contains(&field), "{field}: {model:?}");
+    }
+    // What is only there for some is not.
+    assert!(!model.contains(&"deleted_at") && !required("Problem").contains(&"legal_events"));
+    // What may be left out may be left out still.
+    assert_eq!(required("ModelFields"), ["name"]);
+    let changed = &document["paths"]["/api/v1/deployments/{id}"]["patch"];
+    let schema = &changed["requestBody"]["content"]["application/json"]["schema"];
+    assert!(schema["properties"]["cpu_millis"]["default"].is_null());
+    assert!(schema["required"].is_null());
 }

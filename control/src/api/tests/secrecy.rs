@@ -66,7 +66,7 @@ async fn secret_lineage(rig: &Rig, owner: &Person) -> Secret {
         .post(
             key,
             "/evaluations",
-            json!({ "model": "m", "name": "e", "test_set": "payroll@v1" }),
+            json!({ "model": "m", "name": "e", "test_set": "payroll@v1", "metrics": { "measure": [{ "kind": "token_f1" }] } }),
         )
         .await
         .expect(201);
@@ -259,7 +259,7 @@ async fn what_may_not_be_seen_may_not_be_used() {
             [
                 (
                     "/evaluations",
-                    json!({ "model": "m", "name": "e2", "test_set": name }),
+                    json!({ "model": "m", "name": "e2", "test_set": name, "metrics": { "measure": [{ "kind": "token_f1" }] } }),
                 ),
                 (
                     "/trainings",

@@ -20,6 +20,7 @@ mod corpus;
 mod judge;
 mod order;
 mod plan;
+mod reach;
 mod report;
 mod rows;
 mod session;
@@ -56,8 +57,10 @@ use crate::tasks::{Queue, Task, TaskContext, TaskFailure};
 pub use comparison::{Compared, Difference, Half, Part, RowDifference, compare};
 pub use order::{Baseline, NewRun, OrderError, order, prompt_named};
 pub use plan::{
-    InvalidPlan, JUDGE, JUDGE_WINS, Measures, Plan, Purpose, RunSettings, asked_as, read_policy,
+    InvalidPlan, JUDGE, JUDGE_WINS, Measures, Plan, Purpose, RunSettings, asked_as, check_sampling,
+    read_policy,
 };
+pub use reach::{check_pass, check_reach};
 pub use rows::RowLimits;
 pub use session::compile;
 pub use states::{settle, withdraw};

@@ -25,7 +25,7 @@ pub struct InvalidPlan {
     pub problem: String,
 }
 
-fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidPlan {
+pub(super) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidPlan {
     InvalidPlan {
         field: field.into(),
         problem: problem.into(),
@@ -224,6 +224,11 @@ impl Measures {
         Ok(measures)
     }
 
+    /// Whether rows are asked by prompt versions.
+    pub const fn take_prompts(&self) -> bool {
+        self.ask.kind.takes_prompts()
+    }
+
     /// What is measured, by name.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.measure.iter().map(Metric::name).collect();
@@ -282,7 +287,11 @@ impl Measures {
     }
 }
 
-fn check_sampling(field: &str, sampling: &Map<String, Value>) -> Result<(), InvalidPlan> {
+/// Refuses fields of a request that the run sets itself.
+///
+/// # Errors
+/// Names the field below `field`.
+pub fn check_sampling(field: &str, sampling: &Map<String, Value>) -> Result<(), InvalidPlan> {
     match OWN.iter().find(|own| sampling.contains_key(**own)) {
         Some(own) => Err(invalid(
             format!("{field}.{own}"),

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::API;
+use super::before::{self, Asked, TO_BE_SENT};
 use super::push::Sender;
 use crate::cli::client::{ApiClient, Server};
 use crate::cli::output::{self, Shape};
@@ -15,7 +16,7 @@ use crate::cli::records::{fields, watch};
 /// Convert a checkpoint by a pipeline; parity with the source is part of it.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  sluice convert pipelines\n  sluice model convert helpdesk --pipeline convert-causal-lm --source checkpoints/v2 --add-version\n  sluice model convert helpdesk --pipeline convert-causal-lm --source art_… precision=int8 texts=@texts.txt --wait"
+    after_help = "Examples:\n  sluice convert pipelines\n  sluice convert parameters convert-causal-lm      # what PARAM=VALUE may be\n  sluice model convert helpdesk --pipeline convert-causal-lm --source checkpoints/v2 --add-version\n  sluice model convert helpdesk --pipeline convert-causal-lm --source art_… precision=int8 texts=@texts.txt --wait"
 )]
 pub(super) struct Convert {
     #[command(flatten)]
@@ -29,7 +30,7 @@ pub(super) struct Convert {
     /// The checkpoint: a folder or file of this machine, which is sent first, or an artifact (ID, or artifact:ID/path).
     #[arg(long)]
     source: String,
-    /// The pipeline's parameters, PARAM=VALUE; @PATH sends a file or folder.
+    /// The pipeline's parameters, PARAM=VALUE; @PATH sends a file or folder. `sluice convert parameters PIPELINE` lists them.
     #[arg(value_name = "PARAM=VALUE")]
     params: Vec<String>,
     /// Wait, and register the result as the model's next version.
@@ -46,19 +47,21 @@ pub(super) struct Convert {
 impl Convert {
     pub(super) async fn run(self) -> Result<()> {
         let client = ApiClient::new(&self.server)?;
-        let mut params = json!({});
-        for argument in &self.params {
-            let (name, value) = match argument.split_once("=@") {
-                Some((name, place)) => {
-                    (name, json!(self.content(&client, Path::new(place)).await?))
-                }
-                None => fields::pair(argument)?,
-            };
-            params[name] = value;
+        let place = Some(Path::new(&self.source)).filter(|place| place.exists());
+        let (mut params, places) = self.typed()?;
+        let asked = Asked {
+            model: &self.model,
+            pipeline: &self.pipeline,
+            source: place,
+            params: &params,
+        };
+        before::check(&client, &asked).await?;
+        for (name, place) in places {
+            params[name] = json!(self.content(&client, place).await?);
         }
-        let source = match Path::new(&self.source) {
-            place if place.exists() => self.content(&client, place).await?,
-            _ => self.source.clone(),
+        let source = match place {
+            Some(place) => self.content(&client, place).await?,
+            None => self.source.clone(),
         };
         let body = json!({ "pipeline": self.pipeline, "source": source, "params": params });
         let path = format!("{API}/models/{}/conversions", fields::encoded(&self.model));
@@ -74,6 +77,32 @@ impl Convert {
             .get(&format!("{API}/conversions/{}", cell(&run["id"])))
             .await?;
         self.finish(&client, run).await
+    }
+
+    /// The parameters, and those of them that are still to be sent.
+    fn typed(&self) -> Result<(Value, Vec<(&str, &Path)>)> {
+        let looks_sent = self.source.contains(':') || self.source.starts_with("art_");
+        if !looks_sent && !Path::new(&self.source).exists() {
+            bail!(
+                "source: there is no {}; name a folder or file of this machine, or an artifact by its id",
+                self.source
+            );
+        }
+        let (mut params, mut places) = (json!({}), Vec::new());
+        for argument in &self.params {
+            let Some((name, place)) = argument.split_once("=@") else {
+                let (name, value) = fields::pair(argument)?;
+                params[name] = value;
+                continue;
+            };
+            let place = Path::new(place);
+            if !place.exists() {
+                bail!("{name}: there is no {}", place.display());
+            }
+            params[name] = json!(TO_BE_SENT);
+            places.push((name, place));
+        }
+        Ok((params, places))
     }
 
     /// Sends what lies at `place`; how a parameter names it.

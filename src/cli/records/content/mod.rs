@@ -1,8 +1,10 @@
 //! Verbs that move content: more than one request each, so that they are no lines of a table.
 
+mod before;
 mod convert;
 mod fetch;
 mod files;
+mod parameters;
 mod pull;
 mod push;
 mod transfer;
@@ -12,6 +14,7 @@ use clap::{ArgMatches, Args as _, Command};
 
 use convert::Convert;
 use fetch::{Collect, Import};
+use parameters::Parameters;
 use pull::Pull;
 use push::Push;
 
@@ -26,6 +29,7 @@ pub(super) fn described(noun: &str, command: Command) -> Command {
             .subcommand(Pull::augment_args(Command::new("pull")))
             .subcommand(Import::augment_args(Command::new("import")))
             .subcommand(Collect::augment_args(Command::new("gc"))),
+        "convert" => command.subcommand(Parameters::augment_args(Command::new("parameters"))),
         "model" => command.subcommand(Convert::augment_args(Command::new("convert"))),
         _ => command,
     }
@@ -38,6 +42,7 @@ pub(super) async fn run(noun: &str, verb: &str, typed: &ArgMatches) -> Option<Re
         ("artifact", "pull") => Box::pin(Pull::of(typed).run()).await,
         ("artifact", "import") => Box::pin(Import::of(typed).run()).await,
         ("artifact", "gc") => Box::pin(Collect::of(typed).run()).await,
+        ("convert", "parameters") => Box::pin(Parameters::of(typed).run()).await,
         ("model", "convert") => Box::pin(Convert::of(typed).run()).await,
         _ => return None,
     };
