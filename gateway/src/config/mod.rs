@@ -11,6 +11,7 @@ mod sections;
 mod server;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,9 +25,9 @@ pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sandbox::SandboxConfig;
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, PrefixSharing,
-    ReleaseConfig, ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, UpstreamConfig,
-    WebhookConfig,
+    ReleaseConfig, ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, WebhookConfig,
 };
+pub use upstream::UpstreamConfig;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,6 +213,7 @@ impl Config {
     }
 
     fn validate_limits(&self) -> Result<(), (String, String)> {
+        self.upstream.validate()?;
         if self.limits.default_deadline > self.limits.max_deadline {
             return Err((
                 "limits.default_deadline".to_owned(),
@@ -338,6 +340,7 @@ fn validate_deployment(deployment: &DeploymentConfig) -> Result<(), (&'static st
     if deployment.path.is_some() {
         for (field, set) in [
             ("model", deployment.model.is_some()),
+            ("keep_model_name", deployment.keep_model_name),
             ("api_key_env", deployment.api_key_env.is_some()),
         ] {
             if set {
