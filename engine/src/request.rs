@@ -1,6 +1,7 @@
 //! The engine's vocabulary: what is asked of it and what it answers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -176,6 +177,54 @@ pub struct Usage {
     pub cached: usize,
     /// Generated tokens.
     pub completion: usize,
+}
+
+/// What was computed so far for one request, whoever still waits for it. Clones share the counts.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    prompt: AtomicUsize,
+    cached: AtomicUsize,
+    completion: AtomicUsize,
+}
+
+impl Meter {
+    /// Tokens so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            prompt: self.0.prompt.load(Relaxed),
+            cached: self.0.cached.load(Relaxed),
+            completion: self.0.completion.load(Relaxed),
+        }
+    }
+
+    /// So many tokens of the prompt need no computation.
+    pub(crate) fn found_cached(&self, tokens: usize) {
+        self.0.cached.store(tokens, Relaxed);
+    }
+
+    /// The prompt is computed so far, from its beginning.
+    pub(crate) fn computed_up_to(&self, tokens: usize) {
+        self.0.prompt.fetch_max(tokens, Relaxed);
+    }
+
+    /// One more token was generated.
+    pub(crate) fn generated(&self) {
+        self.0.completion.fetch_add(1, Relaxed);
+    }
+
+    /// The run of an input has begun.
+    pub(crate) fn add_input(&self, tokens: usize) {
+        self.0.prompt.fetch_add(tokens, Relaxed);
+    }
+
+    /// The run has failed.
+    pub(crate) fn take_back_input(&self, tokens: usize) {
+        self.0.prompt.fetch_sub(tokens, Relaxed);
+    }
 }
 
 /// The last event of a sequence.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 mod tests;
 
 use crate::generator::Generation;
-use crate::request::{FinishReason, Finished, GenerationEvent, SampledToken, Timings, Usage};
+use crate::request::{
+    FinishReason, Finished, GenerationEvent, Meter, SampledToken, Timings, Usage,
+};
 use crate::tokenizer::TextTokenizer;
 use crate::tokenizer::detokenizer::{Detokenizer, DetokenizerOptions};
 use crate::tokenizer::stop::{StopOutcome, StopStrings};
@@ -125,6 +127,12 @@ impl TextStream {
             }
             self.flush();
         }
+    }
+
+    /// What was computed so far, also after this was dropped.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        self.generation.meter()
     }
 
     /// Ends the sequence; [`TextEvent::Finished`] still follows.

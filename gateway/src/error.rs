@@ -291,6 +291,16 @@ impl ApiError {
         Self::new(StatusCode::BAD_GATEWAY, SERVER, message).code("upstream_error")
     }
 
+    /// What an upstream answered in place of an answer, under its status.
+    #[must_use]
+    pub(crate) fn of_upstream(status: StatusCode, message: impl Into<String>) -> Self {
+        let kind = match status.is_server_error() {
+            true => SERVER,
+            false => INVALID,
+        };
+        Self::new(status, kind, message).code("upstream_error")
+    }
+
     /// 503: more work than fits; the same request may succeed after `retry_after`.
     #[must_use]
     pub fn overloaded(message: impl Into<String>, retry_after: Duration) -> Self {
@@ -437,7 +447,9 @@ impl From<ForwardError> for ApiError {
     fn from(error: ForwardError) -> Self {
         match error {
             ForwardError::NoUpstream => Self::unavailable(error.to_string()),
-            ForwardError::Unreachable(_) => Self::bad_gateway(error.to_string()),
+            ForwardError::Unreachable(_) | ForwardError::Denied => {
+                Self::bad_gateway(error.to_string())
+            }
             ForwardError::Timeout | ForwardError::Deadline => Self::deadline(),
             ForwardError::Broken(defect) => Self::bad_gateway(defect.message()),
             ForwardError::Invalid(message) => Self::new(StatusCode::BAD_REQUEST, INVALID, message),

@@ -23,6 +23,7 @@ use crate::backend::tensorrt::NativeOptions;
 use crate::batcher::{Terms, Ticket, WorkQueue, WorkStats};
 use crate::error::{LoadError, SubmitError};
 use crate::folder::{EncoderConfig, ModelFolder, ModelKind};
+use crate::request::Meter;
 use crate::tokenizer::TextTokenizer;
 use graph::Head;
 pub use options::{
@@ -34,7 +35,7 @@ use worker::Job;
 
 /// A loaded encoder; cheap to clone. Its threads end with the last clone.
 #[derive(Debug, Clone)]
-pub struct Encoder(Arc<Inner>);
+pub struct Encoder(Arc<Inner>, Option<Meter>);
 
 #[derive(Debug)]
 struct Inner {
@@ -114,7 +115,7 @@ impl Encoder {
         let long_texts = Arc::new(WorkQueue::new(text::MAX_LONG_TEXTS, 1));
         sessions.start(name, &queue, &options)?;
         text::start(name, &long_texts, &text)?;
-        Ok(Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             name: name.to_owned(),
             text,
             queue,
@@ -124,7 +125,15 @@ impl Encoder {
             dimensions,
             labels: config.labels,
             native: native.is_some(),
-        })))
+        });
+        Ok(Self(inner, None))
+    }
+
+    /// The same encoder, whose inputs count in `meter` once their run has begun, whether or not
+    /// somebody still waits for them.
+    #[must_use]
+    pub fn metered(&self, meter: &Meter) -> Self {
+        Self(Arc::clone(&self.0), Some(meter.clone()))
     }
 
     /// The embedding of one input. Dropping the future takes it out of the queue.
@@ -268,7 +277,8 @@ impl Encoder {
             priority: options.priority,
             deadline: options.deadline,
         };
-        self.0.queue.submit(Job { encoded }, terms)
+        let meter = self.1.clone();
+        self.0.queue.submit(Job { encoded, meter }, terms)
     }
 
     /// The tokenizer.

@@ -10,6 +10,7 @@ use crate::backend::tensorrt::NativeOptions;
 use crate::batcher::{Batch, WorkError, WorkQueue, spawn_worker};
 use crate::error::{BackendError, LoadError};
 use crate::folder::{EncoderConfig, Pooling, is_engine};
+use crate::request::Meter;
 
 use super::EncoderOptions;
 use super::graph::{EncoderSession, Head};
@@ -20,6 +21,21 @@ use super::text::{Encoded, EncoderText};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) encoded: Encoded,
+    pub(super) meter: Option<Meter>,
+}
+
+impl Job {
+    fn begun(&self) {
+        if let Some(meter) = &self.meter {
+            meter.add_input(self.encoded.tokens());
+        }
+    }
+
+    fn failed(&self) {
+        if let Some(meter) = &self.meter {
+            meter.take_back_input(self.encoded.tokens());
+        }
+    }
 }
 
 /// The sessions of one encoder, before their threads start.
@@ -186,6 +202,7 @@ fn run(
     batch: Batch<'_, Job, Vec<f32>>,
     failures: &mut FailedRuns,
 ) -> Result<(), String> {
+    batch.jobs().for_each(Job::begun);
     let texts: Vec<&Encoded> = batch.jobs().map(|job| &job.encoded).collect();
     let failed = |error: BackendError| WorkError::Failed(error.to_string());
     let together = session.run(&texts);
@@ -203,6 +220,11 @@ fn run(
             })
             .collect(),
     };
+    for (job, result) in batch.jobs().zip(&results) {
+        if result.is_err() {
+            job.failed();
+        }
+    }
     batch.answer(results);
     verdict
 }

@@ -295,6 +295,11 @@ impl Device {
         self.shared
             .stats
             .count_step(plan.rows.len(), plan.tokens(), time);
+        for row in &plan.rows {
+            if let Some(stream) = self.streams.get(&row.sequence) {
+                stream.computed(row);
+            }
+        }
         self.scheduler.observe(plan, time);
         self.scheduler
             .update(plan, &self.sampled, &mut self.cache, &mut self.events);
@@ -409,7 +414,7 @@ impl Device {
             match event {
                 SequenceEvent::Started { sequence, cached } => {
                     if let Some(stream) = self.streams.get_mut(&sequence) {
-                        stream.start(now);
+                        stream.start(cached, now);
                         stats.count_start(stream.prompt_tokens(), cached);
                     }
                 }

@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 
 use crate::backend::{BackendFactory, Capabilities};
 use crate::error::{LoadError, SubmitError};
-use crate::request::{GenerateRequest, GenerationEvent, Priority};
+use crate::request::{GenerateRequest, GenerationEvent, Meter, Priority};
 use device::Command;
 pub use options::GeneratorOptions;
 pub use stats::{BATCH_SIZE_BOUNDS, GeneratorSnapshot, GeneratorStats};
@@ -108,10 +108,12 @@ impl GeneratorHandle {
         let (sender, receiver) = mpsc::channel(request.params.max_tokens + OTHER_EVENTS);
         let cancelled = Arc::new(AtomicBool::new(false));
         let prompt = Arc::clone(&request.prompt);
+        let meter = Meter::default();
         let submission = Submission {
             request,
             events: sender,
             cancelled: Arc::clone(&cancelled),
+            meter: meter.clone(),
             place,
             submitted: Instant::now(),
         };
@@ -122,6 +124,7 @@ impl GeneratorHandle {
             Ok(()) => Ok(Generation {
                 events: receiver,
                 cancelled,
+                meter,
                 prompt,
                 ended: false,
                 shared: Arc::clone(shared),
@@ -310,6 +313,7 @@ impl Drop for Place {
 pub struct Generation {
     events: mpsc::Receiver<GenerationEvent>,
     cancelled: Arc<AtomicBool>,
+    meter: Meter,
     prompt: Arc<[u32]>,
     ended: bool,
     shared: Arc<Shared>,
@@ -344,6 +348,12 @@ impl Generation {
             Err(TryRecvError::Empty) => None,
             Err(TryRecvError::Disconnected) => Some(self.note(None)),
         }
+    }
+
+    /// What was computed so far, also after this was dropped.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// The prompt's token ids, as submitted.

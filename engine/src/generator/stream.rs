@@ -11,7 +11,7 @@ use super::Place;
 use crate::backend::Outputs;
 use crate::grammar::Matcher;
 use crate::request::{
-    FinishReason, Finished, GenerateRequest, GenerationEvent, Priority, SampledToken,
+    FinishReason, Finished, GenerateRequest, GenerationEvent, Meter, Priority, SampledToken,
     SamplingParams, Timings, Usage,
 };
 use crate::sampler::{Draw, SampleError, SequenceSampling, logprobs_of};
@@ -23,6 +23,7 @@ pub(super) struct Submission {
     pub(super) request: GenerateRequest,
     pub(super) events: Sender<GenerationEvent>,
     pub(super) cancelled: Arc<AtomicBool>,
+    pub(super) meter: Meter,
     pub(super) place: Place,
     pub(super) submitted: Instant,
 }
@@ -41,6 +42,7 @@ pub(super) enum Lost {
 pub(super) struct Stream {
     events: Sender<GenerationEvent>,
     cancelled: Arc<AtomicBool>,
+    meter: Meter,
     params: SamplingParams,
     pub(super) priority: Priority,
     sampling: SequenceSampling,
@@ -96,6 +98,7 @@ impl Stream {
         let stream = Self {
             events: submission.events,
             cancelled: submission.cancelled,
+            meter: submission.meter,
             sampling: SequenceSampling::new(&params, &prompt, &stop),
             uniform: 0.0,
             matcher: grammar.as_ref().map(crate::grammar::Grammar::matcher),
@@ -117,9 +120,16 @@ impl Stream {
         self.cancelled.load(SeqCst)
     }
 
-    pub(super) fn start(&mut self, now: Instant) {
+    pub(super) fn start(&mut self, cached: usize, now: Instant) {
         self.place = None;
         self.started = Some(now);
+        self.meter.found_cached(cached);
+    }
+
+    /// A step has computed a row of it.
+    pub(super) fn computed(&self, row: &PlannedRow) {
+        let so_far = (row.past + row.tokens).min(self.prompt.len());
+        self.meter.computed_up_to(so_far);
     }
 
     /// Reads the log-probabilities of the prompt tokens that follow the row's, and
@@ -191,6 +201,7 @@ impl Stream {
     pub(super) fn publish(&mut self, now: Instant) {
         if let Some(token) = self.drawn.take() {
             self.first_token.get_or_insert(now);
+            self.meter.generated();
             self.send(GenerationEvent::Token(token));
         }
     }

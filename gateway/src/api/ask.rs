@@ -101,7 +101,7 @@ impl From<ForwardError> for Unanswered {
         let class = match &error {
             ForwardError::NoUpstream => return Self::NotBegun(error.into()),
             ForwardError::Invalid(_) => return Self::Refused(Told::Error(error.into())),
-            ForwardError::Unreachable(_) => Class::Failed,
+            ForwardError::Unreachable(_) | ForwardError::Denied => Class::Failed,
             ForwardError::Timeout | ForwardError::Deadline => Class::Timeout,
             ForwardError::Broken(_) => Class::Broken,
         };

@@ -8,7 +8,7 @@ use futures_util::stream::{self, SelectAll, Stream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 use sluice_engine::SubmitError;
-use sluice_engine::request::{FinishReason, Finished, Usage};
+use sluice_engine::request::{FinishReason, Finished, Meter, Usage};
 use sluice_engine::text::{TextEvent, TextStream};
 
 use super::ask::{Told, Unanswered};
@@ -27,19 +27,15 @@ pub(crate) struct Choices {
 
 impl Choices {
     /// `per_prompt` consecutive streams share one prompt, which is billed once.
-    pub(crate) fn new(
-        streams: Vec<(TextStream, usize)>,
-        per_prompt: usize,
-        outcome: Arc<Outcome>,
-    ) -> Self {
-        let prompts = streams.iter().map(|(_, prompt)| *prompt).collect();
+    pub(crate) fn new(streams: Vec<TextStream>, per_prompt: usize, outcome: Arc<Outcome>) -> Self {
+        let meters = streams.iter().map(|text| text.meter().clone()).collect();
         let mut events = SelectAll::new();
-        for (index, (text, _)) in streams.into_iter().enumerate() {
+        for (index, text) in streams.into_iter().enumerate() {
             events.push(numbered(index, text));
         }
         Self {
             events,
-            ledger: Ledger::new(prompts, per_prompt, Arc::clone(&outcome)),
+            ledger: Ledger::new(meters, per_prompt, Arc::clone(&outcome)),
             outcome,
         }
     }
@@ -73,7 +69,6 @@ impl Choices {
             match event {
                 TextEvent::Delta { tokens, .. } if !tokens.is_empty() => {
                     self.outcome.token();
-                    self.ledger.tokens(*index, tokens.len());
                 }
                 TextEvent::Finished(finished) => self.ledger.finished(*index, finished),
                 TextEvent::Failed(_) | TextEvent::NotBegun(_) => {
@@ -98,59 +93,45 @@ fn numbered(index: usize, text: TextStream) -> Events {
     }))
 }
 
-/// Tokens by choice, so that a request which ends early is billed for what it used.
+/// Tokens by choice, so that a request which ends early is billed for what was computed for it.
 struct Ledger {
-    /// Prompt and generated tokens of the choices that still run.
-    running: Vec<Option<(usize, usize)>>,
+    /// What was computed for the choices that still run.
+    running: Vec<Option<Meter>>,
     per_prompt: usize,
     total: Usage,
     outcome: Arc<Outcome>,
 }
 
 impl Ledger {
-    fn new(prompts: Vec<usize>, per_prompt: usize, outcome: Arc<Outcome>) -> Self {
+    fn new(meters: Vec<Meter>, per_prompt: usize, outcome: Arc<Outcome>) -> Self {
         Self {
-            running: prompts
-                .into_iter()
-                .map(|prompt| Some((prompt, 0)))
-                .collect(),
+            running: meters.into_iter().map(Some).collect(),
             per_prompt: per_prompt.max(1),
             total: Usage::default(),
             outcome,
         }
     }
 
-    fn tokens(&mut self, index: usize, count: usize) {
-        if let Some(Some((_, generated))) = self.running.get_mut(index) {
-            *generated += count;
-        }
-    }
-
     fn finished(&mut self, index: usize, finished: &Finished) {
-        if let Some(running) = self.running.get_mut(index) {
-            *running = None;
-        }
+        let meter = self.running.get_mut(index).and_then(Option::take);
         self.outcome.set_finish(finished.reason);
         self.outcome.add_timings(finished.timings);
-        self.bill(index, finished.usage);
+        let usage = match finished.reason {
+            FinishReason::Stop | FinishReason::Length => finished.usage,
+            // It may have ended before its prompt was through, or before its turn came.
+            FinishReason::Cancelled | FinishReason::Deadline => {
+                meter.map_or(finished.usage, |meter| meter.usage())
+            }
+        };
+        self.bill(index, usage);
     }
 
     /// Ends a choice that did not finish by itself; false when it had ended before.
     fn close(&mut self, index: usize) -> bool {
-        let Some((prompt, completion)) = self.running.get_mut(index).and_then(Option::take) else {
+        let Some(meter) = self.running.get_mut(index).and_then(Option::take) else {
             return false;
         };
-        // Nothing came out: the prompt may not have been computed either.
-        if completion > 0 {
-            self.bill(
-                index,
-                Usage {
-                    prompt,
-                    cached: 0,
-                    completion,
-                },
-            );
-        }
+        self.bill(index, meter.usage());
         true
     }
 

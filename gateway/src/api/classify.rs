@@ -11,7 +11,7 @@ use super::ask::Unanswered;
 use super::call::Call;
 use super::completions::take_prompts;
 use super::embeddings::{
-    EncoderUsage, IN_FLIGHT, MAX_INPUTS, encode_options, from_encode, input_of, note,
+    EncoderUsage, IN_FLIGHT, MAX_INPUTS, Metering, encode_options, from_encode, input_of, note,
 };
 use super::fields::Fields;
 use super::{ids, json, prompt};
@@ -51,15 +51,18 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let options = encode_options(context, truncate);
     let inputs: Vec<_> = inputs.into_iter().map(input_of).collect();
     let asked = Instant::now();
+    let (metering, encoder) = Metering::of(context, encoder);
+    let encoder = &encoder;
     let results: Result<Vec<Classification>, _> = stream::iter(inputs)
         .map(|input| encoder.classify(input, options))
         .buffered(IN_FLIGHT)
         .try_collect()
         .await;
+    drop(metering);
     context.outcome.add_target_time(asked.elapsed());
     let results = results.map_err(|error| from_encode(error, "input"))?;
     for result in &results {
-        note(context, result.tokens, result.timings);
+        note(context, result.timings);
     }
     let tokens = results.iter().map(|result| result.tokens).sum();
     let item = |(index, result): (usize, Classification)| {

@@ -1,5 +1,6 @@
 //! `POST /v1/embeddings`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use sluice_engine::batcher::{WorkError, WorkTimings};
 use sluice_engine::encoder::{
     EmbedOptions, Embedding, EncodeError, EncodeOptions, Encoder, EncoderInput,
 };
-use sluice_engine::request::{Timings, Usage};
+use sluice_engine::request::{Meter, Timings};
 
 use super::ask::Unanswered;
 use super::call::Call;
@@ -20,7 +21,7 @@ use super::completions::{Prompt, take_prompts};
 use super::fields::{self, Fields};
 use super::{json, prompt};
 use crate::Body;
-use crate::context::RequestContext;
+use crate::context::{Outcome, RequestContext};
 use crate::error::ApiError;
 use crate::router::LocalModel;
 
@@ -200,29 +201,51 @@ pub(crate) async fn embed_all(
     field: &'static str,
 ) -> Result<Vec<Embedding>, Unanswered> {
     let asked = Instant::now();
+    let (metering, encoder) = Metering::of(context, encoder);
+    let encoder = &encoder;
     let results: Result<Vec<Embedding>, EncodeError> = stream::iter(inputs)
         .map(|input| encoder.embed(input, options))
         .buffered(IN_FLIGHT)
         .try_collect()
         .await;
+    drop(metering);
     context.outcome.add_target_time(asked.elapsed());
     let embeddings = results.map_err(|error| from_encode(error, field))?;
     for embedding in &embeddings {
-        note(context, embedding.tokens, embedding.timings);
+        note(context, embedding.timings);
     }
     Ok(embeddings)
 }
 
-/// Keeps the books of one input.
-pub(crate) fn note(context: &RequestContext, tokens: usize, timings: WorkTimings) {
+/// Bills what was computed of a request's inputs when it is dropped, whether all of them were,
+/// one has failed, or the client has left.
+pub(crate) struct Metering {
+    meter: Meter,
+    outcome: Arc<Outcome>,
+}
+
+impl Metering {
+    /// And the encoder that counts for it.
+    pub(crate) fn of(context: &RequestContext, encoder: &Encoder) -> (Self, Encoder) {
+        let meter = Meter::default();
+        let metered = encoder.metered(&meter);
+        let outcome = Arc::clone(&context.outcome);
+        (Self { meter, outcome }, metered)
+    }
+}
+
+impl Drop for Metering {
+    fn drop(&mut self) {
+        self.outcome.add_usage(self.meter.usage());
+    }
+}
+
+/// Notes where the time of one input went.
+pub(crate) fn note(context: &RequestContext, timings: WorkTimings) {
     context.outcome.add_timings(Timings {
         queue: timings.queue,
         prefill: timings.compute,
         ..Timings::default()
-    });
-    context.outcome.add_usage(Usage {
-        prompt: tokens,
-        ..Usage::default()
     });
 }
 

@@ -9,12 +9,11 @@ use std::time::Instant;
 use http::Response;
 use serde::Serialize;
 use serde_json::Value;
-use sluice_engine::batcher::WorkTimings;
 use sluice_engine::encoder::{EmbedOptions, Embedding, Encoder, EncoderInput};
 
 use super::ask::Unanswered;
 use super::call::Call;
-use super::embeddings::{EncoderUsage, embed_all, encode_options, from_encode, note};
+use super::embeddings::{EncoderUsage, Metering, embed_all, encode_options, from_encode};
 use super::fields::{self, Fields};
 use super::{ids, json, prompt};
 use crate::Body;
@@ -153,13 +152,14 @@ async fn score_pairs(
     let context = &call.context;
     let options = encode_options(context, request.truncate);
     let asked = Instant::now();
+    let (metering, encoder) = Metering::of(context, encoder);
     let scores = encoder
         .score_pairs(&request.query, &request.documents, options)
         .await;
+    drop(metering);
     context.outcome.add_target_time(asked.elapsed());
     let scores = scores.map_err(|error| from_encode(error, "documents"))?;
     let tokens = scores.iter().map(|pair| pair.tokens).sum();
-    note(context, tokens, WorkTimings::default());
     Ok((scores.iter().map(|pair| pair.score).collect(), tokens))
 }
 

@@ -53,6 +53,7 @@ impl AllowConfig {
             path: _,
             upstream,
             model: _,
+            keep_model_name: _,
             api_key_env,
             revision: _,
             slots: _,

@@ -116,6 +116,7 @@ impl Config {
             "must not exceed `upstream.eject_for_max`",
         );
         problems.expect(upstream.max_held > 0, "upstream.max_held", AT_LEAST_1);
+        upstream.check_pass_headers(problems);
     }
 
     fn check_metrics(&self, problems: &mut Problems) {
@@ -279,6 +280,7 @@ fn check_deployment(deployment: &DeploymentConfig, here: &mut Below<'_>) {
         (Some(_), true) => {
             let only = "is for `upstream` only";
             here.expect(deployment.model.is_none(), "model", only);
+            here.expect(!deployment.keep_model_name, "keep_model_name", only);
             here.expect(deployment.api_key_env.is_none(), "api_key_env", only);
         }
     }

@@ -33,6 +33,9 @@ pub struct DeploymentConfig {
     /// Name under which the upstreams know the model; the deployment's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Answers carry the upstreams' name of the model, not the one that was asked for.
+    #[serde(default)]
+    pub keep_model_name: bool,
     /// Environment variable that holds the upstreams' API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
@@ -136,6 +139,7 @@ impl DeploymentConfig {
             path: None,
             upstream: Vec::new(),
             model: None,
+            keep_model_name: false,
             api_key_env: None,
             revision: None,
             slots: None,

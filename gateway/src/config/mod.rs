@@ -14,6 +14,7 @@ mod sections;
 mod server;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,9 +29,9 @@ pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sandbox::SandboxConfig;
 pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, PrefixSharing,
-    ReleaseConfig, ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, UpstreamConfig,
-    WebhookConfig,
+    ReleaseConfig, ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, WebhookConfig,
 };
+pub use upstream::UpstreamConfig;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,9 @@
 //! Behind its first output a stream passes event by event; what is no answer any more ends it
 //! with an error event.
 
+mod flaw;
+mod wire;
+
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -13,21 +16,24 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Body as _, Frame};
 use tokio::time::Sleep;
 
+use super::bill::Bill;
 use super::direct::Answer;
 use super::now;
 use super::outlier::Event;
+use super::refusal::MAX_REFUSAL;
 use super::replica::Ticket;
-use super::sniff::Sniffer;
 use crate::context::{Fault, Outcome};
 use crate::endpoint::Protocol;
 use crate::error::ApiError;
-use crate::release::Class;
-use crate::validate::events::{DONE, End, Events, Next};
+use crate::validate::events::{DONE, Edits, End, Events, Next};
+use crate::validate::scan::Scanner;
+use crate::validate::tally::Tally;
 use crate::validate::{Defect, whole};
 use crate::{BoxError, RequestContext};
+pub(super) use flaw::Flaw;
 
 /// What comes next.
 enum State {
@@ -49,41 +55,19 @@ enum Judge {
     /// As it comes.
     Events(Box<Events>),
     /// When it is there.
-    Whole(Protocol, Option<usize>),
+    Whole(Box<Whole>),
     /// Not at all: a refusal, or bytes that the request asked for.
     Nothing,
 }
 
-/// Why an answer is none, or not all of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flaw {
-    /// The connection was lost.
-    Lost,
-    /// Nothing came for too long.
-    Idle,
-    /// The request's deadline passed.
-    Deadline,
-    /// It is no answer.
-    Defect(Defect),
-}
-
-impl Flaw {
-    pub(super) fn message(self) -> &'static str {
-        match self {
-            Self::Lost => "The upstream closed its connection in the middle of the answer.",
-            Self::Idle => "The upstream stopped sending in the middle of the answer.",
-            Self::Deadline => "The request's deadline passed in the middle of the answer.",
-            Self::Defect(defect) => defect.message(),
-        }
-    }
-
-    fn class(self) -> Class {
-        match self {
-            Self::Lost => Class::Failed,
-            Self::Idle | Self::Deadline => Class::Timeout,
-            Self::Defect(_) => Class::Broken,
-        }
-    }
+/// An answer in one piece.
+struct Whole {
+    protocol: Protocol,
+    /// How many it has to bring, where that is known.
+    vectors: Option<usize>,
+    scanner: Scanner,
+    /// What comes is scanned as it comes: it was too large to be held.
+    passing: bool,
 }
 
 /// One step of an answer.
@@ -100,6 +84,9 @@ enum Step {
 /// waits for it.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How long the body of a refusal may take.
+const EXPLANATION: Duration = Duration::from_secs(2);
+
 /// Dropping it (the client hung up) closes the exchange with the upstream.
 pub(super) struct ForwardBody {
     upstream: Answer,
@@ -108,8 +95,8 @@ pub(super) struct ForwardBody {
     deadline: Option<Instant>,
     idle_timeout: Duration,
     judge: Judge,
-    /// Of an answer only: a refusal holds no tokens.
-    sniffer: Option<Sniffer>,
+    /// Of an answer only: a refusal costs nothing.
+    bill: Option<Bill>,
     /// What came before it could pass.
     held: VecDeque<Bytes>,
     /// The last byte that passed, beside blanks.
@@ -128,31 +115,52 @@ impl ForwardBody {
         upstream: Answer,
         ticket: Ticket,
         context: &RequestContext,
-        protocol: Protocol,
+        bill: Bill,
+        (protocol, edits): (Protocol, Edits),
     ) -> Self {
-        let judge = Judge::Events(Box::new(Events::new(protocol)));
-        Self::new(upstream, ticket, context, judge)
+        let judge = Judge::Events(Box::new(Events::new(protocol, edits)));
+        Self::new(upstream, ticket, context, judge, Some(bill))
     }
 
-    /// An answer in one piece, with so many vectors if that is known.
+    /// An answer in one piece, with so many vectors if that is known, and `model` as its name.
     pub(super) fn whole(
         upstream: Answer,
         ticket: Ticket,
         context: &RequestContext,
-        protocol: Protocol,
-        vectors: Option<usize>,
+        bill: Bill,
+        (protocol, vectors, model): (Protocol, Option<usize>, Option<Bytes>),
     ) -> Self {
-        let judge = Judge::Whole(protocol, vectors);
-        Self::new(upstream, ticket, context, judge)
+        let judge = Judge::Whole(Box::new(Whole {
+            protocol,
+            vectors,
+            scanner: Scanner::new(model),
+            passing: false,
+        }));
+        Self::new(upstream, ticket, context, judge, Some(bill))
     }
 
-    /// What passes as it is.
-    pub(super) fn unread(upstream: Answer, ticket: Ticket, context: &RequestContext) -> Self {
-        Self::new(upstream, ticket, context, Judge::Nothing)
+    /// What passes as it is: bytes that the request asked for.
+    pub(super) fn unread(
+        upstream: Answer,
+        ticket: Ticket,
+        context: &RequestContext,
+        bill: Bill,
+    ) -> Self {
+        Self::new(upstream, ticket, context, Judge::Nothing, Some(bill))
     }
 
-    fn new(upstream: Answer, ticket: Ticket, context: &RequestContext, judge: Judge) -> Self {
-        let reads = !matches!(judge, Judge::Nothing);
+    /// A refusal, which is to be [`collect`](Self::collect)ed.
+    pub(super) fn refusal(upstream: Answer, ticket: Ticket, context: &RequestContext) -> Self {
+        Self::new(upstream, ticket, context, Judge::Nothing, None)
+    }
+
+    fn new(
+        upstream: Answer,
+        ticket: Ticket,
+        context: &RequestContext,
+        judge: Judge,
+        bill: Option<Bill>,
+    ) -> Self {
         Self {
             upstream,
             idle_timeout: ticket.idle_timeout(),
@@ -160,7 +168,7 @@ impl ForwardBody {
             outcome: Arc::clone(&context.outcome),
             deadline: context.deadline,
             judge,
-            sniffer: reads.then(Sniffer::default),
+            bill,
             held: VecDeque::new(),
             last: 0,
             done: false,
@@ -168,6 +176,28 @@ impl ForwardBody {
             alarm: None,
             state: State::Passing,
         }
+    }
+
+    /// All of a refusal; `None` where it is too long, breaks off, or takes its time: nobody waits
+    /// long for an explanation.
+    pub(super) async fn collect(mut self) -> Option<Bytes> {
+        let all = async {
+            let mut size = 0;
+            loop {
+                match poll_fn(|cx| self.poll_step(cx)).await {
+                    Step::Piece(piece) => {
+                        size += piece.len();
+                        self.held.push_back(piece);
+                    }
+                    Step::End => return Some(self.joined()),
+                    Step::Flaw(_) => return None,
+                }
+                if size > MAX_REFUSAL {
+                    return None;
+                }
+            }
+        };
+        tokio::time::timeout(EXPLANATION, all).await.ok().flatten()
     }
 
     /// Notes that the answer has begun `latency` after it was asked for.
@@ -180,8 +210,14 @@ impl ForwardBody {
     /// Notes that there is no answer, without a word to those who count: another may come.
     pub(super) fn lost(mut self, flaw: Flaw) {
         match flaw {
+            // The client did not wait for what is under way.
             Flaw::Deadline => {}
-            Flaw::Lost | Flaw::Idle | Flaw::Defect(_) => self.ticket.settle(Event::Failure),
+            Flaw::Lost | Flaw::Idle | Flaw::Defect(_) => {
+                self.ticket.settle(Event::Failure);
+                if let Some(bill) = &mut self.bill {
+                    bill.waive();
+                }
+            }
         }
     }
 
@@ -194,7 +230,7 @@ impl ForwardBody {
         let streams = match self.judge {
             Judge::Nothing => return Ok(()),
             Judge::Events(_) => true,
-            Judge::Whole(..) => false,
+            Judge::Whole(_) => false,
         };
         let mut size = 0;
         while size <= limit && !(streams && self.outcome.ttft().is_some()) {
@@ -218,21 +254,35 @@ impl ForwardBody {
                 State::Passing | State::Flushing(_) | State::Breaking(_) => {}
             }
         }
-        match (&self.judge, size > limit) {
-            (Judge::Whole(..), true) => {
-                let held = self.joined();
-                whole::judge_beginning(&held).map_err(Flaw::Defect)
-            }
-            _ => Ok(()),
+        if size <= limit || !matches!(self.judge, Judge::Whole(_)) {
+            return Ok(());
         }
+        let held = self.joined();
+        whole::judge_beginning(&held).map_err(Flaw::Defect)?;
+        self.scan();
+        Ok(())
     }
 
     fn judge_whole(&mut self) -> Result<(), Flaw> {
-        let Judge::Whole(protocol, vectors) = self.judge else {
+        let body = self.joined();
+        let Judge::Whole(whole) = &self.judge else {
             return Ok(());
         };
-        let body = self.joined();
-        whole::judge(protocol, vectors, &body).map_err(Flaw::Defect)
+        whole::judge(whole.protocol, whole.vectors, &body).map_err(Flaw::Defect)?;
+        self.scan();
+        Ok(())
+    }
+
+    /// Reads what is held of an answer in one piece, which passes from now on.
+    fn scan(&mut self) {
+        let Judge::Whole(whole) = &mut self.judge else {
+            return;
+        };
+        if !std::mem::replace(&mut whole.passing, true) {
+            for piece in &mut self.held {
+                *piece = whole.scanner.take(piece);
+            }
+        }
     }
 
     /// All that is held, as one piece.
@@ -251,19 +301,19 @@ impl ForwardBody {
     /// The end came as it should, or there is no more to learn.
     fn finished(&mut self) {
         self.state = State::Over;
-        let Some(sniffer) = self.sniffer.take() else {
+        self.settle(true);
+    }
+
+    /// Enters what the answer has cost. Once; later calls do nothing.
+    fn settle(&mut self, complete: bool) {
+        let Some(mut bill) = self.bill.take() else {
             return;
         };
-        let events = match &self.judge {
-            Judge::Events(events) => events.count(),
-            Judge::Whole(..) | Judge::Nothing => 0,
-        };
-        let sniffed = sniffer.finish(events);
-        if let Some(usage) = sniffed.usage {
-            self.outcome.add_usage(usage);
-        }
-        if let Some(reason) = sniffed.finish {
-            self.outcome.set_finish(reason);
+        match &self.judge {
+            Judge::Events(events) => bill.settle(events.tally(), complete),
+            // It is counted before its first byte is sent.
+            Judge::Whole(whole) => bill.settle(whole.scanner.tally(), true),
+            Judge::Nothing => bill.settle(&Tally::default(), complete),
         }
     }
 
@@ -281,7 +331,8 @@ impl ForwardBody {
 
     /// Tells all who count what became of the answer.
     fn failed(&mut self, flaw: Flaw) {
-        self.finished();
+        self.state = State::Over;
+        self.settle(false);
         if flaw != Flaw::Deadline {
             self.ticket.settle(Event::Failure);
         }
@@ -319,14 +370,18 @@ impl ForwardBody {
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
-            if let Some(sniffer) = &mut self.sniffer {
-                sniffer.observe(&piece);
-            }
-            let Judge::Events(events) = &mut self.judge else {
-                if let Some(last) = piece.trim_ascii_end().last() {
-                    self.last = *last;
+            let events = match &mut self.judge {
+                Judge::Events(events) => events,
+                Judge::Nothing => return Poll::Ready(Step::Piece(piece)),
+                Judge::Whole(whole) => {
+                    if let Some(last) = piece.trim_ascii_end().last() {
+                        self.last = *last;
+                    }
+                    return Poll::Ready(Step::Piece(match whole.passing {
+                        true => whole.scanner.take(&piece),
+                        false => piece,
+                    }));
                 }
-                return Poll::Ready(Step::Piece(piece));
             };
             let passed = events.take(piece);
             if passed.output {
@@ -358,10 +413,10 @@ impl ForwardBody {
         match &mut self.judge {
             Judge::Nothing => Step::End,
             // An answer that was too large to be held ends as JSON does.
-            Judge::Whole(..) if self.held.is_empty() && !matches!(self.last, 0 | b'}' | b']') => {
+            Judge::Whole(_) if self.held.is_empty() && !matches!(self.last, 0 | b'}' | b']') => {
                 Step::Flaw(Flaw::Defect(Defect::Json))
             }
-            Judge::Whole(..) => Step::End,
+            Judge::Whole(_) => Step::End,
             Judge::Events(events) => match events.end() {
                 Ok(End::Whole) => Step::End,
                 Ok(End::Missing(missing)) => {
@@ -397,77 +452,6 @@ impl ForwardBody {
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
             std::task::ready!(alarm.as_mut().poll(cx));
             alarm.as_mut().reset(due.into());
-        }
-    }
-}
-
-impl hyper::body::Body for ForwardBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        if let Some(piece) = this.held.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
-        match this.state {
-            State::Passing => {}
-            State::Telling(flaw) => return Poll::Ready(Some(this.broken(flaw))),
-            State::Flushing(flaw) => {
-                this.state = State::Breaking(flaw);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            State::Breaking(flaw) => {
-                this.state = State::Over;
-                return Poll::Ready(Some(Err(flaw.message().into())));
-            }
-            State::Over => return Poll::Ready(None),
-        }
-        Poll::Ready(match std::task::ready!(this.poll_step(cx)) {
-            Step::Piece(piece) => {
-                // A connection that knows the length does not ask for the end.
-                if !matches!(this.judge, Judge::Events(_)) && this.upstream.is_end_stream() {
-                    if let Step::Flaw(flaw) = this.end() {
-                        return Poll::Ready(Some(this.broken(flaw)));
-                    }
-                    this.finished();
-                }
-                Some(Ok(Frame::data(piece)))
-            }
-            Step::End => {
-                this.finished();
-                None
-            }
-            Step::Flaw(flaw) => Some(this.broken(flaw)),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self.state {
-            State::Passing if matches!(self.judge, Judge::Events(_)) => false,
-            State::Passing => self.held.is_empty() && self.upstream.is_end_stream(),
-            State::Telling(_) | State::Flushing(_) | State::Breaking(_) => false,
-            State::Over => self.held.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let held: u64 = self.held.iter().map(|piece| piece.len() as u64).sum();
-        match (&self.state, &self.judge) {
-            (State::Over, _) => SizeHint::with_exact(held),
-            (State::Passing, Judge::Whole(..) | Judge::Nothing) => {
-                let mut hint = self.upstream.size_hint();
-                if let Some(upper) = hint.upper() {
-                    hint.set_upper(upper + held);
-                }
-                hint.set_lower(hint.lower() + held);
-                hint
-            }
-            _ => SizeHint::default(),
         }
     }
 }

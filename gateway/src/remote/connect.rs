@@ -18,12 +18,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, Response, Uri};
+use http::{Extensions, Request, Response, Uri};
 use http_body_util::Full;
+use hyper::rt::{Read, Write};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::UnixStream;
@@ -32,6 +33,7 @@ use tower::Service;
 use super::PoolError;
 use super::direct::{Answer, Direct, MAX_IDLE};
 use super::reach::Reach;
+use super::wire::{Seen, Watched};
 use crate::BoxError;
 use crate::config::UpstreamConfig;
 use crate::server::certificates;
@@ -42,24 +44,104 @@ pub(super) enum Upstream {
     /// Plain HTTP/1.1.
     Direct(Direct),
     /// TLS or HTTP/2.
-    Negotiated(Client<Timed<HttpsConnector<HttpConnector<Resolved>>>, Full<Bytes>>),
+    Negotiated(Pooled<HttpsConnector<HttpConnector<Resolved>>>),
     /// A process of this machine, behind a Unix socket.
-    Local(Client<Timed<Socket>, Full<Bytes>>),
+    Local(Pooled<Socket>),
+}
+
+/// hyper's pooling client, and one of the same connections that keeps none.
+#[derive(Debug)]
+pub(super) struct Pooled<C> {
+    kept: Client<Timed<C>, Full<Bytes>>,
+    fresh: Client<Timed<C>, Full<Bytes>>,
+}
+
+/// No head of an answer has come.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) error: BoxError,
+    /// A kept connection was dead before a byte of the answer: the request may go out again.
+    pub(super) is_stale: bool,
+}
+
+/// Before anything was sent.
+impl<E: Into<BoxError>> From<E> for Lost {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            is_stale: false,
+        }
+    }
 }
 
 impl Upstream {
-    /// Sends a request, whose URI is absolute, up to the head of its answer.
-    /// Dropping the future or the answer's body ends the exchange.
+    /// Sends a request, whose URI is absolute, up to the head of its answer; on a new connection
+    /// if `fresh`. Dropping the future or the answer's body ends the exchange.
     pub(super) async fn request(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Answer>, BoxError> {
+        fresh: bool,
+    ) -> Result<Response<Answer>, Lost> {
         match self {
-            Self::Direct(client) => client.request(request).await,
-            Self::Negotiated(client) => Ok(client.request(request).await?.map(Answer::driven)),
-            Self::Local(client) => Ok(client.request(request).await?.map(Answer::driven)),
+            Self::Direct(client) => client.request(request, fresh).await,
+            Self::Negotiated(client) => client.request(request, fresh).await,
+            Self::Local(client) => client.request(request, fresh).await,
         }
     }
+}
+
+impl<C> Pooled<C>
+where
+    C: Service<Uri, Error = BoxError, Future: Send + Unpin + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    C::Response: Read + Write + Connection + Unpin + Send + 'static,
+{
+    fn new(connector: C, config: &UpstreamConfig) -> Self {
+        let connector = Timed {
+            connector,
+            limit: config.connect_timeout,
+        };
+        let client = |kept: usize| {
+            Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(config.keep_alive)
+                .pool_max_idle_per_host(kept)
+                .http2_only(config.http2)
+                .build(connector.clone())
+        };
+        Self {
+            kept: client(MAX_IDLE),
+            fresh: client(0),
+        }
+    }
+
+    async fn request(
+        &self,
+        request: Request<Full<Bytes>>,
+        fresh: bool,
+    ) -> Result<Response<Answer>, Lost> {
+        let client = if fresh { &self.fresh } else { &self.kept };
+        match client.request(request).await {
+            Ok(answer) => Ok(answer.map(Answer::driven)),
+            Err(error) => Err(Lost {
+                is_stale: !fresh && is_stale(&error),
+                error: error.into(),
+            }),
+        }
+    }
+}
+
+fn is_stale(error: &hyper_util::client::legacy::Error) -> bool {
+    let Some(connection) = error.connect_info() else {
+        return false;
+    };
+    let mut noted = Extensions::new();
+    connection.get_extras(&mut noted);
+    noted.get().is_some_and(Seen::is_unanswered_reuse)
 }
 
 /// What a client is told when the connect timeout has passed.
@@ -88,31 +170,16 @@ pub(super) async fn client(
         .https_or_http()
         .enable_http1();
     let connector = tls.enable_http2().wrap_connector(tcp);
-    let client = Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(config.keep_alive)
-        .pool_max_idle_per_host(MAX_IDLE)
-        .http2_only(config.http2)
-        .build(Timed {
-            connector,
-            limit: config.connect_timeout,
-        });
-    Ok(Upstream::Negotiated(client))
+    Ok(Upstream::Negotiated(Pooled::new(connector, config)))
 }
 
 /// A client of the process that listens on `socket`.
 pub(super) fn local(socket: &Path, config: &UpstreamConfig) -> Upstream {
-    let client = Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(config.keep_alive)
-        .pool_max_idle_per_host(MAX_IDLE)
-        .build(Timed {
-            connector: Socket(socket.into()),
-            limit: config.connect_timeout,
-        });
-    Upstream::Local(client)
+    let config = UpstreamConfig {
+        http2: false,
+        ..config.clone()
+    };
+    Upstream::Local(Pooled::new(Socket(socket.into()), &config))
 }
 
 /// Connects to a Unix socket, whatever the URL says.
@@ -156,6 +223,9 @@ pub fn client_tls(ca_file: Option<&Path>) -> Result<ClientConfig, PoolError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// A connection whose bytes are noted.
+type Noted<T> = TokioIo<Watched<TokioIo<T>>>;
+
 /// A connector with a limit on everything it does, TLS included.
 #[derive(Debug, Clone)]
 pub(super) struct Timed<C> {
@@ -168,9 +238,9 @@ where
     C: Service<Uri, Error = BoxError, Future: Send + 'static>,
     C::Response: Send,
 {
-    type Response = C::Response;
+    type Response = Noted<C::Response>;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.connector.poll_ready(cx)
@@ -180,7 +250,8 @@ where
         let connected = tokio::time::timeout(self.limit, self.connector.call(uri));
         Box::pin(async move {
             match connected.await {
-                Ok(result) => result,
+                // Noted within TLS: a handshake is no answer.
+                Ok(result) => result.map(|it| TokioIo::new(Watched::new(TokioIo::new(it)))),
                 Err(_) => Err(TOO_LONG.into()),
             }
         })

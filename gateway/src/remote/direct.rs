@@ -26,7 +26,9 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tower::Service as _;
 
-use super::connect::{Resolved, TOO_LONG};
+use super::connect::{Lost, Resolved, TOO_LONG};
+use super::idle::{Learned, announced};
+use super::wire::{Seen, Watched};
 use super::{PoolError, now};
 use crate::BoxError;
 use crate::config::UpstreamConfig;
@@ -37,6 +39,10 @@ pub(super) const MAX_IDLE: usize = 1024;
 /// Bytes in one piece at which no more are joined to it: each piece costs an
 /// encoding and a look at the clock, but copying large ones costs more.
 const JOINED: usize = 16 << 10;
+
+/// How often unused connections are looked at: how exactly it is known when one was closed.
+const SOONEST_SWEEP: Duration = Duration::from_millis(100);
+const LATEST_SWEEP: Duration = Duration::from_secs(1);
 
 type Sent = Request<Full<Bytes>>;
 
@@ -69,8 +75,10 @@ impl Direct {
         let idle = Arc::new(Idle {
             connections: Mutex::default(),
             keep_alive: config.keep_alive,
+            sweep: (config.keep_alive / 4).clamp(SOONEST_SWEEP, LATEST_SWEEP),
+            learned: Mutex::default(),
         });
-        tokio::spawn(sweep(Arc::downgrade(&idle), config.keep_alive));
+        tokio::spawn(sweep(Arc::downgrade(&idle), idle.sweep));
         Ok(Self {
             connector,
             upstream: upstream.clone(),
@@ -80,9 +88,13 @@ impl Direct {
         })
     }
 
-    /// Sends `request`, whose URI is absolute, up to the head of its answer.
-    /// Dropping the future or the answer's body closes the connection.
-    pub(super) async fn request(&self, mut request: Sent) -> Result<Response<Answer>, BoxError> {
+    /// Sends `request`, whose URI is absolute, up to the head of its answer, on a new connection
+    /// if `fresh`. Dropping the future or the answer's body closes the connection.
+    pub(super) async fn request(
+        &self,
+        mut request: Sent,
+        fresh: bool,
+    ) -> Result<Response<Answer>, Lost> {
         request
             .headers_mut()
             .insert(header::HOST, self.host.clone());
@@ -90,20 +102,38 @@ impl Direct {
             *request.uri_mut() = Uri::from(path.clone());
         }
         loop {
-            let (mut connection, used) = match self.idle.take() {
-                Some(connection) => (connection, true),
-                None => (self.connect().await?, false),
+            let kept = if fresh { None } else { self.idle.take() };
+            let (mut connection, unused) = match kept {
+                Some(connection) => {
+                    let unused = now() - connection.since;
+                    (connection, Some(unused))
+                }
+                None => (self.connect().await?, None),
             };
-            match connection.ask(request).await {
+            let mut error = match connection.ask(request).await {
                 Ok(answer) => {
+                    connection.announced = announced(answer.headers()).or(connection.announced);
                     let home = Arc::clone(&self.idle);
                     return Ok(answer.map(|body| Answer::new(body, Some((connection, home)))));
                 }
-                Err(mut error) => match error.take_message() {
-                    // Closed by the upstream while it lay unused: nothing was sent.
-                    Some(unsent) if used => request = unsent,
-                    _ => return Err(error.into_error().into()),
-                },
+                Err(error) => error,
+            };
+            let is_stale = unused.is_some() && connection.seen.is_unanswered_reuse();
+            match (error.take_message(), unused) {
+                // Closed by the upstream while it lay unused: nothing was sent.
+                (Some(unsent), Some(unused)) => {
+                    self.idle.found_closed(unused);
+                    request = unsent;
+                }
+                (_, unused) => {
+                    if let Some(unused) = unused.filter(|_| is_stale) {
+                        self.idle.found_closed(unused);
+                    }
+                    return Err(Lost {
+                        error: error.into_error().into(),
+                        is_stale,
+                    });
+                }
             }
         }
     }
@@ -112,11 +142,15 @@ impl Direct {
         let connecting = self.connector.clone().call(self.upstream.clone());
         let connected = tokio::time::timeout(self.connect_timeout, connecting).await;
         let stream = connected.map_err(|_| TOO_LONG)??;
-        let (sender, driver) = http1::handshake(stream).await?;
+        let stream = Watched::new(stream.into_inner());
+        let seen = stream.seen();
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         Ok(Connection {
             sender,
             driver: Some(driver),
             since: now(),
+            seen,
+            announced: None,
         })
     }
 }
@@ -125,9 +159,12 @@ impl Direct {
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// `None`: closed.
-    driver: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    driver: Option<http1::Connection<TokioIo<Watched<TcpStream>>, Full<Bytes>>>,
     /// Unused since.
     since: Instant,
+    seen: Seen,
+    /// How long the upstream has said that it keeps it.
+    announced: Option<Duration>,
 }
 
 impl Connection {
@@ -160,14 +197,39 @@ impl Connection {
 /// Connections without a request, the longest unused first.
 struct Idle {
     connections: Mutex<Vec<Connection>>,
+    /// As configured; what an upstream says or does may make it less.
     keep_alive: Duration,
+    /// Between two looks at them.
+    sweep: Duration,
+    learned: Mutex<Learned>,
 }
 
 impl Idle {
     /// The one used last.
     fn take(&self) -> Option<Connection> {
         let connection = self.connections.lock().pop()?;
-        (now() - connection.since < self.keep_alive).then_some(connection)
+        let now = now();
+        self.keeps(&connection, self.keep_alive(now), now)
+            .then_some(connection)
+    }
+
+    /// How long connections that say nothing of it are kept.
+    fn keep_alive(&self, now: Instant) -> Duration {
+        let learned = self.learned.lock().limit(now);
+        learned.map_or(self.keep_alive, |it| it.min(self.keep_alive))
+    }
+
+    fn keeps(&self, connection: &Connection, limit: Duration, now: Instant) -> bool {
+        let limit = match connection.announced {
+            Some(announced) => announced.min(self.keep_alive),
+            None => limit,
+        };
+        now.saturating_duration_since(connection.since) < limit
+    }
+
+    /// The upstream has closed a connection that had been unused so long.
+    fn found_closed(&self, unused: Duration) {
+        self.learned.lock().closed(unused, self.sweep, now());
     }
 
     fn put(&self, mut connection: Connection) {
@@ -184,9 +246,21 @@ impl Idle {
     /// Closes those unused for too long and those that the upstream has closed.
     fn sweep(&self) {
         let now = now();
+        let limit = self.keep_alive(now);
+        let mut closed = None;
         self.connections.lock().retain_mut(|connection| {
-            now - connection.since < self.keep_alive && connection.is_usable()
+            let kept = self.keeps(connection, limit, now);
+            let usable = kept && connection.is_usable();
+            if kept && !usable {
+                // The one that was closed soonest.
+                let unused = now.saturating_duration_since(connection.since);
+                closed = Some(closed.map_or(unused, |it: Duration| it.min(unused)));
+            }
+            usable
         });
+        if let Some(unused) = closed {
+            self.found_closed(unused);
+        }
     }
 }
 
@@ -198,8 +272,7 @@ impl std::fmt::Debug for Idle {
 }
 
 /// Ends when the client is gone.
-async fn sweep(idle: Weak<Idle>, keep_alive: Duration) {
-    let pause = (keep_alive / 4).clamp(Duration::from_millis(100), Duration::from_secs(5));
+async fn sweep(idle: Weak<Idle>, pause: Duration) {
     loop {
         tokio::time::sleep(pause).await;
         let Some(idle) = idle.upgrade() else {

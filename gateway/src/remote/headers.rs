@@ -33,50 +33,68 @@ fn is_private(name: &HeaderName) -> bool {
     )
 }
 
-/// Whether an upstream's header is about itself, or an order to the client's browser or to a
-/// proxy in front of this server. Which pages may read an answer, where its reader is sent and
-/// what is kept for this host's name is decided here, not there.
-fn is_upstreams_own(name: &HeaderName) -> bool {
-    const PREFIXES: [&str; 5] = [
-        "access-control-",
-        "x-accel-",
-        "x-sluice-",
-        "cross-origin-",
-        "sec-",
-    ];
-    let text = name.as_str();
-    matches!(
-        text,
-        "alt-svc"
-            | "clear-site-data"
-            | "content-disposition"
-            | "content-location"
-            | "content-security-policy"
-            | "date"
-            | "link"
-            | "location"
-            | "nel"
-            | "origin-agent-cluster"
-            | "permissions-policy"
-            | "public-key-pins"
-            | "referrer-policy"
-            | "refresh"
-            | "report-to"
-            | "reporting-endpoints"
-            | "server"
-            | "service-worker-allowed"
-            | "set-cookie"
-            | "set-cookie2"
-            | "sourcemap"
-            | "strict-transport-security"
-            | "timing-allow-origin"
-            | "via"
-            | "www-authenticate"
-            | "x-frame-options"
-            | "x-sendfile"
-    ) || PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-        || name == REQUEST_ID
-        || name == REVISION
+/// What of an upstream's headers describes its answer, and passes. All others are about itself,
+/// or orders to the client's browser or to a proxy in front of this server: which pages may read
+/// an answer, where its reader is sent and what is kept for this host's name is decided here.
+const PASS: [&str; 9] = [
+    "cache-control",
+    "content-language",
+    "content-type",
+    "openai-processing-ms",
+    "openai-version",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "content-length",
+];
+/// The same, by their beginning: how much our account there has left.
+const PASS_PREFIXES: [&str; 2] = ["x-ratelimit-", "ratelimit"];
+
+/// Which headers of an upstream's answer a client gets: [`PASS`], and what the configuration adds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Passing {
+    names: Vec<Box<str>>,
+    prefixes: Vec<Box<str>>,
+}
+
+impl Passing {
+    /// `more` are names, or beginnings of names with a `*` behind.
+    pub(super) fn new(more: &[String]) -> Self {
+        let mut passing = Self::default();
+        for name in more {
+            let name = name.to_ascii_lowercase();
+            match name.strip_suffix('*') {
+                Some(prefix) => passing.prefixes.push(prefix.into()),
+                None => passing.names.push(name.into()),
+            }
+        }
+        passing
+    }
+
+    fn admits(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        let known = PASS.contains(&text) || PASS_PREFIXES.iter().any(|it| text.starts_with(it));
+        let added = self.names.iter().any(|it| **it == *text)
+            || self.prefixes.iter().any(|it| text.starts_with(&**it));
+        (known || added) && !is_hop_by_hop(name) && name != REQUEST_ID && name != REVISION
+    }
+
+    /// Takes out of an upstream's response what a client must not see.
+    pub(super) fn clean(&self, headers: &mut HeaderMap) {
+        let dropped: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| !self.admits(name) || is_named(headers, name))
+            .cloned()
+            .collect();
+        for name in dropped {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Whether a header describes a body.
+pub(super) fn describes_body(name: &HeaderName) -> bool {
+    name.as_str().starts_with("content-")
 }
 
 /// Headers that `Connection` names are hop-by-hop too.
@@ -113,18 +131,6 @@ pub(super) fn request(
         headers.insert(REQUEST_ID, id);
     }
     headers
-}
-
-/// Takes out of an upstream's response what a client must not see.
-pub(super) fn clean_response(headers: &mut HeaderMap) {
-    let dropped: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name) || is_upstreams_own(name) || is_named(headers, name))
-        .cloned()
-        .collect();
-    for name in dropped {
-        headers.remove(name);
-    }
 }
 
 #[cfg(test)]
@@ -182,13 +188,26 @@ mod tests {
             ("x-accel-redirect", "/secret"),
             ("x-sluice-revision", "theirs"),
             ("x-request-id", "theirs"),
+            ("server", "uvicorn"),
+            ("x-internal-host", "10.0.0.5"),
+            ("openai-organization", "ours"),
+            ("x-compute-time", "3"),
             ("content-type", "text/event-stream"),
             ("retry-after", "3"),
+            ("x-ratelimit-remaining-tokens", "7"),
         ]);
-        clean_response(&mut headers);
-        assert_eq!(
-            headers,
-            map(&[("content-type", "text/event-stream"), ("retry-after", "3")])
-        );
+        let kept = [
+            ("content-type", "text/event-stream"),
+            ("retry-after", "3"),
+            ("x-ratelimit-remaining-tokens", "7"),
+        ];
+        let mut more = headers.clone();
+        Passing::default().clean(&mut headers);
+        assert_eq!(headers, map(&kept));
+        let asked = ["X-Compute-*", "Server", "X-Request-Id", "Connection"].map(String::from);
+        Passing::new(&asked).clean(&mut more);
+        let mut all = map(&kept);
+        all.extend(map(&[("server", "uvicorn"), ("x-compute-time", "3")]));
+        assert_eq!(more, all);
     }
 }

@@ -1,23 +1,27 @@
 //! Targets elsewhere: any OpenAI-compatible server, another sluice included.
 //!
-//! [`pool`] chooses a replica and retries, [`body`] passes the answer through;
-//! [`balance`], [`outlier`], [`reach`], `budget`, `headers`, [`envelope`] and `sniff` are the
-//! pure parts, [`replica`] and `connect` and `direct` the shell.
+//! [`pool`] chooses a replica, `forward` asks it and retries, `body` passes the answer through;
+//! [`balance`], [`outlier`], [`reach`], `bill`, `budget`, `headers`, [`envelope`], `idle` and
+//! `refusal` are the pure parts, [`replica`] and `connect` and `direct` the shell.
 
 pub mod balance;
+mod bill;
 mod body;
 mod budget;
 mod connect;
 mod direct;
 pub mod envelope;
+mod forward;
 mod headers;
+mod idle;
 pub mod outlier;
 pub mod pool;
 pub mod reach;
+mod refusal;
 pub mod replica;
-mod sniff;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::time::Instant;
 
@@ -53,9 +57,13 @@ pub enum ForwardError {
     /// All upstreams are ejected or none is configured (503).
     #[error("no upstream is available")]
     NoUpstream,
-    /// Connecting or sending failed on every upstream tried (502).
-    #[error("the upstream could not be reached: {0}")]
+    /// Connecting or sending failed on every upstream tried (502). Why is said to the log only:
+    /// it may name places of the inside.
+    #[error("the upstream could not be reached")]
     Unreachable(String),
+    /// It refuses our own account (401, 402, 403, 407): nothing that the client could mend (502).
+    #[error("the upstream did not accept this server's own account")]
+    Denied,
     /// Connected, but no answer within the first-byte timeout or the deadline (504).
     #[error("the upstream did not answer in time")]
     Timeout,

@@ -16,6 +16,9 @@ use super::pool::Shared;
 use super::reach::Reach;
 use crate::config::UpstreamConfig;
 
+/// How long an upstream is not asked for usage again that did not know how.
+const WITHOUT_USAGE: Duration = Duration::from_secs(3600);
+
 /// What a failure counts for in the choice between upstreams, at least.
 const FAILURE: Duration = Duration::from_millis(50);
 
@@ -32,6 +35,9 @@ pub struct Replica {
     /// When the latency was last sampled, milliseconds after `born`.
     sampled_ms: AtomicU64,
     born: Instant,
+    /// When it was found not to know how a stream is asked for its usage, milliseconds after
+    /// `born` plus one; 0 is never.
+    no_usage_ms: AtomicU64,
     failures: AtomicU64,
     /// False as long as the outlier detector has nothing to remember, so that
     /// healthy requests never take its lock.
@@ -82,6 +88,7 @@ impl Replica {
             latency_ns: AtomicU64::new(0),
             sampled_ms: AtomicU64::new(0),
             born: super::now(),
+            no_usage_ms: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             outlier: Mutex::new(Outlier::default()),
@@ -110,6 +117,26 @@ impl Replica {
     #[must_use]
     pub fn is_ejected(&self) -> bool {
         self.suspect.load(Relaxed) && self.outlier.lock().is_ejected()
+    }
+
+    /// Whether a stream may be asked for its usage.
+    pub(super) fn gives_usage(&self) -> bool {
+        match self.no_usage_ms.load(Relaxed) {
+            0 => true,
+            found => {
+                let since = self.age_ms().saturating_sub(found - 1);
+                Duration::from_millis(since) >= WITHOUT_USAGE
+            }
+        }
+    }
+
+    /// It refuses what it does not know.
+    pub(super) fn gives_no_usage(&self) {
+        tracing::info!(
+            upstream = self.label(),
+            "the upstream does not know stream_options: streams are counted here"
+        );
+        self.no_usage_ms.store(self.age_ms() + 1, Relaxed);
     }
 
     pub(super) fn load(&self) -> Load {

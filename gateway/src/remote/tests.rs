@@ -1,5 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod asking;
+mod kept;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
@@ -33,6 +36,10 @@ struct Script {
     last: Mutex<Option<(http::request::Parts, Bytes)>>,
     /// Pieces of a stream; an `Err` breaks the connection. `None`: answer plainly.
     stream: Mutex<Option<mpsc::Receiver<Result<&'static str, ()>>>>,
+    /// The plain answer, where it is another.
+    plain: Mutex<Option<String>>,
+    /// A field that it does not know.
+    unknown: Mutex<Option<&'static str>>,
     /// Tells when the exchange of the stream is dropped.
     open_streams: Arc<()>,
 }
@@ -99,6 +106,14 @@ async fn answer(
     script.seen.fetch_add(1, Relaxed);
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
+    let unknown = *script.unknown.lock();
+    if let Some(field) = unknown.filter(|it| memchr::memmem::find(&body, it.as_bytes()).is_some()) {
+        let told = format!(r#"{{"error":{{"message":"Unrecognized argument: {field}"}}}}"#);
+        let response = Response::builder().status(400);
+        return Ok(response
+            .header("content-type", "application/json")
+            .body(full(told))?);
+    }
     *script.last.lock() = Some((parts, body));
     let receiver = script.stream.lock().take();
     if let Some(receiver) = receiver {
@@ -119,7 +134,13 @@ async fn answer(
             .status(status)
             .header("content-type", "application/json")
             .header("set-cookie", "theirs")
-            .body(full(ANSWER))?),
+            .body(full(
+                script
+                    .plain
+                    .lock()
+                    .clone()
+                    .unwrap_or_else(|| ANSWER.to_owned()),
+            ))?),
     }
 }
 
@@ -246,7 +267,7 @@ async fn a_lost_connection_and_a_503_are_retried_elsewhere() {
 
 #[tokio::test]
 async fn other_answers_pass_as_they_are_and_are_not_retried() {
-    for status in [400, 401, 404, 429, 500] {
+    for status in [400, 404, 429, 500] {
         let (a, b) = (Upstream::start().await, Upstream::start().await);
         a.answer_with(status);
         b.answer_with(status);
@@ -464,7 +485,8 @@ fn the_model_is_replaced_in_place() {
     ] {
         let body = Bytes::from_static(body.as_bytes());
         let envelope = Envelope::parse(&body).unwrap();
-        assert_eq!(envelope.with_model(&body, r#""b\"c""#), expected);
+        assert_eq!(envelope.for_upstream(&body, Some(r#""b\"c""#)), expected);
+        assert_eq!(envelope.for_upstream(&body, None), body);
     }
     assert!(Envelope::parse(b"[]").is_err());
     assert!(Envelope::parse(b"{\"model\":1}").is_err());
@@ -474,6 +496,8 @@ fn the_model_is_replaced_in_place() {
         r#"{"model":"a","model":"b"}"#,
         r#"{"model":"a","MODEL":"b"}"#,
         r#"{"stream":true,"model":"b","stream":false}"#,
+        r#"{"stream_options":null,"stream_options":{}}"#,
+        r#"{"Stream_options":null}"#,
     ] {
         let error = Envelope::parse(body.as_bytes()).unwrap_err();
         assert!(matches!(error, EnvelopeError::Ambiguous(_)), "{body}");

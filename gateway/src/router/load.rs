@@ -344,7 +344,7 @@ async fn remote(
         source,
     })?;
     let revision = config.revision.as_deref().unwrap_or("remote");
-    let target = Target::Remote(pool);
+    let target = Target::Remote(pool.keeping_model_name(config.keep_model_name));
     Ok(make(gateway, &config.name, revision, target, standing))
 }
 

@@ -3,18 +3,24 @@
 //! Only whole events are let through, so that an error event is never glued to half of
 //! another. A piece that ends where an event ends, as nearly all do, is passed on as it is;
 //! of any other the beginning of the last event waits for its end. At most [`MAX_EVENT`]
-//! bytes wait. An event is read once, and nothing is allocated for it.
+//! bytes wait. An event is read once, and nothing is allocated for it, unless it is changed:
+//! [`Edits`] says what of it a client is to see otherwise.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use sluice_engine::request::FinishReason;
 
 use super::Defect;
-use super::json::{Filled, is_error};
+use super::change::Change;
+use super::chunk::{Chunk, Delta, Finish};
+use super::json::is_error;
+use super::patch::{Patch, member, span};
+use super::scrub::Scrub;
+use super::tally::{Reported, Tally};
 use crate::endpoint::Protocol;
 
 /// Bytes of one event that are held back for its end at most.
@@ -27,10 +33,53 @@ pub const DONE: &[u8] = b"data: [DONE]\n\n";
 /// `[DONE]`.
 const MAX_CHOICES: usize = 4096;
 
+/// What a client is to see otherwise than the upstream wrote it.
+#[derive(Debug, Clone, Default)]
+pub struct Edits {
+    /// The model's name, as a JSON string; `None` leaves the upstream's.
+    pub model: Option<Bytes>,
+    /// The usage was not asked for by the client: it is read, and left out.
+    pub strips_usage: bool,
+    /// What error events must not tell.
+    pub scrub: Option<Arc<Scrub>>,
+}
+
+impl Edits {
+    /// An error without what it must not tell; `None` where that is nothing.
+    fn scrubbed(&self, json: &[u8]) -> Option<Vec<u8>> {
+        let scrub = self.scrub.as_ref()?;
+        scrub.json(json, self.model.as_deref())
+    }
+
+    /// What of a chunk the client is to see otherwise.
+    fn of(&self, chunk: &Chunk<'_>, json: &[u8]) -> Change<'_> {
+        let usage = chunk.usage.filter(|_| self.strips_usage);
+        let usage = usage.map(|value| value.get().as_bytes());
+        if chunk.choices.is_empty() && usage.is_some_and(|value| value.starts_with(b"{")) {
+            return Change::Dropped;
+        }
+        let usage = usage.map(|value| (member(json, span(json, value)), &b""[..]));
+        let model = self.model.as_ref().zip(chunk.model);
+        let model = model.and_then(|(ours, theirs)| {
+            let theirs = theirs.get().as_bytes();
+            let differs = theirs.starts_with(b"\"") && theirs != ours;
+            differs.then(|| (span(json, theirs), &**ours))
+        });
+        Change::Parts(match (usage, model) {
+            (Some(usage), Some(model)) if model.0.start < usage.0.start => {
+                [Some(model), Some(usage)]
+            }
+            (usage, model) => [usage, model],
+        })
+    }
+}
+
 /// What is known of a stream so far.
 #[derive(Debug)]
 pub struct Events {
     protocol: Protocol,
+    edits: Edits,
+    tally: Tally,
     /// The beginning of an event.
     rest: BytesMut,
     /// Of it, what has been searched for an end.
@@ -90,9 +139,11 @@ enum Event {
 impl Events {
     /// A stream that has not begun.
     #[must_use]
-    pub fn new(protocol: Protocol) -> Self {
+    pub fn new(protocol: Protocol, edits: Edits) -> Self {
         Self {
             protocol,
+            edits,
+            tally: Tally::default(),
             rest: BytesMut::new(),
             searched: 0,
             choices: Choices::default(),
@@ -110,10 +161,12 @@ impl Events {
         };
         let (mut read, mut output) = (0, false);
         let mut next = Next::More;
+        let mut patch = Patch::default();
         while next == Next::More
             && let Some(end) = boundary(&whole, read)
         {
-            let event = self.read(&whole[read..end]);
+            let unread = patch.mark();
+            let event = self.read(&whole, read..end, &mut patch);
             next = match event {
                 Ok(Event::Output) => {
                     self.begun = true;
@@ -126,8 +179,10 @@ impl Events {
                 Ok(Event::Done) => self.close(),
                 Err(defect) => Next::Broken(defect),
             };
-            if !matches!(next, Next::Broken(_)) {
-                read = end;
+            match next {
+                // What must not pass is not passed in other words either.
+                Next::Broken(_) => patch.back_to(unread),
+                Next::More | Next::Nothing | Next::Told => read = end,
             }
         }
         if next == Next::More && self.rest.len() > MAX_EVENT {
@@ -135,7 +190,7 @@ impl Events {
         }
         self.over |= next != Next::More;
         Passed {
-            events: whole.slice(..read),
+            events: patch.finish(&whole, read),
             output,
             next,
         }
@@ -151,8 +206,9 @@ impl Events {
         }
         // The last event may lack the empty line behind it.
         let rest = std::mem::take(&mut self.rest).freeze();
+        let mut patch = Patch::default();
         if !rest.trim_ascii().is_empty() {
-            return match self.read(&rest) {
+            return match self.read(&rest, 0..rest.len(), &mut patch) {
                 Ok(Event::Done) => match self.close() {
                     Next::Broken(defect) => Err(defect),
                     Next::More | Next::Nothing | Next::Told => {
@@ -161,8 +217,11 @@ impl Events {
                 },
                 Ok(Event::Error) => Err(Defect::Error),
                 Ok(Event::Other | Event::Output) if self.choices.all_ended() => {
-                    let mut missing = BytesMut::from(rest.trim_ascii());
-                    missing.extend_from_slice(b"\n\n");
+                    let last = patch.finish(&rest, rest.len());
+                    let mut missing = BytesMut::from(last.trim_ascii());
+                    if !missing.is_empty() {
+                        missing.extend_from_slice(b"\n\n");
+                    }
                     missing.extend_from_slice(DONE);
                     Ok(End::Missing(missing.freeze()))
                 }
@@ -176,10 +235,10 @@ impl Events {
         }
     }
 
-    /// Events with JSON so far.
+    /// What the stream has said of itself so far.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.count
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// `[DONE]` came: was there anything?
@@ -218,7 +277,9 @@ impl Events {
         whole
     }
 
-    fn read(&mut self, event: &[u8]) -> Result<Event, Defect> {
+    /// Reads the event that stands at `at` of `whole`, and notes what is to be changed of it.
+    fn read(&mut self, whole: &[u8], at: Range<usize>, patch: &mut Patch) -> Result<Event, Defect> {
+        let event = &whole[at.clone()];
         let mut data: Option<Cow<'_, [u8]>> = None;
         let mut named_error = false;
         for line in event.split(|byte| *byte == b'\n') {
@@ -238,27 +299,44 @@ impl Events {
                 false => Event::Other,
             });
         };
-        let data = data.trim_ascii();
-        if data == b"[DONE]" {
+        let json = data.trim_ascii();
+        if json == b"[DONE]" {
             return Ok(Event::Done);
         }
         self.count += 1;
-        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(|error| {
-            match error.is_data() && data.first() == Some(&b'{') {
+        let chunk: Chunk<'_> = serde_json::from_slice(json).map_err(|error| {
+            match error.is_data() && json.first() == Some(&b'{') {
                 true => Defect::Shape,
                 false => Defect::Json,
             }
         })?;
-        if named_error || is_error(chunk.error, chunk.object.unwrap_or_default()) {
-            return Ok(Event::Error);
+        if let Some(usage) = chunk.usage {
+            self.tally.usage = Reported::read(usage.get()).or(self.tally.usage);
         }
-        self.take_choices(&chunk)
+        let failed = named_error || is_error(chunk.error, chunk.object.unwrap_or_default());
+        // One that came in one line is changed in its place.
+        let in_place = matches!(data, Cow::Borrowed(_)).then(|| span(whole, json).start);
+        let change = match failed {
+            true => Change::Whole(self.edits.scrubbed(json)),
+            false => self.edits.of(&chunk, json),
+        };
+        change.make(whole, at, in_place, json, patch);
+        match failed {
+            true => Ok(Event::Error),
+            false => self.take_choices(&chunk),
+        }
     }
 
     fn take_choices(&mut self, chunk: &Chunk<'_>) -> Result<Event, Defect> {
         let mut event = Event::Other;
         for choice in chunk.choices.iter() {
-            let ended = choice.finish_reason.is_some();
+            let ended = match choice.finish_reason {
+                Finish::No => None,
+                Finish::Length => Some(FinishReason::Length),
+                Finish::Abort => Some(FinishReason::Cancelled),
+                Finish::Error => return Err(Defect::Error),
+                Finish::Other => Some(FinishReason::Stop),
+            };
             let delta = match self.protocol {
                 Protocol::Chat => choice.delta,
                 Protocol::Completions
@@ -267,16 +345,20 @@ impl Events {
                 | Protocol::Classify
                 | Protocol::Tokenize
                 | Protocol::Detokenize => Delta {
-                    there: choice.text.is_there(),
-                    says: choice.text.is_some(),
+                    there: choice.text.filled.is_there(),
+                    says: choice.text.filled.is_some(),
+                    bytes: choice.text.bytes,
                 },
             };
-            if !delta.there && !ended {
+            if !delta.there && ended.is_none() {
                 return Err(Defect::Shape);
             }
-            self.choices.note(choice.index, ended);
+            self.choices.note(choice.index, ended.is_some());
+            self.tally.finish = ended.or(self.tally.finish);
+            self.tally.outputs += usize::from(delta.says);
+            self.tally.bytes += delta.bytes;
             // The role alone, or an empty text, is no output.
-            if delta.says || ended {
+            if delta.says || ended.is_some() {
                 event = Event::Output;
             }
         }
@@ -285,7 +367,7 @@ impl Events {
 }
 
 /// The value of a line of an event, if it is that field's.
-fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = line.strip_prefix(name)?.strip_prefix(b":")?;
     Some(value.strip_prefix(b" ").unwrap_or(value))
 }
@@ -333,138 +415,5 @@ impl Choices {
 
     fn all_ended(&self) -> bool {
         self.any && !self.many && self.seen == self.ended
-    }
-}
-
-/// What may stand at the top of an event.
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(default)]
-    error: Filled,
-    #[serde(default, borrow, deserialize_with = "plain")]
-    object: Option<&'a str>,
-    #[serde(default)]
-    choices: List,
-}
-
-/// A string that is written without escapes; anything else is passed over.
-fn plain<'de, D: Deserializer<'de>>(input: D) -> Result<Option<&'de str>, D::Error> {
-    struct Plain;
-    impl<'de> Visitor<'de> for Plain {
-        type Value = Option<&'de str>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
-
-        fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
-            Ok(Some(value))
-        }
-
-        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-    }
-    input.deserialize_any(Plain)
-}
-
-/// The choices of one event. There is nearly always one, and it needs no allocation.
-#[derive(Default)]
-struct List {
-    first: Option<Choice>,
-    more: Vec<Choice>,
-}
-
-impl List {
-    fn iter(&self) -> impl Iterator<Item = &Choice> {
-        self.first.iter().chain(&self.more)
-    }
-}
-
-impl<'de> Deserialize<'de> for List {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Listing;
-        impl<'de> Visitor<'de> for Listing {
-            type Value = List;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of choices")
-            }
-
-            fn visit_unit<E>(self) -> Result<List, E> {
-                Ok(List::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List, A::Error> {
-                let first = seq.next_element()?;
-                let mut more = Vec::new();
-                while let Some(choice) = seq.next_element()? {
-                    more.push(choice);
-                }
-                Ok(List { first, more })
-            }
-        }
-        input.deserialize_any(Listing)
-    }
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    #[serde(default)]
-    index: usize,
-    #[serde(default)]
-    finish_reason: Filled,
-    #[serde(default)]
-    delta: Delta,
-    #[serde(default)]
-    text: Filled,
-}
-
-/// What a choice of a chat adds.
-#[derive(Debug, Clone, Copy, Default)]
-struct Delta {
-    there: bool,
-    /// It says something beside who speaks.
-    says: bool,
-}
-
-impl<'de> Deserialize<'de> for Delta {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Reading;
-        impl<'de> Visitor<'de> for Reading {
-            type Value = Delta;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_unit<E>(self) -> Result<Delta, E> {
-                Ok(Delta::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Delta, A::Error> {
-                #[derive(Deserialize)]
-                #[serde(rename_all = "snake_case")]
-                enum Key {
-                    Role,
-                    #[serde(other)]
-                    Other,
-                }
-                let mut says = false;
-                while let Some(key) = map.next_key()? {
-                    let value: Filled = map.next_value()?;
-                    match key {
-                        Key::Role => {}
-                        Key::Other => says |= value.is_some(),
-                    }
-                }
-                Ok(Delta { there: true, says })
-            }
-        }
-        input.deserialize_any(Reading)
     }
 }

@@ -6,10 +6,18 @@
 //! metrics, access log) asks this module, so that all of them mean the same by an answer.
 //!
 //! [`head`] judges what comes first, [`whole`] an answer in one piece, [`events`] a stream,
-//! piece by piece. `docs/answers.md` lists the faults and what each does.
+//! piece by piece. On their way through [`tally`] notes what an answer says of itself, and what a
+//! client is to see otherwise ([`scan`], [`events::Edits`], [`scrub`]) is changed in its place.
+//! `docs/answers.md` lists the faults and what each does.
 
+mod change;
+mod chunk;
 pub mod events;
 mod json;
+pub(crate) mod patch;
+pub mod scan;
+pub mod scrub;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 pub mod whole;

@@ -1,11 +1,14 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod passing;
+mod scan;
+
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 
-use super::events::{DONE, End, Events, MAX_EVENT, Next};
+use super::events::{DONE, Edits, End, Events, MAX_EVENT, Next};
 use super::*;
 use crate::endpoint::Protocol;
 
@@ -269,7 +272,7 @@ const FAULT: &str = "data: {\"error\":{\"message\":\"engine died\"}}\n\n";
 
 /// What passes of a stream that comes in these pieces and then ends, and how that ends.
 fn stream(protocol: Protocol, pieces: &[&[u8]]) -> (String, Result<bool, Defect>) {
-    let mut events = Events::new(protocol);
+    let mut events = Events::new(protocol, Edits::default());
     let mut out = Vec::new();
     for piece in pieces {
         let passed = events.take(Bytes::copy_from_slice(piece));
@@ -414,7 +417,7 @@ fn what_is_no_stream_is_told() {
 
 #[test]
 fn the_role_and_empty_texts_are_no_output() {
-    let mut events = Events::new(Protocol::Chat);
+    let mut events = Events::new(Protocol::Chat, Edits::default());
     let mut output = |text: &str| events.take(Bytes::copy_from_slice(text.as_bytes())).output;
     assert!(!output(ROLE));
     assert!(!output(": ping\n\n"));
@@ -426,12 +429,12 @@ fn the_role_and_empty_texts_are_no_output() {
         "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0}]}}]}\n\n"
     ));
     assert!(!output(USAGE));
-    assert_eq!(events.count(), 5);
+    assert_eq!((events.tally().outputs, events.tally().bytes), (2, 1));
 }
 
 #[test]
 fn an_event_that_never_ends_is_not_held_for_ever() {
-    let mut events = Events::new(Protocol::Completions);
+    let mut events = Events::new(Protocol::Completions, Edits::default());
     let piece = Bytes::from(vec![b'a'; 1 << 20]);
     let mut taken = 0;
     let ended = loop {
@@ -448,7 +451,7 @@ fn an_event_that_never_ends_is_not_held_for_ever() {
 
 #[test]
 fn an_event_of_a_stream_costs_no_allocation() {
-    let mut events = Events::new(Protocol::Chat);
+    let mut events = Events::new(Protocol::Chat, Edits::default());
     let piece = Bytes::from_static(WORD.as_bytes());
     events.take(piece.clone());
     let counted = allocation_counter::measure(|| {
@@ -487,7 +490,7 @@ proptest! {
 
     #[test]
     fn rubbish_is_survived(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..8)) {
-        let mut events = Events::new(Protocol::Completions);
+        let mut events = Events::new(Protocol::Completions, Edits::default());
         for piece in &pieces {
             if events.take(Bytes::copy_from_slice(piece)).next != Next::More {
                 return Ok(());

@@ -94,7 +94,7 @@ async fn begin(
             .submit(sequence)
             .map_err(|error| not_submitted(error, "messages"))?;
         let text = prompt::text_of(model, sampling, generation, false);
-        streams.push((text, tokens.len()));
+        streams.push(text);
     }
     let outcome = Arc::clone(&call.context.outcome);
     let turn = || Turn::new(model.tools, &request.tools, enforced);

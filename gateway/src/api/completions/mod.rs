@@ -94,7 +94,7 @@ async fn begin(
                 .submit(sequence)
                 .map_err(|error| not_submitted(error, "prompt"))?;
             let text = prompt::text_of(model, sampling, generation, true);
-            streams.push((text, tokens.len()));
+            streams.push(text);
             progress.push(Progress {
                 model: Arc::clone(model),
                 echo: request.echo.then(|| echo_of(model, given)),

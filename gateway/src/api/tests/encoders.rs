@@ -13,7 +13,7 @@ use sluice_engine::encoder::{Encoder, EncoderOptions};
 use super::rig::Rig;
 use crate::router::LocalModel;
 
-async fn rig(folder: &str) -> Rig {
+pub(super) async fn rig(folder: &str) -> Rig {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let library = root.join("data/lib/libonnxruntime.so");
     let found = init_runtime(None).or_else(|_| init_runtime(Some(&library)));

@@ -230,7 +230,7 @@ async fn what_is_no_answer_reaches_no_client_without_a_release_either() {
 }
 
 /// Events of a stream, each of which is JSON or the end.
-fn events(text: &str) -> Vec<String> {
+pub(super) fn events(text: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.is_empty());
     let events = lines.map(|line| line.strip_prefix("data:").unwrap().trim().to_owned());
     let events: Vec<String> = events.collect();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod fallback;
+mod ledger;
 mod load;
 mod policy;
 mod raw;

@@ -1,5 +1,6 @@
 //! A server with one name, `m`, behind which revisions come and go.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use sluice_engine::backend::fake::{FakeControl, FakeOptions, FakeTokens};
 use sluice_engine::generator::GeneratorOptions;
 use sluice_engine::language::LanguageModel;
+use sluice_engine::request::Usage;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, UpstreamConfig};
@@ -79,11 +81,14 @@ impl ReleaseSink for Heard {
 pub(super) struct Billed {
     pub(super) requests: AtomicUsize,
     pub(super) tokens: AtomicUsize,
+    /// Of the last one.
+    pub(super) last: Mutex<Usage>,
 }
 
 impl UsageSink for Billed {
     fn record(&self, record: &Record) {
         let usage = record.context.outcome.usage();
+        *self.last.lock() = usage;
         self.tokens
             .fetch_add(usage.prompt + usage.completion, Relaxed);
         self.requests.fetch_add(1, Relaxed);
@@ -224,6 +229,16 @@ impl Rig {
 
     pub(super) async fn ask(&self, user: &str, stream: bool) -> Answer {
         whole(self.send(user, stream).await).await
+    }
+
+    /// Prompt and generated tokens of the next request that the ledger is told of, once `request`
+    /// is over.
+    pub(super) async fn billed(&self, request: impl Future<Output = ()>) -> (usize, usize) {
+        let before = self.billed.requests.load(Relaxed);
+        request.await;
+        until(|| self.billed.requests.load(Relaxed) > before).await;
+        let usage = *self.billed.last.lock();
+        (usage.prompt, usage.completion)
     }
 
     /// The only outcome that has been heard of since the last call.

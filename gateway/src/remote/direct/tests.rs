@@ -35,7 +35,8 @@ impl Peer {
     async fn ask(&self) -> Result<Response<Answer>, BoxError> {
         let mut request = Request::new(Full::new(Bytes::from_static(b"{}")));
         *request.uri_mut() = self.uri.clone();
-        self.client.request(request).await
+        let answer = self.client.request(request, false).await;
+        answer.map_err(|lost| lost.error)
     }
 
     /// Asks; the upstream answers with `bytes` on `socket`.

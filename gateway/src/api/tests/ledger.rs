@@ -1,0 +1,261 @@
+//! Whoever leaves, is stopped or runs out of time pays for what was computed for it, and for
+//! nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::Method;
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sluice_engine::backend::fake::FakeTokens;
+use sluice_engine::generator::GeneratorOptions;
+use sluice_engine::request::Usage;
+
+use super::rig::{Rig, chat, whole};
+use crate::metrics::observer::{Record, UsageSink};
+
+/// What a ledger was told of.
+#[derive(Debug, Default)]
+struct Billed(Mutex<Vec<Usage>>);
+
+impl UsageSink for Billed {
+    fn record(&self, record: &Record) {
+        self.0.lock().push(record.context.outcome.usage());
+    }
+}
+
+impl Billed {
+    fn of(rig: &Rig) -> Arc<Self> {
+        let billed = Arc::<Self>::default();
+        rig.gateway.observer().tell(Arc::clone(&billed) as _);
+        billed
+    }
+
+    /// Of the only request since the last call.
+    async fn one(&self) -> Usage {
+        until(|| !self.0.lock().is_empty()).await;
+        let mut all = std::mem::take(&mut *self.0.lock());
+        assert_eq!(all.len(), 1);
+        all.remove(0)
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Letters without an end, on so many slots.
+async fn endless(slots: u32) -> Rig {
+    let tokens = FakeTokens::Hash { low: 97, high: 122 };
+    let generator = GeneratorOptions {
+        prefix_reuse: false,
+        ..GeneratorOptions::default()
+    };
+    Rig::start(tokens, generator, slots).await
+}
+
+fn body(path: &str, stream: bool, n: u64) -> Value {
+    match path {
+        "/v1/chat/completions" => chat(&json!({"stream": stream, "n": n, "max_tokens": 100})),
+        _ => json!({
+            "model": "fake", "prompt": ["Hello", "World, hello"], "n": n, "stream": stream,
+            "max_tokens": 100,
+        }),
+    }
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// A client that leaves after any number of steps, of every form.
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_what_was_computed() {
+    let rig = endless(8).await;
+    let billed = Billed::of(&rig);
+    for (path, n) in [(CHAT, 1), (CHAT, 3), ("/v1/completions", 2)] {
+        for stream in [true, false] {
+            let whole_of_it = rig.post(path, &body(path, false, n)).await;
+            let prompt = whole_of_it.json()["usage"]["prompt_tokens"]
+                .as_u64()
+                .unwrap();
+            let finished = billed.one().await;
+            assert_eq!(finished.prompt as u64, prompt);
+            for steps in [0_u64, 1, 2, 7] {
+                rig.control.hold();
+                let stats = || rig.model.generator.stats().snapshot();
+                let (before, begun) = (stats(), rig.control.steps());
+                let asked = body(path, stream, n).to_string();
+                let headers = [("content-type", "application/json")];
+                let request = rig.send(Method::POST, path, &headers, asked);
+                let leaves = async {
+                    until(|| rig.control.steps() > begun).await;
+                    rig.control.allow(steps);
+                    // Held in the next step, so that all is told of those before.
+                    until(|| rig.control.steps() > begun + steps).await;
+                    stats()
+                };
+                let after = tokio::select! {
+                    after = leaves => after,
+                    never = async { let answer = request.await; leaving(answer).await } => never,
+                };
+                let usage = billed.one().await;
+                let what = format!("{path} {n} {stream} {steps}: {usage:?}");
+                let generated = after.generated_tokens - before.generated_tokens;
+                assert_eq!(usage.completion as u64, generated, "{what}");
+                // The first step may hold the first of several sequences only.
+                let computed = usage.prompt as u64;
+                assert!(computed <= prompt, "{what}");
+                assert_eq!(computed == 0, steps == 0, "{what}");
+                assert!(computed == prompt || steps < 2, "{what}");
+                rig.control.release();
+                until(|| rig.model.generator.stats().snapshot().running == 0).await;
+            }
+        }
+    }
+}
+
+/// Reads on until it is dropped.
+async fn leaving<T>(answer: http::Response<hyper::body::Incoming>) -> T {
+    let mut body = answer.into_body();
+    while let Some(Ok(_)) = body.frame().await {}
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn who_never_had_a_turn_pays_nothing() {
+    let rig = endless(1).await;
+    let billed = Billed::of(&rig);
+    rig.control.hold();
+    let headers = [("content-type", "application/json")];
+    let first = rig.send(
+        Method::POST,
+        CHAT,
+        &headers,
+        body(CHAT, true, 1).to_string(),
+    );
+    let second = async {
+        until(|| rig.model.generator.stats().snapshot().running == 1).await;
+        let hurried = [
+            ("content-type", "application/json"),
+            ("x-request-timeout-ms", "30"),
+        ];
+        let asked = body(CHAT, false, 1).to_string();
+        let answer = whole(rig.send(Method::POST, CHAT, &hurried, asked).await).await;
+        assert!(
+            [503, 504].contains(&answer.status.as_u16()),
+            "{}",
+            answer.text
+        );
+    };
+    tokio::select! {
+        () = second => {}
+        _ = first => panic!("it is held"),
+    }
+    // Both are over: the one that waited, and the one that was held in its first step.
+    until(|| billed.0.lock().len() == 2).await;
+    for usage in billed.0.lock().iter() {
+        assert_eq!((usage.prompt, usage.completion), (0, 0));
+    }
+    rig.control.release();
+}
+
+#[tokio::test]
+async fn what_is_billed_is_what_the_answer_says() {
+    let rig = Rig::saying("Hello, world").await;
+    let billed = Billed::of(&rig);
+    for extra in [
+        json!({}),
+        json!({"max_tokens": 3}),
+        json!({"stop": "wor"}),
+        json!({"n": 2}),
+    ] {
+        let answer = rig.chat(extra.clone()).await.json();
+        let usage = billed.one().await;
+        assert_eq!(answer["usage"]["prompt_tokens"], usage.prompt, "{extra}");
+        assert_eq!(
+            answer["usage"]["completion_tokens"], usage.completion,
+            "{extra}"
+        );
+        let mut streamed = extra.clone();
+        streamed["stream"] = true.into();
+        assert_eq!(rig.chat(streamed).await.status, 200);
+        let again = billed.one().await;
+        assert_eq!(
+            (again.prompt, again.completion),
+            (usage.prompt, usage.completion)
+        );
+    }
+    for (path, body) in [
+        ("/tokenize", json!({"model": "fake", "prompt": "Hello"})),
+        (CHAT, json!({"model": "fake", "messages": [], "n": 0})),
+    ] {
+        rig.post(path, &body).await;
+        assert_eq!(billed.one().await, Usage::default(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_middle_costs_what_was_computed() {
+    let backend = sluice_engine::backend::fake::FakeOptions {
+        tokens: FakeTokens::Hash { low: 97, high: 122 },
+        step_time: Duration::from_millis(2),
+        ..Default::default()
+    };
+    let rig = Rig::with(backend, GeneratorOptions::default()).await;
+    let billed = Billed::of(&rig);
+    let headers = [("x-request-timeout-ms", "100")];
+    let asked = body(CHAT, true, 1).to_string();
+    let answer = rig.post_with(CHAT, &headers, asked).await;
+    assert!(answer.text.contains("deadline"), "{}", answer.text);
+    let usage = billed.one().await;
+    let generated = rig.model.generator.stats().snapshot().generated_tokens;
+    assert!(usage.prompt > 0 && usage.completion > 0);
+    assert_eq!(usage.completion as u64, generated);
+}
+
+#[tokio::test]
+async fn inputs_that_were_run_are_paid_for_when_another_fails_or_the_client_leaves() {
+    let rig = super::encoders::rig("tiny-encoder").await;
+    let billed = Billed::of(&rig);
+    let body = json!({"model": "tiny", "input": ["alpha beta", "gamma"]});
+    let answer = rig.post("/v1/embeddings", &body).await.json();
+    let usage = billed.one().await;
+    assert_eq!(answer["usage"]["prompt_tokens"], usage.prompt);
+    // The second is none that this model takes; the first was run all the same.
+    let body = json!({"model": "tiny", "input": ["alpha beta", "outside"]});
+    let failed = rig.post("/v1/embeddings", &body).await;
+    assert!(failed.status.is_server_error(), "{}", failed.text);
+    let alone = json!({"model": "tiny", "input": "alpha beta"});
+    let first = billed.one().await;
+    let expected = rig.post("/v1/embeddings", &alone).await.json();
+    assert_eq!(expected["usage"]["prompt_tokens"], first.prompt);
+    assert_eq!(billed.one().await, first);
+    // A client that leaves while many are under way.
+    let many = vec!["alpha beta gamma delta ".repeat(4); 2000];
+    let body = json!({"model": "tiny", "input": many}).to_string();
+    let headers = [("content-type", "application/json")];
+    let run = |rig: &Rig| match &*rig
+        .gateway
+        .routes()
+        .find("tiny")
+        .unwrap()
+        .target
+        .model()
+        .unwrap()
+    {
+        crate::router::LocalModel::Encoder(encoder) => encoder.stats().tokens.load(Relaxed),
+        _ => panic!("an encoder"),
+    };
+    let before = run(&rig);
+    tokio::select! {
+        _ = rig.send(Method::POST, "/v1/embeddings", &headers, body) => panic!("it takes long"),
+        () = until(|| run(&rig) > before) => {}
+    }
+    let left = billed.one().await;
+    assert!(left.prompt > 0);
+    // What was in the last batches may not be run to its end yet.
+    until(|| run(&rig) - before >= left.prompt as u64).await;
+}
