@@ -4,6 +4,7 @@
 mod chat;
 mod completions;
 mod encoders;
+mod fields;
 mod limits;
 mod malformed;
 mod others;
