@@ -41,6 +41,7 @@ fn request(model: &LanguageModel, prompt: &str, tokens: usize) -> GenerateReques
             ..SamplingParams::default()
         },
         grammar: None,
+        restriction: None,
         priority: Priority::Normal,
         tenant: "bench".into(),
         salt: CacheSalt::default(),

@@ -104,6 +104,7 @@ async fn burst(handle: &GeneratorHandle, batch: u32, tokens: usize) {
                 ..SamplingParams::default()
             },
             grammar: None,
+            restriction: None,
             priority: Priority::Normal,
             tenant: "bench".into(),
             salt: CacheSalt::default(),

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`request`] (what is asked), [`generator`] (the device thread),
 //! [`scheduler`] (what runs next), [`cache`] (where K/V live), [`backend`] (how it
-//! is computed), [`sampler`] and [`grammar`] (which token comes out),
+//! is computed), [`sampler`], [`grammar`] and [`restriction`] (which token comes out),
 //! [`tokenizer`] and [`text`] (how ids become text again).
 
 pub mod backend;
@@ -23,6 +23,7 @@ pub mod grammar;
 pub mod inventory;
 pub mod language;
 pub mod request;
+pub mod restriction;
 pub mod sampler;
 pub mod scheduler;
 pub mod tensor;

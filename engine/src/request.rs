@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use crate::grammar::Grammar;
+use crate::restriction::Restriction;
 
 /// How the next token is drawn. The order of operations is that of vLLM:
 /// penalties and bias on the raw logits, grammar mask, temperature, then
@@ -118,6 +119,8 @@ pub struct GenerateRequest {
     pub params: SamplingParams,
     /// The output must match this grammar.
     pub grammar: Option<Grammar>,
+    /// Tokens and words that the request rules out.
+    pub restriction: Option<Arc<Restriction>>,
     /// Class in the waiting queue.
     pub priority: Priority,
     /// Requests of different tenants share the device fairly (round by round,

@@ -50,6 +50,31 @@ fn build(value: &Value, eos: &str) -> TextTokenizer {
     TextTokenizer::new(inner, &files).unwrap()
 }
 
+/// Byte-level tokens, then `pieces`, which no text is cut into but which can be drawn, then one
+/// special token.
+pub(crate) fn byte_level_with(pieces: &[&str], special: &str) -> TextTokenizer {
+    let alphabet = alphabet();
+    let spell = |bytes: &[u8]| -> String {
+        let spelled = bytes.iter().map(|&byte| alphabet[usize::from(byte)]);
+        spelled.collect()
+    };
+    let bytes = (0..=255u8).map(|byte| spell(&[byte]));
+    let pieces = pieces.iter().map(|piece| spell(piece.as_bytes()));
+    let vocab: serde_json::Map<String, Value> = bytes
+        .chain(pieces)
+        .enumerate()
+        .map(|(id, token)| (token, json!(id)))
+        .collect();
+    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                       "use_regex": true});
+    let added = added(vocab.len(), &[special]);
+    let description = json!({
+        "version": "1.0", "added_tokens": added, "pre_tokenizer": level, "decoder": level,
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    build(&description, special)
+}
+
 /// Byte-level BPE with a few merges, some of which split characters.
 pub(crate) fn byte_level() -> TextTokenizer {
     let alphabet = alphabet();

@@ -37,6 +37,7 @@ fn submit(handle: &GeneratorHandle, prompt: &[u32]) -> Generation {
             ..SamplingParams::default()
         },
         grammar: None,
+        restriction: None,
         priority: Priority::Normal,
         tenant: "test".into(),
         salt: CacheSalt::default(),

@@ -147,6 +147,7 @@ async fn generate(model: &LanguageModel) -> Result<String, String> {
             ..SamplingParams::default()
         },
         grammar: None,
+        restriction: None,
         priority: Priority::Low,
         tenant: "warm-up".into(),
         salt: CacheSalt::of(&["warm-up"]),

@@ -14,6 +14,7 @@ use crate::request::{
     FinishReason, Finished, GenerateRequest, GenerationEvent, Meter, Priority, SampledToken,
     SamplingParams, Timings, Usage,
 };
+use crate::restriction::Restricted;
 use crate::sampler::{Draw, SampleError, SequenceSampling, logprobs_of};
 use crate::scheduler::{Drawn, PlannedRow, Sequence, SequenceId};
 
@@ -33,9 +34,14 @@ pub(super) struct Submission {
 pub(super) enum Lost {
     /// Nothing could be drawn from the model's logits.
     Failed(String),
-    /// Its grammar met a limit of the matcher.
+    /// What the request asks for cannot be gone on with: a limit of the grammar's matcher, or
+    /// nothing that all of it allows.
     Refused(String),
 }
+
+/// Why a request with restrictions is refused in the middle.
+const NOTHING_LEFT: &str =
+    "'bad_words' and 'allowed_token_ids' leave no token that could come next";
 
 /// See the module's text.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ pub(super) struct Stream {
     /// The random number of the draw that is being made ready.
     uniform: f64,
     matcher: Option<Matcher>,
+    restricted: Option<Restricted>,
     stop: Arc<[u32]>,
     prompt: Arc<[u32]>,
     /// Collected until the prompt is through.
@@ -69,6 +76,7 @@ impl Stream {
             prompt,
             params,
             grammar,
+            restriction,
             priority,
             tenant,
             salt,
@@ -102,6 +110,7 @@ impl Stream {
             sampling: SequenceSampling::new(&params, &prompt, &stop),
             uniform: 0.0,
             matcher: grammar.as_ref().map(crate::grammar::Grammar::matcher),
+            restricted: restriction.map(|restriction| restriction.begin(eos)),
             stop,
             priority,
             prompt_logprobs: params.prompt_logprobs.map(|_| vec![None]),
@@ -153,13 +162,18 @@ impl Stream {
         }
     }
 
-    /// Gets ready to draw: the grammar's mask, and the sequence's next random number.
+    /// Gets ready to draw: the mask of what is allowed, and the sequence's next random number.
     /// `Err`: why no token can follow; the sequence is lost.
     pub(super) fn prepare(&mut self) -> Result<(), Lost> {
         if let Some(matcher) = &mut self.matcher {
             matcher
                 .mask()
                 .map_err(|error| Lost::Refused(error.to_string()))?;
+        }
+        if let Some(restricted) = &mut self.restricted
+            && !restricted.compute(self.matcher.as_ref().map(Matcher::last_mask))
+        {
+            return Err(Lost::Refused(NOTHING_LEFT.to_owned()));
         }
         self.uniform = self.sampling.draw_number(&self.params);
         Ok(())
@@ -171,7 +185,10 @@ impl Stream {
             row,
             params: &self.params,
             state: &self.sampling,
-            mask: self.matcher.as_ref().map(Matcher::last_mask),
+            mask: match &self.restricted {
+                Some(restricted) => Some(restricted.mask()),
+                None => self.matcher.as_ref().map(Matcher::last_mask),
+            },
             uniform: self.uniform,
         }
     }
@@ -181,6 +198,9 @@ impl Stream {
         let sampled = drawn.map_err(|error| Lost::Failed(error.to_string()))?;
         let id = sampled.id;
         self.sampling.observe(id);
+        if let Some(restricted) = &mut self.restricted {
+            restricted.observe(id);
+        }
         self.drawn = Some(sampled);
         let Some(matcher) = &mut self.matcher else {
             return Ok(Drawn::Token(id));

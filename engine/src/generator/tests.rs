@@ -37,6 +37,7 @@ fn request(prompt: &[u32], max_tokens: usize) -> GenerateRequest {
             ..SamplingParams::default()
         },
         grammar: None,
+        restriction: None,
         priority: Priority::Normal,
         tenant: "tenant".into(),
         salt: CacheSalt::default(),

@@ -33,6 +33,7 @@ fn request(model: &LanguageModel, prompt: &str, params: SamplingParams) -> Gener
         prompt: model.tokenizer.encode(prompt, true).unwrap().into(),
         params,
         grammar: None,
+        restriction: None,
         priority: Priority::Normal,
         tenant: Arc::from("test"),
         salt: CacheSalt::default(),

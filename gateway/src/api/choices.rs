@@ -59,6 +59,12 @@ impl Choices {
         self.ledger.running.iter().flatten().count()
     }
 
+    /// Tokens of the prompts of the choices that run.
+    pub(crate) fn prompts(&self) -> Vec<usize> {
+        let running = self.ledger.running.iter().flatten();
+        running.map(|(prompt, _)| *prompt).collect()
+    }
+
     /// All tokens of the choices that have ended.
     pub(crate) fn usage(&self) -> Usage {
         self.ledger.total

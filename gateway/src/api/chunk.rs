@@ -6,8 +6,11 @@
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
+use sluice_engine::request::Usage;
 
+use super::choices::UsageObject;
 use super::json;
+use super::sampling::StreamOptions;
 
 #[cfg(test)]
 mod tests;
@@ -39,11 +42,18 @@ pub(crate) struct ChunkWriter {
     choice: usize,
     /// `}]}` and the end of the event, with `"usage":null` when usage will come.
     tail: &'static [u8],
+    /// Tokens by choice, of prompt and answer, where each chunk tells them.
+    counts: Option<Vec<Usage>>,
 }
 
 impl ChunkWriter {
-    /// With `usage`, each chunk says that its usage comes later, as OpenAI's do.
-    pub(crate) fn new(identity: &Identity, usage: bool) -> Self {
+    /// With `include_usage`, each chunk says that its usage comes later, as OpenAI's do, or tells
+    /// it. `prompts`: the tokens of each choice's prompt.
+    pub(crate) fn new(identity: &Identity, options: StreamOptions, prompts: &[usize]) -> Self {
+        let of_prompt = |&prompt| Usage {
+            prompt,
+            ..Usage::default()
+        };
         let mut head = BytesMut::from(&b"data: "[..]);
         json::push(&mut head, identity);
         // The object stays open.
@@ -54,7 +64,10 @@ impl ChunkWriter {
         Self {
             head: head.freeze(),
             choice,
-            tail: if usage {
+            counts: options
+                .continuous_usage
+                .then(|| prompts.iter().map(of_prompt).collect()),
+            tail: if options.include_usage {
                 b"}],\"usage\":null}\n\n"
             } else {
                 b"}]}\n\n"
@@ -73,7 +86,25 @@ impl ChunkWriter {
         out.extend_from_slice(&self.head);
         json::push(out, &index);
         fields(out);
-        out.extend_from_slice(self.tail);
+        match self.counts.as_ref().and_then(|counts| counts.get(index)) {
+            None => out.extend_from_slice(self.tail),
+            Some(usage) => {
+                out.extend_from_slice(b"}],\"usage\":");
+                json::push(out, &UsageObject::from(*usage));
+                out.extend_from_slice(b"}\n\n");
+            }
+        }
+    }
+
+    /// Counts tokens of a choice, before they are written.
+    pub(crate) fn count(&mut self, index: usize, tokens: usize) {
+        if let Some(usage) = self
+            .counts
+            .as_mut()
+            .and_then(|counts| counts.get_mut(index))
+        {
+            usage.completion += tokens;
+        }
     }
 
     /// The last chunk: no choices, the usage.

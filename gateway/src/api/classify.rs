@@ -11,10 +11,11 @@ use super::ask::Unanswered;
 use super::call::Call;
 use super::completions::take_prompts;
 use super::embeddings::{
-    EncoderUsage, IN_FLIGHT, MAX_INPUTS, Metering, encode_options, from_encode, input_of, note,
+    EncoderUsage, IN_FLIGHT, MAX_INPUTS, Metering, check_truncate, encode_options, from_encode,
+    input_of, note, take_truncate,
 };
 use super::fields::Fields;
-use super::{ids, json, prompt};
+use super::{ids, json, peers, prompt};
 use crate::Body;
 use crate::router::LocalModel;
 
@@ -44,9 +45,11 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     };
     let parsing = prompt::parsing(&call.context, &call.body).await;
     let mut request = Fields::parse(&call.body)?;
+    peers::check(&request, peers::CLASSIFY)?;
     let inputs = take_prompts(&mut request, "input", MAX_INPUTS)?;
     drop(parsing);
-    let truncate = request.boolean("truncate")?.unwrap_or(false);
+    request.string("user")?;
+    let truncate = check_truncate(take_truncate(&mut request)?, encoder.max_tokens())?;
     let context = &call.context;
     let options = encode_options(context, truncate);
     let inputs: Vec<_> = inputs.into_iter().map(input_of).collect();

@@ -6,6 +6,7 @@ use sluice_engine::grammar::GrammarSpec;
 use sluice_engine::tokenizer::tools::valid_tool_name;
 
 use super::fields::{self, Fields};
+use super::peers;
 use crate::error::ApiError;
 
 #[cfg(test)]
@@ -152,6 +153,7 @@ fn take_structured(request: &mut Fields) -> Result<Option<GrammarSpec>, ApiError
         take_lark(&mut inner, "grammar")?,
         object.then_some(GrammarSpec::JsonObject),
     ];
+    peers::check(&inner, peers::STRUCTURED_OUTPUTS)?;
     let mut found = candidates.into_iter().flatten();
     match (found.next(), found.next()) {
         (first, None) => Ok(first),

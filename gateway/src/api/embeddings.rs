@@ -19,7 +19,7 @@ use super::call::Call;
 use super::choices::{not_begun, not_submitted};
 use super::completions::{Prompt, take_prompts};
 use super::fields::{self, Fields};
-use super::{json, prompt};
+use super::{json, peers, prompt};
 use crate::Body;
 use crate::context::{Outcome, RequestContext};
 use crate::error::ApiError;
@@ -55,7 +55,7 @@ enum Format {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Truncate {
+pub(crate) enum Truncate {
     Refuse,
     /// At the model's own limit.
     AtLimit,
@@ -80,6 +80,7 @@ impl EmbeddingRequest {
             return Err(fields::empty_string(path(index)));
         }
         request.string("user")?;
+        peers::check(request, peers::EMBEDDINGS)?;
         let formats = [("float", Format::Float), ("base64", Format::Base64)];
         Ok(Self {
             dimensions: request.count("dimensions", 1..=u32::MAX)?,
@@ -87,15 +88,21 @@ impl EmbeddingRequest {
                 .choice("encoding_format", &formats)?
                 .unwrap_or(Format::Float),
             truncate: take_truncate(request)?,
-            normalize: request.boolean("normalize")?,
+            normalize: take_normalize(request)?,
             inputs,
         })
     }
 }
 
+/// `normalize` as in text-embeddings-inference, which vLLM calls `use_activation`.
+fn take_normalize(request: &mut Fields) -> Result<Option<bool>, ApiError> {
+    let normalize = request.boolean("normalize")?;
+    Ok(normalize.or(request.boolean("use_activation")?))
+}
+
 /// `truncate` as in text-embeddings-inference, `truncate_prompt_tokens` as in vLLM
 /// (−1: at the model's limit).
-fn take_truncate(request: &mut Fields) -> Result<Truncate, ApiError> {
+pub(crate) fn take_truncate(request: &mut Fields) -> Result<Truncate, ApiError> {
     let truncate = request.boolean("truncate")?.unwrap_or(false);
     let tokens = request.integer("truncate_prompt_tokens", -1..=i64::from(u32::MAX))?;
     Ok(match tokens.map(usize::try_from) {
@@ -262,20 +269,28 @@ pub(crate) fn from_encode(error: EncodeError, field: &'static str) -> Unanswered
     }
 }
 
-fn check_truncate(truncate: Truncate, limit: usize) -> Result<bool, ApiError> {
+/// Whether inputs are cut at the model's limit.
+pub(crate) fn check_truncate(truncate: Truncate, limit: usize) -> Result<bool, ApiError> {
     match truncate {
         Truncate::Refuse => Ok(false),
         Truncate::AtLimit => Ok(true),
-        Truncate::At(tokens) if tokens >= limit => Ok(true),
-        Truncate::At(tokens) => Err(ApiError::bad_request(
-            "unsupported_value",
-            format!(
-                "Invalid 'truncate_prompt_tokens': this model is truncated at its own limit of \
-                 {limit} tokens (or -1), but got {tokens}."
-            ),
-        )
-        .with_param("truncate_prompt_tokens")),
+        Truncate::At(tokens) => check_cut("truncate_prompt_tokens", tokens, limit).map(|()| true),
     }
+}
+
+/// Refuses to cut elsewhere than at the model's limit.
+pub(crate) fn check_cut(field: &'static str, tokens: usize, limit: usize) -> Result<(), ApiError> {
+    if tokens >= limit {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(
+        "unsupported_value",
+        format!(
+            "Invalid '{field}': this model cuts texts at its own limit of {limit} tokens, so that \
+             {limit} or more can be asked for, but got {tokens}."
+        ),
+    )
+    .with_param(field))
 }
 
 fn encode(vector: Vec<f32>, format: Format) -> Encoded {

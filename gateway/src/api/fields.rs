@@ -174,6 +174,11 @@ impl Fields {
         }
     }
 
+    /// What was not taken.
+    pub(crate) fn left(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.map.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// The object as it is now.
     pub(crate) fn into_map(self) -> Map<String, Value> {
         self.map

@@ -3,8 +3,8 @@
 //! A request comes in by [`route`]: the table of [`crate::endpoint`] has said what its path
 //! means, [`call`] reads its body and finds its model, and the endpoint's file
 //! does the rest: parse → ask the engine → answer. What several endpoints share:
-//! [`fields`] (reading JSON with errors that name the field), [`sampling`],
-//! [`constraint`], [`choices`] (the engine's events) and [`sse`].
+//! [`fields`] (reading JSON with errors that name the field), [`peers`] (fields that others
+//! document and that are refused), [`sampling`], [`constraint`], [`choices`] (the engine's events) and [`sse`].
 
 mod ask;
 mod body;
@@ -25,6 +25,7 @@ mod json;
 mod logprob;
 mod models;
 mod oip;
+mod peers;
 mod prompt;
 mod release;
 mod rerank;

@@ -6,6 +6,7 @@ use sluice_engine::generator::Generation;
 use sluice_engine::grammar::{Grammar, GrammarCompiler, GrammarError, GrammarSpec};
 use sluice_engine::language::LanguageModel;
 use sluice_engine::request::{GenerateRequest, SamplingParams};
+use sluice_engine::restriction::{Restriction, RestrictionSpec};
 use sluice_engine::text::{TextOptions, TextStream};
 use sluice_engine::tokenizer::{TextTokenizer, TokenizeError};
 
@@ -188,18 +189,79 @@ pub(crate) fn check_sequences(
     ))
 }
 
+/// What a request says about which tokens may come.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) grammar: Option<Grammar>,
+    pub(crate) restriction: Option<Arc<Restriction>>,
+}
+
+/// `allowed_token_ids` and `bad_words`, made ready for the model. `constrained`: a grammar says
+/// where the text may end.
+pub(crate) async fn restriction(
+    call: &Call,
+    model: &Arc<LanguageModel>,
+    sampling: &Sampling,
+    constrained: bool,
+) -> Result<Option<Arc<Restriction>>, ApiError> {
+    let (allowed, bad_words) = (sampling.allowed.clone(), sampling.bad_words.clone());
+    if allowed.is_none() && bad_words.is_empty() {
+        return Ok(None);
+    }
+    if !constrained {
+        check_allowed(model, sampling)?;
+    }
+    let model = Arc::clone(model);
+    // The whole vocabulary is looked through for words.
+    let bytes = match bad_words.is_empty() {
+        true => 0,
+        false => model.info.vocab,
+    };
+    let work = move || {
+        let spec = RestrictionSpec {
+            allowed: allowed.as_deref(),
+            bad_words: &bad_words,
+        };
+        Restriction::new(&model.tokenizer, model.info.vocab, spec)
+    };
+    let made = compute(&call.context, bytes, work).await?;
+    let made =
+        made.map_err(|error| ApiError::invalid_value(error.param, format!("{}.", error.reason)))?;
+    Ok(Some(Arc::new(made)))
+}
+
+/// Refuses a text that must go on and may only end.
+fn check_allowed(model: &LanguageModel, sampling: &Sampling) -> Result<(), ApiError> {
+    let Some(allowed) = &sampling.allowed else {
+        return Ok(());
+    };
+    let params = &sampling.params;
+    let ends = |id: &u32| {
+        params.stop_token_ids.contains(id) || (!params.ignore_eos && model.info.eos.contains(id))
+    };
+    match params.min_tokens > 0 && allowed.iter().all(ends) {
+        true => Err(ApiError::invalid_value(
+            "allowed_token_ids",
+            "'min_tokens' and 'allowed_token_ids' exclude each other: every token that is allowed \
+             ends the text.",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The engine's request for one choice.
 pub(crate) fn sequence(
     call: &Call,
     sampling: &Sampling,
     prompt: &Arc<[u32]>,
     params: SamplingParams,
-    grammar: Option<&Grammar>,
+    limits: &Limits,
 ) -> GenerateRequest {
     GenerateRequest {
         prompt: Arc::clone(prompt),
         params,
-        grammar: grammar.cloned(),
+        grammar: limits.grammar.clone(),
+        restriction: limits.restriction.clone(),
         priority: sampling.priority(&call.context),
         tenant: call.context.tenant(),
         salt: call.context.cache_salt(sampling.cache_salt.as_deref()),

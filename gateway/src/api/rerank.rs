@@ -13,9 +13,11 @@ use sluice_engine::encoder::{EmbedOptions, Embedding, Encoder, EncoderInput};
 
 use super::ask::Unanswered;
 use super::call::Call;
-use super::embeddings::{EncoderUsage, Metering, embed_all, encode_options, from_encode};
+use super::embeddings::{
+    EncoderUsage, Metering, check_cut, embed_all, encode_options, from_encode,
+};
 use super::fields::{self, Fields};
-use super::{ids, json, prompt};
+use super::{ids, json, peers, prompt};
 use crate::Body;
 use crate::error::ApiError;
 use crate::router::LocalModel;
@@ -37,12 +39,15 @@ struct RerankRequest {
     return_documents: bool,
     /// Cut what is too long, instead of refusing it.
     truncate: bool,
+    /// Limits of the request's own, by their field.
+    cuts: Vec<(&'static str, usize)>,
 }
 
 impl RerankRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut request = Fields::parse(body)?;
         let request = &mut request;
+        peers::check(request, peers::RERANK)?;
         let query = request.required_string("query")?;
         if query.is_empty() {
             return Err(fields::empty_string("query".into()));
@@ -53,8 +58,22 @@ impl RerankRequest {
             top_n: request.count("top_n", 1..=u32::MAX)?,
             return_documents: request.boolean("return_documents")?.unwrap_or(false),
             truncate: request.boolean("truncate")?.unwrap_or(true),
+            cuts: take_cuts(request)?,
         })
     }
+}
+
+/// vLLM's `truncate_prompt_tokens`, of which −1 is the model's limit, and Cohere's
+/// `max_tokens_per_doc`.
+fn take_cuts(request: &mut Fields) -> Result<Vec<(&'static str, usize)>, ApiError> {
+    let mut cuts = Vec::new();
+    for (field, least) in [("truncate_prompt_tokens", -1), ("max_tokens_per_doc", 1)] {
+        let tokens = request.integer(field, least..=i64::from(u32::MAX))?;
+        if let Some(tokens) = tokens.and_then(|tokens| usize::try_from(tokens).ok()) {
+            cuts.push((field, tokens));
+        }
+    }
+    Ok(cuts)
 }
 
 /// Strings, or objects with `text`.
@@ -119,6 +138,9 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     let parsing = prompt::parsing(&call.context, &call.body).await;
     let request = RerankRequest::parse(&call.body)?;
     drop(parsing);
+    for (field, tokens) in &request.cuts {
+        check_cut(field, *tokens, encoder.max_tokens())?;
+    }
     let (scores, tokens) = if encoder.scores_pairs() {
         score_pairs(call, encoder, &request).await?
     } else {

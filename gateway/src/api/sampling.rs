@@ -7,6 +7,7 @@ use serde_json::Value;
 use sluice_engine::request::{Priority, SamplingParams};
 
 use super::fields::{self, Fields};
+use super::peers;
 use crate::context::RequestContext;
 use crate::error::ApiError;
 
@@ -19,6 +20,9 @@ pub(crate) const MAX_N: u32 = 128;
 const MAX_STOP: usize = 16;
 /// Bytes of one stop string: each is compared with every token's text.
 const MAX_STOP_LENGTH: usize = 1024;
+/// Words of `bad_words` at most, and the bytes of one: what they cost grows with both.
+const MAX_BAD_WORDS: usize = 128;
+const MAX_BAD_WORD_LENGTH: usize = 128;
 /// Entries of `logit_bias` at most (OpenAI's own bound is 300).
 const MAX_BIAS: usize = 1024;
 
@@ -30,6 +34,10 @@ pub(crate) struct Sampling {
     pub(crate) params: SamplingParams,
     /// Choices per prompt.
     pub(crate) n: usize,
+    /// The only tokens that may come.
+    pub(crate) allowed: Option<Vec<u32>>,
+    /// Words that must not come.
+    pub(crate) bad_words: Vec<String>,
     /// Strings that end a choice.
     pub(crate) stop: Vec<String>,
     /// Leave special tokens out of the text.
@@ -51,6 +59,8 @@ pub(crate) struct Sampling {
 pub(crate) struct StreamOptions {
     /// A last chunk without choices carries the usage.
     pub(crate) include_usage: bool,
+    /// Each chunk carries the usage so far of its choice (vLLM's extension).
+    pub(crate) continuous_usage: bool,
 }
 
 impl Sampling {
@@ -64,6 +74,8 @@ impl Sampling {
         request.object("metadata")?;
         Ok(Self {
             n: request.count("n", 1..=MAX_N)?.unwrap_or(1),
+            allowed: take_allowed(request)?,
+            bad_words: take_bad_words(request)?,
             stop: take_stop(request)?,
             skip_special: request.boolean("skip_special_tokens")?.unwrap_or(true),
             include_stop: request
@@ -215,14 +227,47 @@ fn take_stop(request: &mut Fields) -> Result<Vec<String>, ApiError> {
         return Err(fields::empty_string(path));
     }
     if let Some(long) = stops.iter().find(|stop| stop.len() > MAX_STOP_LENGTH) {
-        let message = format!(
-            "Invalid 'stop': string too long. Expected at most {MAX_STOP_LENGTH} bytes, \
-             but got {}.",
-            long.len()
-        );
-        return Err(ApiError::bad_request("string_above_max_length", message).with_param(path));
+        return Err(too_long(path, MAX_STOP_LENGTH, long.len()));
     }
     Ok(stops)
+}
+
+/// vLLM's `allowed_token_ids`; whether the vocabulary has them is looked at later.
+fn take_allowed(request: &mut Fields) -> Result<Option<Vec<u32>>, ApiError> {
+    match request.token_ids("allowed_token_ids")? {
+        Some(ids) if ids.is_empty() => {
+            Err(fields::empty_array(request.path_of("allowed_token_ids")))
+        }
+        found => Ok(found),
+    }
+}
+
+/// vLLM's `bad_words`.
+fn take_bad_words(request: &mut Fields) -> Result<Vec<String>, ApiError> {
+    let path = request.path_of("bad_words");
+    let words = request.array("bad_words")?.unwrap_or_default();
+    if words.len() > MAX_BAD_WORDS {
+        return Err(fields::long_array(path, MAX_BAD_WORDS, words.len()));
+    }
+    let read = |(index, word)| {
+        let path = format!("{path}[{index}]");
+        match word {
+            Value::String(word) if word.trim().is_empty() => Err(fields::empty_string(path)),
+            Value::String(word) if word.len() > MAX_BAD_WORD_LENGTH => {
+                Err(too_long(path, MAX_BAD_WORD_LENGTH, word.len()))
+            }
+            Value::String(word) => Ok(word),
+            other => Err(fields::wrong_type(path, "a string", &other)),
+        }
+    };
+    words.into_iter().enumerate().map(read).collect()
+}
+
+fn too_long(path: String, limit: usize, found: usize) -> ApiError {
+    let message = format!(
+        "Invalid '{path}': string too long. Expected at most {limit} bytes, but got {found}."
+    );
+    ApiError::bad_request("string_above_max_length", message).with_param(path)
 }
 
 /// vLLM's `cache_salt`: any text that is not empty.
@@ -244,10 +289,13 @@ fn take_stream(request: &mut Fields) -> Result<Option<StreamOptions>, ApiError> 
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
         ));
     }
-    // vLLM's usage in every chunk; one at the end holds the same numbers.
+    peers::check(&options, peers::STREAM_OPTIONS)?;
     let continuous = options.boolean("continuous_usage_stats")?.unwrap_or(false);
     let include_usage = options.boolean("include_usage")?.unwrap_or(continuous);
-    Ok(Some(StreamOptions { include_usage }))
+    Ok(Some(StreamOptions {
+        include_usage,
+        continuous_usage: include_usage && continuous,
+    }))
 }
 
 /// Whether a tier was named, and which queue class it means.

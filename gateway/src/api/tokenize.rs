@@ -6,9 +6,9 @@ use serde_json::Value;
 use sluice_engine::tokenizer::TextTokenizer;
 
 use super::call::Call;
-use super::chat::{self, take_messages};
+use super::chat::{PromptForm, take_messages};
 use super::fields::{self, Fields};
-use super::{json, prompt};
+use super::{json, peers, prompt};
 use crate::Body;
 use crate::error::ApiError;
 use crate::router::LocalModel;
@@ -36,6 +36,7 @@ pub(crate) async fn tokenize(call: &Call) -> Result<Response<Body>, ApiError> {
     let parsing = prompt::parsing(&call.context, &call.body).await;
     let mut request = Fields::parse(&call.body)?;
     drop(parsing);
+    peers::check(&request, peers::TOKENIZE)?;
     let want_text = request.boolean("return_token_strs")?.unwrap_or(false);
     let work = {
         let model = call.model.clone();
@@ -118,17 +119,9 @@ fn of_messages(
     let template = model.template.as_ref().ok_or_else(no_template)?;
     let messages = take_messages(request)?;
     let tools: Option<Vec<Value>> = request.array("tools")?;
-    let add_generation_prompt = request.boolean("add_generation_prompt")?.unwrap_or(true);
-    // The template writes its special tokens itself.
-    let add_special = request.boolean("add_special_tokens")?.unwrap_or(false);
-    let kwargs = request
-        .object("chat_template_kwargs")?
-        .map(Fields::into_map)
-        .unwrap_or_default();
-    let text = template
-        .render(&messages, tools.as_deref(), add_generation_prompt, &kwargs)
-        .map_err(chat::template_error)?;
-    bounded(tokenizer, &text, add_special, limit, "messages")
+    let form = PromptForm::take(request)?;
+    let text = form.render(template, &messages, tools.as_deref())?;
+    bounded(tokenizer, &text, form.add_special, limit, "messages")
 }
 
 fn no_template() -> ApiError {

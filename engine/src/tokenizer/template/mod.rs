@@ -5,6 +5,7 @@
 //! JSON, same variables. See [`dialect`] for what differs from plain minijinja and
 //! [`messages`] for how OpenAI's messages are put into the shape templates expect.
 
+mod continuing;
 mod dialect;
 mod json;
 pub mod limits;
@@ -38,6 +39,9 @@ pub enum TemplateError {
     /// it. The text is meant for the client.
     #[error("{0}")]
     Raised(String),
+    /// The last message cannot be continued. The text is meant for the client.
+    #[error("{0}")]
+    NotContinued(String),
     /// The rendering exceeded its limits.
     #[error("the chat template exceeds its limits: {0}")]
     TooLarge(String),

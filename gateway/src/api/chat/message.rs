@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::fields::{self, Fields};
+use crate::api::peers;
 use crate::error::ApiError;
 
 #[cfg(test)]
@@ -67,8 +68,13 @@ fn read_message(message: Value, path: String) -> Result<Value, ApiError> {
     if let Some(calls) = calls {
         out.insert("tool_calls".into(), Value::Array(calls));
     }
+    // `reasoning` is what vLLM calls it now.
+    let reasoning = [
+        message.string("reasoning_content")?,
+        message.string("reasoning")?,
+    ];
     if role == Role::Assistant
-        && let Some(reasoning) = message.string("reasoning_content")?
+        && let Some(reasoning) = reasoning.into_iter().flatten().next()
     {
         out.insert("reasoning_content".into(), reasoning.into());
     }
@@ -76,6 +82,7 @@ fn read_message(message: Value, path: String) -> Result<Value, ApiError> {
         let id = message.required_string("tool_call_id")?;
         out.insert("tool_call_id".into(), id.into());
     }
+    peers::check(&message, peers::MESSAGE)?;
     Ok(Value::Object(out))
 }
 

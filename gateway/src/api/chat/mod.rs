@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`.
 
+mod form;
 mod logprobs;
 mod message;
 mod request;
@@ -14,18 +15,19 @@ use http::Response;
 use serde_json::json;
 use sluice_engine::grammar::{Grammar, GrammarSpec, check_schema};
 use sluice_engine::language::LanguageModel;
-use sluice_engine::tokenizer::template::TemplateError;
 use sluice_engine::tokenizer::tools::{ToolChoice, ToolSpec};
 
 use super::ask::Unanswered;
 use super::call::Call;
 use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
+use super::prompt::Limits;
 use super::{ids, prompt, sampling};
 use crate::Body;
 use crate::context::RequestContext;
 use crate::error::ApiError;
 use crate::router::LocalModel;
+pub(crate) use form::{PromptEnd, PromptForm};
 pub(crate) use message::take_messages;
 use request::ChatRequest;
 use stream::ChatChunks;
@@ -43,9 +45,10 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     match request.sampling.stream {
         Some(options) => {
             let chunks = ChatChunks {
-                writer: ChunkWriter::new(&answer.identity, options.include_usage),
+                writer: ChunkWriter::new(&answer.identity, options, &answer.choices.prompts()),
                 model: answer.model,
                 turns: answer.turns,
+                echo: answer.echo,
                 logprobs: answer.logprobs,
                 usage: options.include_usage,
             };
@@ -61,6 +64,8 @@ struct Answer {
     choices: Choices,
     /// One a choice.
     turns: Vec<Turn>,
+    /// What each answer begins with.
+    echo: Option<String>,
     model: Arc<LanguageModel>,
     logprobs: bool,
     outcome: Arc<crate::Outcome>,
@@ -82,18 +87,23 @@ async fn begin(
     )?;
     let (grammar, enforced) = grammar_of(&call.context, model, request).await?;
     let sampling = &request.sampling;
+    let limits = Limits {
+        restriction: prompt::restriction(call, model, sampling, grammar.is_some()).await?,
+        grammar,
+    };
     let mut streams = Vec::with_capacity(sampling.n);
     for index in 0..sampling.n {
         let mut params = sampling.params_of(index);
         params.max_tokens = max_tokens;
         params.logprobs = request.logprobs;
-        let sequence = prompt::sequence(call, sampling, &tokens, params, grammar.as_ref());
+        let sequence = prompt::sequence(call, sampling, &tokens, params, &limits);
         // One that is refused drops, and so cancels, those before it.
         let generation = model
             .generator
             .submit(sequence)
             .map_err(|error| not_submitted(error, "messages"))?;
-        let text = prompt::text_of(model, sampling, generation, false);
+        let continuing = request.form.end == PromptEnd::WithinLastMessage;
+        let text = prompt::text_of(model, sampling, generation, continuing);
         streams.push(text);
     }
     let outcome = Arc::clone(&call.context.outcome);
@@ -102,6 +112,7 @@ async fn begin(
         identity: identity(call, sampling),
         turns: (0..sampling.n).map(|_| turn()).collect(),
         choices: Choices::new(streams, sampling.n, Arc::clone(&outcome)),
+        echo: request.echo.clone(),
         model: Arc::clone(model),
         logprobs: request.logprobs.is_some(),
         outcome,
@@ -125,7 +136,7 @@ fn identity(call: &Call, sampling: &sampling::Sampling) -> Identity {
     }
 }
 
-/// The prompt's token ids. The template writes all special tokens itself.
+/// The prompt's token ids. The template writes all special tokens itself, as a rule.
 async fn tokens_of(
     call: &Call,
     model: &Arc<LanguageModel>,
@@ -135,29 +146,14 @@ async fn tokens_of(
         return Err(call.wrong_kind("a chat model (it has no chat template)"));
     };
     let tools = request.tools.offered().then(|| request.tools.raw.clone());
-    let (messages, kwargs) = (request.messages.clone(), request.template_kwargs.clone());
-    let add_generation_prompt = request.add_generation_prompt;
+    let (messages, form) = (request.messages.clone(), request.form.clone());
     let model = Arc::clone(model);
     let work = move || {
-        let text = template
-            .render(&messages, tools.as_deref(), add_generation_prompt, &kwargs)
-            .map_err(template_error)?;
+        let text = form.render(&template, &messages, tools.as_deref())?;
         let limit = prompt::context_of(&model);
-        prompt::encode(&model.tokenizer, &text, false, limit, "messages").map(Arc::from)
+        prompt::encode(&model.tokenizer, &text, form.add_special, limit, "messages").map(Arc::from)
     };
     prompt::compute(&call.context, call.body.len(), work).await?
-}
-
-/// A template's refusal is about the messages.
-pub(crate) fn template_error(error: TemplateError) -> ApiError {
-    match error {
-        TemplateError::Raised(reason) => ApiError::invalid_value("messages", reason),
-        TemplateError::TooLarge(_) => {
-            ApiError::bad_request("context_length_exceeded", error.to_string())
-                .with_param("messages")
-        }
-        TemplateError::Failed(_) => ApiError::invalid_value("messages", error.to_string()),
-    }
 }
 
 /// What the output must match: the request's own constraint, or that of its tools

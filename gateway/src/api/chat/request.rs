@@ -1,13 +1,15 @@
 //! The body of `POST /v1/chat/completions`, checked.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sluice_engine::grammar::GrammarSpec;
 use sluice_engine::tokenizer::tools::ToolChoice;
 
+use super::form::PromptForm;
 use super::message::take_messages;
 use super::tools::Tools;
 use crate::api::constraint;
 use crate::api::fields::Fields;
+use crate::api::peers;
 use crate::api::sampling::Sampling;
 use crate::error::ApiError;
 
@@ -17,8 +19,9 @@ mod tests;
 /// Alternatives per token at most (OpenAI's own bound).
 const MAX_TOP_LOGPROBS: u32 = 20;
 
-/// A chat request. Whatever is not here was ignored on purpose: fields that
-/// OpenAI's clients send and that change nothing (`store`, `prediction`, …).
+/// A chat request. Whatever is not here is refused by name, where a peer documents it
+/// ([`peers`]), or ignored on purpose: fields that OpenAI's clients send and that change nothing
+/// (`store`, `prediction`, …).
 #[derive(Debug, Clone)]
 pub(crate) struct ChatRequest {
     /// In the form of templates, at least one.
@@ -31,10 +34,11 @@ pub(crate) struct ChatRequest {
     pub(crate) logprobs: Option<u8>,
     /// `max_completion_tokens` or `max_tokens`; absent: what the context holds.
     pub(crate) max_tokens: Option<usize>,
-    /// Further variables of the chat template.
-    pub(crate) template_kwargs: Map<String, Value>,
-    /// End the prompt where the assistant's turn begins.
-    pub(crate) add_generation_prompt: bool,
+    /// How the messages become a prompt.
+    pub(crate) form: PromptForm,
+    /// The last message's text, where the answer is to begin with it: `echo` (vLLM's extension)
+    /// after a message of the assistant's.
+    pub(crate) echo: Option<String>,
 }
 
 impl ChatRequest {
@@ -54,20 +58,27 @@ impl ChatRequest {
                  'guided_…') exclude each other: the answer is a call, not content.",
             ));
         }
-        Ok(Self {
+        let echo = request.boolean("echo")?.unwrap_or(false);
+        let parsed = Self {
+            echo: echo.then(|| last_words(&messages)).flatten(),
             messages,
             tools,
             constraint,
             logprobs: take_logprobs(request)?,
             max_tokens: take_max_tokens(request)?,
-            template_kwargs: request
-                .object("chat_template_kwargs")?
-                .map(Fields::into_map)
-                .unwrap_or_default(),
-            add_generation_prompt: request.boolean("add_generation_prompt")?.unwrap_or(true),
+            form: PromptForm::take(request)?,
             sampling: Sampling::take(request)?,
-        })
+        };
+        peers::check(request, peers::CHAT)?;
+        Ok(parsed)
     }
+}
+
+/// What the assistant has said last, if the last message is its own.
+fn last_words(messages: &[Value]) -> Option<String> {
+    let last = messages.last()?;
+    let text = last["content"].as_str().filter(|text| !text.is_empty())?;
+    (last["role"] == "assistant").then(|| text.to_owned())
 }
 
 fn take_logprobs(request: &mut Fields) -> Result<Option<u8>, ApiError> {
@@ -106,14 +117,6 @@ fn refuse_modalities(request: &mut Fields) -> Result<(), ApiError> {
             "Invalid 'modalities': this model writes text only; supported values are: 'text'.",
         )
         .with_param("modalities"));
-    }
-    for field in ["audio", "web_search_options"] {
-        if request.has(field) {
-            return Err(ApiError::unsupported(
-                field,
-                format!("'{field}' is not supported by this model."),
-            ));
-        }
     }
     Ok(())
 }

@@ -110,7 +110,11 @@ impl Draft {
 
 /// Waits for all choices.
 pub(super) async fn respond(mut answer: Answer) -> Result<Response<Body>, Unanswered> {
-    let mut drafts: Vec<Draft> = answer.turns.iter().map(|_| Draft::default()).collect();
+    let begun = || Draft {
+        content: answer.echo.clone().unwrap_or_default(),
+        ..Draft::default()
+    };
+    let mut drafts: Vec<Draft> = answer.turns.iter().map(|_| begun()).collect();
     while let Some((index, event)) = answer.choices.next().await {
         let (draft, turn) = (&mut drafts[index], &mut answer.turns[index]);
         match event {

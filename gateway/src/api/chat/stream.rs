@@ -20,6 +20,8 @@ pub(super) struct ChatChunks {
     pub(super) model: Arc<LanguageModel>,
     /// One a choice.
     pub(super) turns: Vec<Turn>,
+    /// What each answer begins with.
+    pub(super) echo: Option<String>,
     pub(super) logprobs: bool,
     pub(super) usage: bool,
 }
@@ -29,6 +31,7 @@ impl ChunkForm for ChatChunks {
 
     fn delta(&mut self, out: &mut BytesMut, index: usize, text: String, tokens: &[SampledToken]) {
         self.open(out, index);
+        self.writer.count(index, tokens.len());
         let mut logprobs = None;
         if self.logprobs && !tokens.is_empty() {
             let mut json = BytesMut::new();
@@ -74,6 +77,10 @@ impl ChatChunks {
         if self.turns[index].open() {
             let role = |out: &mut BytesMut| out.extend_from_slice(ROLE);
             self.writer.chunk(out, index, role);
+            if let Some(echo) = &self.echo {
+                let piece = Piece::Content(echo.clone());
+                write_piece(&self.writer, out, index, &piece, None);
+            }
         }
     }
 }

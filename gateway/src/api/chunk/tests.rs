@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{ChunkWriter, Identity};
 use crate::api::json as write;
+use crate::api::sampling::StreamOptions;
 
 fn identity(model: &str) -> Identity {
     Identity {
@@ -34,10 +35,16 @@ proptest! {
         model in any::<String>(),
         texts in prop::collection::vec((0usize..9, any::<String>()), 1..8),
         usage in any::<bool>(),
+        continuous in any::<bool>(),
     ) {
-        let writer = ChunkWriter::new(&identity(&model), usage);
+        let options = StreamOptions {
+            include_usage: usage,
+            continuous_usage: usage && continuous,
+        };
+        let mut writer = ChunkWriter::new(&identity(&model), options, &[2; 9]);
         let mut out = BytesMut::new();
         for (index, text) in &texts {
+            writer.count(*index, 1);
             writer.chunk(&mut out, *index, |out| {
                 out.extend_from_slice(b",\"text\":");
                 write::push(out, text);
@@ -53,6 +60,11 @@ proptest! {
             prop_assert_eq!(&event["model"], &json!(model));
             prop_assert_eq!(&event["choices"], &json!([{"index": index, "text": text}]));
             prop_assert_eq!(event.get("usage").is_some(), usage);
+            if usage {
+                let counted = event["usage"]["prompt_tokens"] == 2
+                    && event["usage"]["completion_tokens"].as_u64() >= Some(1);
+                prop_assert_eq!(counted, continuous);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use super::ask::Unanswered;
 use super::call::Call;
 use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
+use super::prompt::Limits;
 use super::{ids, prompt, sampling};
 use crate::error::ApiError;
 use crate::router::LocalModel;
@@ -39,7 +40,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     match request.sampling.stream {
         Some(options) => {
             let chunks = TextChunks {
-                writer: ChunkWriter::new(&answer.identity, options.include_usage),
+                writer: ChunkWriter::new(&answer.identity, options, &answer.choices.prompts()),
                 progress: answer.progress,
                 usage: options.include_usage,
             };
@@ -78,6 +79,10 @@ async fn begin(
         None => None,
     };
     let sampling = &request.sampling;
+    let limits = Limits {
+        restriction: prompt::restriction(call, model, sampling, grammar.is_some()).await?,
+        grammar,
+    };
     let mut streams = Vec::with_capacity(prompts.len() * sampling.n);
     let mut progress = Vec::with_capacity(streams.capacity());
     for (tokens, given) in prompts.iter().zip(&request.prompts) {
@@ -87,7 +92,7 @@ async fn begin(
             params.max_tokens = max_tokens;
             params.logprobs = request.logprobs;
             params.prompt_logprobs = request.logprobs.filter(|_| request.echo);
-            let sequence = prompt::sequence(call, sampling, tokens, params, grammar.as_ref());
+            let sequence = prompt::sequence(call, sampling, tokens, params, &limits);
             // One that is refused drops, and so cancels, those before it.
             let generation = model
                 .generator
@@ -100,6 +105,7 @@ async fn begin(
                 echo: request.echo.then(|| echo_of(model, given)),
                 logprobs: request.logprobs.is_some(),
                 token_ids: request.return_token_ids,
+                prompt_ids: request.return_token_ids.then(|| Arc::clone(tokens)),
                 offset: 0,
             });
         }

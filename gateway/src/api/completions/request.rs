@@ -5,6 +5,7 @@ use sluice_engine::grammar::GrammarSpec;
 
 use crate::api::constraint;
 use crate::api::fields::{self, Fields};
+use crate::api::peers;
 use crate::api::sampling::Sampling;
 use crate::error::ApiError;
 
@@ -67,7 +68,7 @@ impl CompletionRequest {
                 "'best_of' is not supported other than equal to 'n': all choices are returned.",
             ));
         }
-        Ok(Self {
+        let parsed = Self {
             prompts,
             sampling,
             constraint: constraint::take(request)?,
@@ -76,7 +77,9 @@ impl CompletionRequest {
             max_tokens: request.count("max_tokens", 0..=u32::MAX)?,
             return_token_ids: request.boolean("return_token_ids")?.unwrap_or(false),
             add_special: request.boolean("add_special_tokens")?.unwrap_or(true),
-        })
+        };
+        peers::check(request, peers::COMPLETIONS)?;
+        Ok(parsed)
     }
 }
 

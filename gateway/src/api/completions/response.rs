@@ -29,6 +29,8 @@ struct Choice {
     finish_reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_ids: Option<Vec<u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_token_ids: Option<Vec<u32>>,
 }
 
 impl Choice {
@@ -39,6 +41,9 @@ impl Choice {
         }
         if let Some(later) = part.token_ids {
             self.token_ids.get_or_insert_default().extend(later);
+        }
+        if let Some(prompt) = part.prompt_ids {
+            self.prompt_token_ids = Some(prompt.to_vec());
         }
     }
 }

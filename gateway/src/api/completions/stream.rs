@@ -25,6 +25,7 @@ impl ChunkForm for TextChunks {
     }
 
     fn delta(&mut self, out: &mut BytesMut, index: usize, text: String, tokens: &[SampledToken]) {
+        self.writer.count(index, tokens.len());
         let part = self.progress[index].delta(&text, tokens);
         let evidence = part.logprobs.is_some() || part.token_ids.is_some();
         let nothing = part.text.is_empty() && (!evidence || tokens.is_empty());
@@ -58,6 +59,10 @@ impl TextChunks {
             if let Some(ids) = &part.token_ids {
                 out.extend_from_slice(br#","token_ids":"#);
                 json::push(out, ids);
+            }
+            if let Some(ids) = &part.prompt_ids {
+                out.extend_from_slice(br#","prompt_token_ids":"#);
+                json::push(out, &**ids);
             }
         });
     }

@@ -16,6 +16,8 @@ pub(super) struct Part {
     pub(super) logprobs: Option<Logprobs>,
     /// Ids of the generated tokens; `None` when the request wants none.
     pub(super) token_ids: Option<Vec<u32>>,
+    /// Those of the prompt, with the first part.
+    pub(super) prompt_ids: Option<Arc<[u32]>>,
 }
 
 /// Where one choice is.
@@ -26,6 +28,8 @@ pub(super) struct Progress {
     pub(super) echo: Option<String>,
     pub(super) logprobs: bool,
     pub(super) token_ids: bool,
+    /// The prompt's ids, to be told with the first part; taken when they are.
+    pub(super) prompt_ids: Option<Arc<[u32]>>,
     /// Characters of the tokens reported so far.
     pub(super) offset: usize,
 }
@@ -64,6 +68,7 @@ impl Progress {
             text: self.echo.take().unwrap_or_default(),
             logprobs: self.logprobs.then(Logprobs::default),
             token_ids: self.token_ids.then(Vec::new),
+            prompt_ids: self.prompt_ids.take(),
         }
     }
 }

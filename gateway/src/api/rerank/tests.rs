@@ -32,6 +32,8 @@ fn each_mistake_names_its_path() {
         (json!({"documents": ["a", 1]}), "documents[1]"),
         (json!({"documents": [{}]}), "documents[0].text"),
         (json!({"top_n": 0}), "top_n"),
+        (json!({"max_tokens_per_doc": 0}), "max_tokens_per_doc"),
+        (json!({"texts": ["a"]}), "texts"),
         (json!({"return_documents": 1}), "return_documents"),
     ];
     for (extra, param) in cases {

@@ -27,6 +27,7 @@ fn every_parameter_arrives() {
     }))
     .unwrap();
     let params = &sampling.params;
+    assert_eq!(sampling.allowed, None);
     assert_eq!(
         (params.temperature, params.top_p, params.top_k),
         (0.0, 0.5, 0)
@@ -46,7 +47,8 @@ fn every_parameter_arrives() {
     assert_eq!(
         sampling.stream,
         Some(StreamOptions {
-            include_usage: true
+            include_usage: true,
+            continuous_usage: false,
         })
     );
     assert_eq!(

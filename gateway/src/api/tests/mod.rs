@@ -4,6 +4,7 @@
 mod chat;
 mod completions;
 mod encoders;
+mod fields;
 mod ledger;
 mod limits;
 mod malformed;

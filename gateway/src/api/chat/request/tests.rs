@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::form::PromptEnd;
 use super::ChatRequest;
 use crate::api::fuzz;
 use crate::error::ApiError;
@@ -23,14 +24,14 @@ fn defaults_are_openais() {
     assert_eq!(request.max_tokens, None);
     assert_eq!(request.logprobs, None);
     assert!(request.sampling.stream.is_none());
-    assert!(request.add_generation_prompt);
+    assert_eq!((request.form.end, request.echo), (PromptEnd::NewTurn, None));
 }
 
 #[test]
 fn fields_that_change_nothing_are_ignored() {
     parse(&json!({
-        "store": true, "prediction": {"type": "content"}, "reasoning_effort": "low",
-        "verbosity": "low", "safety_identifier": "x", "prompt_cache_key": "y", "whatever": [1],
+        "store": true, "prediction": {"type": "content"}, "reasoning_effort": "none",
+        "verbosity": "medium", "safety_identifier": "x", "prompt_cache_key": "y", "whatever": [1],
         "modalities": ["text"],
     }))
     .unwrap();
@@ -72,6 +73,8 @@ fn each_mistake_names_its_path() {
         (json!({"audio": {"voice": "x"}}), "audio"),
         (json!({"chat_template_kwargs": 1}), "chat_template_kwargs"),
         (json!({"add_generation_prompt": 1}), "add_generation_prompt"),
+        (json!({"verbosity": "low"}), "verbosity"),
+        (json!({"echo": 1}), "echo"),
         (
             json!({"tools": [tool], "tool_choice": "required",
                 "response_format": {"type": "json_object"}}),

@@ -84,6 +84,7 @@ fn request(prompt: &[u32], params: SamplingParams) -> GenerateRequest {
         prompt: prompt.into(),
         params,
         grammar: None,
+        restriction: None,
         priority: Priority::Normal,
         tenant: "test".into(),
         salt: CacheSalt::default(),
