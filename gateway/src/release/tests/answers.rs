@@ -31,7 +31,7 @@ pub(super) fn good(path: &str, stream: bool) -> Reply {
         (CHAT, true) => Reply::events(&[ROLE, WORD, STOP, DONE]),
         (TEXT, false) => Reply::json(r#"{"choices":[{"index":0,"text":"good"}]}"#),
         (TEXT, true) => Reply::events(&[SAID, DONE]),
-        (VECTORS, _) => Reply::json(r#"{"data":[{"index":0,"embedding":[0.5]}],"model":"good"}"#),
+        (VECTORS, _) => Reply::json(r#"{"data":[{"index":0,"embedding":[0.5]}],"id":"good"}"#),
         (SCORES, _) => Reply::json(r#"{"results":[{"index":0,"relevance_score":1}],"id":"good"}"#),
         other => panic!("{other:?}"),
     }

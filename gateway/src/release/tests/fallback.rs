@@ -204,7 +204,7 @@ async fn what_only_the_candidate_refuses_stable_answers() {
     let outcome = rig.outcome().await;
     assert_eq!((outcome.class, outcome.retried), (Class::Rejected, false));
     *stable.manner.lock() = Manner::Refuses(402);
-    assert_eq!(rig.ask("u", false).await.status, 402);
+    assert_eq!(rig.ask("u", false).await.status, 502);
     assert_eq!(rig.outcome().await.class, Class::Failed);
 }
 
