@@ -20,7 +20,6 @@ use sluice_engine::request::{FinishReason, Usage};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::envelope::EnvelopeError;
 use super::*;
 use crate::config::UpstreamConfig;
 use crate::context::Fault;
@@ -470,36 +469,5 @@ fn what_is_to_be_embedded_is_counted() {
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
         assert_eq!(envelope.vectors(Protocol::Embeddings), inputs, "{body}");
         assert_eq!(envelope.vectors(Protocol::Chat), None);
-    }
-}
-
-#[test]
-fn the_model_is_replaced_in_place() {
-    for (body, expected) in [
-        (r#"{"model":"a"}"#, r#"{"model":"b\"c"}"#),
-        (
-            r#"{"x":{"model":"no"},"model":"a\u00e9"}"#,
-            r#"{"x":{"model":"no"},"model":"b\"c"}"#,
-        ),
-        (r#"{"x":1}"#, r#"{"x":1}"#),
-    ] {
-        let body = Bytes::from_static(body.as_bytes());
-        let envelope = Envelope::parse(&body).unwrap();
-        assert_eq!(envelope.for_upstream(&body, Some(r#""b\"c""#)), expected);
-        assert_eq!(envelope.for_upstream(&body, None), body);
-    }
-    assert!(Envelope::parse(b"[]").is_err());
-    assert!(Envelope::parse(b"{\"model\":1}").is_err());
-    assert!(Envelope::parse(br#"{"stream":true}"#).unwrap().stream);
-    // What another parser may read otherwise.
-    for body in [
-        r#"{"model":"a","model":"b"}"#,
-        r#"{"model":"a","MODEL":"b"}"#,
-        r#"{"stream":true,"model":"b","stream":false}"#,
-        r#"{"stream_options":null,"stream_options":{}}"#,
-        r#"{"Stream_options":null}"#,
-    ] {
-        let error = Envelope::parse(body.as_bytes()).unwrap_err();
-        assert!(matches!(error, EnvelopeError::Ambiguous(_)), "{body}");
     }
 }

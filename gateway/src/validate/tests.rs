@@ -8,7 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
 
-use super::events::{DONE, Edits, End, Events, MAX_EVENT, Next};
+use super::events::{Edits, End, Events, MAX_EVENT, Next};
 use super::*;
 use crate::endpoint::Protocol;
 
@@ -460,11 +460,6 @@ fn an_event_of_a_stream_costs_no_allocation() {
         }
     });
     assert_eq!(counted.count_total, 0);
-}
-
-#[test]
-fn the_end_that_is_sent_is_an_event() {
-    assert_eq!(DONE, b"data: [DONE]\n\n");
 }
 
 proptest! {

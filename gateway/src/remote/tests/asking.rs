@@ -1,5 +1,6 @@
 //! How upstreams are asked for the usage of streams.
 
+use super::super::envelope::EnvelopeError;
 use super::*;
 
 const ASKED: &str = r#""stream_options":{"include_usage":true}"#;
@@ -148,4 +149,35 @@ async fn our_own_account_is_no_matter_of_the_clients() {
         assert!(matches!(error, ForwardError::Denied), "{error}");
     }
     assert!(!pool.upstreams()[0].is_ejected());
+}
+
+#[test]
+fn the_model_is_replaced_in_place() {
+    for (body, expected) in [
+        (r#"{"model":"a"}"#, r#"{"model":"b\"c"}"#),
+        (
+            r#"{"x":{"model":"no"},"model":"a\u00e9"}"#,
+            r#"{"x":{"model":"no"},"model":"b\"c"}"#,
+        ),
+        (r#"{"x":1}"#, r#"{"x":1}"#),
+    ] {
+        let body = Bytes::from_static(body.as_bytes());
+        let envelope = Envelope::parse(&body).unwrap();
+        assert_eq!(envelope.for_upstream(&body, Some(r#""b\"c""#)), expected);
+        assert_eq!(envelope.for_upstream(&body, None), body);
+    }
+    assert!(Envelope::parse(b"[]").is_err());
+    assert!(Envelope::parse(b"{\"model\":1}").is_err());
+    assert!(Envelope::parse(br#"{"stream":true}"#).unwrap().stream);
+    // What another parser may read otherwise.
+    for body in [
+        r#"{"model":"a","model":"b"}"#,
+        r#"{"model":"a","MODEL":"b"}"#,
+        r#"{"stream":true,"model":"b","stream":false}"#,
+        r#"{"stream_options":null,"stream_options":{}}"#,
+        r#"{"Stream_options":null}"#,
+    ] {
+        let error = Envelope::parse(body.as_bytes()).unwrap_err();
+        assert!(matches!(error, EnvelopeError::Ambiguous(_)), "{body}");
+    }
 }
