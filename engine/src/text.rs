@@ -129,6 +129,12 @@ impl TextStream {
         }
     }
 
+    /// Tokens of the prompt.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.generation.prompt().len()
+    }
+
     /// What was computed so far, also after this was dropped.
     #[must_use]
     pub fn meter(&self) -> &Meter {

@@ -21,6 +21,7 @@ type Events = Pin<Box<dyn Stream<Item = (usize, TextEvent)> + Send>>;
 /// All choices of one request. Dropping it cancels what still runs.
 pub(crate) struct Choices {
     events: SelectAll<Events>,
+    prompts: Vec<usize>,
     outcome: Arc<Outcome>,
     ledger: Ledger,
 }
@@ -29,12 +30,14 @@ impl Choices {
     /// `per_prompt` consecutive streams share one prompt, which is billed once.
     pub(crate) fn new(streams: Vec<TextStream>, per_prompt: usize, outcome: Arc<Outcome>) -> Self {
         let meters = streams.iter().map(|text| text.meter().clone()).collect();
+        let prompts = streams.iter().map(TextStream::prompt_tokens).collect();
         let mut events = SelectAll::new();
         for (index, text) in streams.into_iter().enumerate() {
             events.push(numbered(index, text));
         }
         Self {
             events,
+            prompts,
             ledger: Ledger::new(meters, per_prompt, Arc::clone(&outcome)),
             outcome,
         }
@@ -59,10 +62,9 @@ impl Choices {
         self.ledger.running.iter().flatten().count()
     }
 
-    /// Tokens of the prompts of the choices that run.
-    pub(crate) fn prompts(&self) -> Vec<usize> {
-        let running = self.ledger.running.iter().flatten();
-        running.map(|(prompt, _)| *prompt).collect()
+    /// Tokens of the prompts of all choices.
+    pub(crate) fn prompts(&self) -> &[usize] {
+        &self.prompts
     }
 
     /// All tokens of the choices that have ended.

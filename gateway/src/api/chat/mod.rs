@@ -45,7 +45,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     match request.sampling.stream {
         Some(options) => {
             let chunks = ChatChunks {
-                writer: ChunkWriter::new(&answer.identity, options, &answer.choices.prompts()),
+                writer: ChunkWriter::new(&answer.identity, options, answer.choices.prompts()),
                 model: answer.model,
                 turns: answer.turns,
                 echo: answer.echo,

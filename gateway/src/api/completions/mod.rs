@@ -40,7 +40,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, Unanswered> {
     match request.sampling.stream {
         Some(options) => {
             let chunks = TextChunks {
-                writer: ChunkWriter::new(&answer.identity, options, &answer.choices.prompts()),
+                writer: ChunkWriter::new(&answer.identity, options, answer.choices.prompts()),
                 progress: answer.progress,
                 usage: options.include_usage,
             };
