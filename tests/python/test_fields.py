@@ -2,6 +2,7 @@
 
 import ast
 import collections.abc
+import functools
 import importlib.util
 import json
 import re
@@ -85,6 +86,7 @@ def fields_of_litellm():
     return {node.target.id for node in request.body if isinstance(node, ast.AnnAssign)}
 
 
+@functools.cache
 def documented():
     """{endpoint: fields} of OpenAI's and LiteLLM's types and of the other servers' lists."""
     parameters = {
