@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::rig::Rig;
 
-fn format(schema: Value) -> Value {
+fn format(schema: &Value) -> Value {
     json!({"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}})
 }
 
@@ -41,7 +41,7 @@ async fn an_error_names_the_field_and_does_not_quote_the_grammar() {
             json!({"structured_outputs": {"json": bad}}),
             "structured_outputs.json",
         ),
-        (format(bad.clone()), "response_format"),
+        (format(&bad), "response_format"),
         (
             json!({"tools": [tool("f", &good), tool("g", &bad)]}),
             "tools[1].function.parameters",
@@ -52,7 +52,7 @@ async fn an_error_names_the_field_and_does_not_quote_the_grammar() {
         ),
         (
             {
-                let mut request = format(bad.clone());
+                let mut request = format(&bad);
                 request["tools"] = json!([tool("f", &good)]);
                 request
             },
@@ -104,7 +104,7 @@ async fn a_number_ends_though_only_digits_are_liked() {
         json!({}),
     ] {
         let schema = json!({"type": "object", "properties": {"n": number}, "required": ["n"]});
-        let mut request = format(schema);
+        let mut request = format(&schema);
         request["logit_bias"] = Value::Object(digits.clone());
         request["max_tokens"] = json!(200);
         let answer = rig.chat(request).await.json();
