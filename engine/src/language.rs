@@ -13,7 +13,7 @@ use crate::backend::onnx::{self, OnnxOptions};
 use crate::error::LoadError;
 use crate::folder::{ModelFolder, ModelKind};
 use crate::generator::{GeneratorHandle, GeneratorOptions};
-use crate::grammar::GrammarCompiler;
+use crate::grammar::{CompilerOptions, GrammarCompiler};
 use crate::tokenizer::TextTokenizer;
 use crate::tokenizer::template::ChatTemplate;
 use crate::tokenizer::tools::ToolFormat;
@@ -25,6 +25,8 @@ pub struct LanguageOptions {
     pub onnx: OnnxOptions,
     /// Scheduling. Its `eos` is replaced by the model's own.
     pub generator: GeneratorOptions,
+    /// Constrained output.
+    pub grammar: CompilerOptions,
 }
 
 /// What is known of a loaded model.
@@ -86,6 +88,7 @@ impl LanguageModel {
             context_length: config.context_length as usize,
             tokenizer,
             template,
+            grammar: options.grammar,
         };
         let factory = onnx::language_model(dir, name, &options.onnx)?;
         parts.start(name, options.generator, |generator| {
@@ -122,6 +125,7 @@ impl LanguageModel {
             context_length: options.capacity as usize,
             template: Some(fake::template()?),
             tokenizer,
+            grammar: CompilerOptions::default(),
         };
         parts.start(name, generator, |generator| {
             let factory = crate::backend::fake::FakeBackend::factory(options, control);
@@ -136,6 +140,7 @@ struct Parts {
     context_length: usize,
     tokenizer: TextTokenizer,
     template: Option<ChatTemplate>,
+    grammar: CompilerOptions,
 }
 
 impl Parts {
@@ -146,7 +151,7 @@ impl Parts {
         mut options: GeneratorOptions,
         start: impl FnOnce(GeneratorOptions) -> Result<GeneratorHandle, LoadError>,
     ) -> Result<LanguageModel, LoadError> {
-        let grammar = GrammarCompiler::new(&self.tokenizer)?;
+        let grammar = GrammarCompiler::with_options(&self.tokenizer, self.grammar)?;
         let eos = self.tokenizer.eos().to_vec();
         options.eos.clone_from(&eos);
         let generator = start(options)?;

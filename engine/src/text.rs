@@ -26,6 +26,8 @@ pub struct TextOptions {
     pub skip_special: bool,
     /// Deliver the stop string that ended the text.
     pub include_stop: bool,
+    /// Tokens whose text is no part of a stop string's end: it ends nothing before so many are out.
+    pub min_tokens: usize,
 }
 
 /// A token of the prompt.
@@ -247,6 +249,8 @@ pub struct TextAssembler {
     stops: StopStrings,
     include_stop: bool,
     stopped: bool,
+    /// Tokens that no stop string may end with yet.
+    unstoppable: usize,
     /// Bytes detokenised.
     produced: usize,
     /// Bytes delivered.
@@ -279,6 +283,7 @@ impl TextAssembler {
             stops: StopStrings::new(&options.stop),
             include_stop: options.include_stop,
             stopped: false,
+            unstoppable: options.min_tokens,
             produced: 0,
             delivered: 0,
             waiting: VecDeque::new(),
@@ -304,12 +309,14 @@ impl TextAssembler {
         }
         let mut text = String::new();
         self.detokenizer.push(&self.tokenizer, token.id, &mut text);
+        let stoppable = self.unstoppable == 0;
+        self.unstoppable = self.unstoppable.saturating_sub(1);
         self.waiting.push_back(Waiting {
             token,
             start: self.produced,
             end: None,
         });
-        self.advance(&text)
+        self.advance(&text, stoppable)
     }
 
     /// Ends the text: delivers what was held back for a stop string, and an
@@ -320,7 +327,7 @@ impl TextAssembler {
         }
         let mut text = String::new();
         self.detokenizer.finish(&mut text);
-        let mut piece = self.advance(&text);
+        let mut piece = self.advance(&text, self.unstoppable == 0);
         if !self.stopped {
             let held = self.stops.finish();
             piece.append(self.deliver(held, self.produced));
@@ -328,14 +335,18 @@ impl TextAssembler {
         piece
     }
 
-    fn advance(&mut self, text: &str) -> TextPiece {
+    fn advance(&mut self, text: &str, stoppable: bool) -> TextPiece {
         self.produced += text.len();
         if !self.detokenizer.is_pending() {
             for waiting in &mut self.waiting {
                 waiting.end.get_or_insert(self.produced);
             }
         }
-        match self.stops.push(text) {
+        let outcome = match stoppable {
+            true => self.stops.push(text),
+            false => StopOutcome::Continue(self.stops.pass(text)),
+        };
+        match outcome {
             StopOutcome::Continue(text) => {
                 let until = self.delivered + text.len();
                 self.deliver(text, until)

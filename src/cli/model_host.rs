@@ -77,6 +77,7 @@ async fn serve(order: Order, listener: UnixListener, isolation: String) -> Resul
     let mut config = Config {
         data: order.data,
         devices: order.devices,
+        grammar: order.grammar,
         ..Config::default()
     };
     config.control.enabled = false;

@@ -156,6 +156,7 @@ impl ChildHosts {
             config: config.transpose()?,
             data: std::path::absolute(&self.gateway.config().data)?,
             devices: self.gateway.config().devices.clone(),
+            grammar: self.gateway.config().grammar.clone(),
             socket: socket.to_owned(),
             scratch: scratch.to_owned(),
             memory: begin.memory,

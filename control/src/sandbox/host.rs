@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sluice_gateway::config::{DeploymentConfig, DevicesConfig};
+use sluice_gateway::config::{DeploymentConfig, DevicesConfig, GrammarConfig};
 
 /// What a child is to hold, and within which limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,7 @@ pub struct Order {
     /// The data folder, where ONNX Runtime lies. Absolute.
     pub data: PathBuf,
     pub devices: DevicesConfig,
+    pub grammar: GrammarConfig,
     /// Where the child listens.
     pub socket: PathBuf,
     /// A folder of its own, which only builds for GPUs may write to.

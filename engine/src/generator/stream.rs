@@ -205,7 +205,8 @@ impl Stream {
         let Some(matcher) = &mut self.matcher else {
             return Ok(Drawn::Token(id));
         };
-        if self.stop.contains(&id) {
+        // Where `min_tokens` are not out, it ends nothing, and the grammar goes on behind it.
+        if self.sampling.generated() > self.params.min_tokens && self.stop.contains(&id) {
             return Ok(Drawn::Token(id));
         }
         matcher

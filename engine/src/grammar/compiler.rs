@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 
-use super::narrow::narrow;
-use super::schema::check_schema;
-use super::{Grammar, GrammarError, GrammarSpec};
+use super::growth::{Bounds, Form, Growth, TokenClasses};
+use super::narrow::Patterns;
+use super::pattern::bound_digits;
+use super::reasons::{classify, stuck_at_once};
+use super::schema::prepare;
+use super::{CallsGrammar, EmbeddedSchema, Grammar, GrammarError, GrammarSpec, Vocabulary};
 use crate::error::LoadError;
 use crate::tokenizer::TextTokenizer;
 
@@ -24,6 +27,8 @@ pub struct CompilerOptions {
     pub cache_entries: usize,
     /// Bytes of the sources of the grammars kept, together.
     pub cache_source_bytes: usize,
+    /// How far what has no bound of its own may grow.
+    pub bounds: Bounds,
 }
 
 impl Default for CompilerOptions {
@@ -32,6 +37,7 @@ impl Default for CompilerOptions {
             max_source_bytes: 256 * 1024,
             cache_entries: 64,
             cache_source_bytes: 2 * 1024 * 1024,
+            bounds: Bounds::default(),
         }
     }
 }
@@ -40,12 +46,23 @@ impl Default for CompilerOptions {
 /// `,`, but never the endless run of newlines that an unsure model falls into.
 const WHITESPACE: &str = r"[\x20\x0A\x09]";
 
+/// Stack of a compilation. The compiler recurses over what clients write, and a stack that overflows ends the process;
+/// of this one only what is used is ever memory.
+const STACK: usize = 64 << 20;
+
+/// Brackets of a pattern or grammar within each other.
+const MAX_NESTING: usize = 250;
+
+/// Masks that are computed with the compilation.
+const TRIED_STEPS: usize = 4;
+
 /// Compiles grammars for one tokenizer. One per model.
 ///
 /// Compilation is CPU work of up to some tens of milliseconds (llguidance's fuel
 /// limits bound it): run it off the async threads and off the device thread.
 pub struct GrammarCompiler {
     factory: ParserFactory,
+    vocabulary: Arc<Vocabulary>,
     options: CompilerOptions,
     cache: Mutex<Cache>,
 }
@@ -75,19 +92,22 @@ impl GrammarCompiler {
         tokenizer: &TextTokenizer,
         options: CompilerOptions,
     ) -> Result<Self, LoadError> {
-        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie(tokenizer)));
+        let (trie, classes) = vocabulary(tokenizer);
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
         let mut factory = ParserFactory::new_simple(&env)
             .map_err(|e| LoadError::Runtime(format!("grammar tables: {e}")))?;
         factory.quiet();
         *factory.limits_mut() = ParserLimits {
             max_lexer_states: 50_000,
             max_grammar_size: 200_000,
+            max_items_in_row: 10_000,
             // Errors reach logs and clients; they must not carry model output.
             verbose_errors: false,
             ..ParserLimits::default()
         };
         Ok(Self {
             factory,
+            vocabulary: Arc::new(Vocabulary { env, classes }),
             options,
             cache: Mutex::new(Cache::default()),
         })
@@ -98,11 +118,33 @@ impl GrammarCompiler {
     /// # Errors
     /// [`GrammarError`] names the construct that is wrong, unsupported or too large.
     pub fn compile(&self, spec: &GrammarSpec) -> Result<Grammar, GrammarError> {
-        let (source, top) = self.source(spec)?;
+        let source = self.sized(identity(spec))?;
         let key: [u8; 32] = Sha256::digest(source.as_bytes()).into();
         if let Some(grammar) = self.cache.lock().get(&key) {
             return Ok(grammar);
         }
+        let grammar = on_a_stack(|| self.compile_here(spec))?;
+        self.cache
+            .lock()
+            .insert(key, grammar.clone(), source.len(), &self.options);
+        Ok(grammar)
+    }
+
+    /// On this thread.
+    fn compile_here(&self, spec: &GrammarSpec) -> Result<Grammar, GrammarError> {
+        let compiled = self.build(spec, Patterns::Bounded);
+        let (GrammarSpec::JsonSchema(_) | GrammarSpec::Calls(_)) = spec else {
+            return compiled;
+        };
+        match compiled {
+            // A pattern may be too much only together with a length that its schema did not ask for.
+            Err(GrammarError::TooComplex { .. }) => self.build(spec, Patterns::AsTheyAre),
+            compiled => compiled,
+        }
+    }
+
+    fn build(&self, spec: &GrammarSpec, patterns: Patterns) -> Result<Grammar, GrammarError> {
+        let (top, form) = self.top_level(spec, patterns)?;
         let parser = self
             .factory
             .create_parser(top)
@@ -111,20 +153,40 @@ impl GrammarCompiler {
         if let Some(error) = matcher.get_error() {
             return Err(classify(&error));
         }
-        // The first mask is where a grammar that is too much for the lexer shows. Tried here, it is
-        // a refusal before anything was begun. On a copy: what the lexer has made of it stays small
-        // in the prototype, of which each sequence gets a copy.
-        matcher
-            .deep_clone()
-            .compute_mask_or_eos()
-            .map_err(|e| too_complex(&e.to_string()))?;
         let grammar = Grammar {
             prototype: Arc::new(matcher),
+            vocabulary: Arc::clone(&self.vocabulary),
+            growth: Growth::new(form, self.options.bounds),
         };
-        self.cache
-            .lock()
-            .insert(key, grammar.clone(), source.len(), &self.options);
+        self.try_out(&grammar)?;
         Ok(grammar)
+    }
+
+    /// The first masks are where a grammar that is too much for the lexer shows. Tried here, it is a
+    /// refusal before anything was begun. On a copy: what the lexer has made of it stays small in the
+    /// prototype, of which each sequence gets a copy.
+    fn try_out(&self, grammar: &Grammar) -> Result<(), GrammarError> {
+        let ends = self.vocabulary.env.tok_trie().eos_tokens();
+        let mut matcher = grammar.matcher();
+        for step in 0..TRIED_STEPS {
+            if let Err(error) = matcher.mask() {
+                return Err(stuck_at_once(error));
+            }
+            let allowed = matcher.mask.iter().find(|id| !ends.contains(id));
+            match allowed {
+                Some(id) => matcher.accept(id).map_err(stuck_at_once)?,
+                None if step == 0 && matcher.mask.is_zero() => {
+                    return Err(GrammarError::Invalid {
+                        reason: "nothing fits it".to_owned(),
+                    });
+                }
+                None => break,
+            }
+            if matcher.is_finished() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Grammars in the cache.
@@ -133,64 +195,164 @@ impl GrammarCompiler {
         self.cache.lock().entries.len()
     }
 
-    /// The text that identifies the grammar, and the grammar as llguidance takes it.
-    fn source(&self, spec: &GrammarSpec) -> Result<(String, TopLevelGrammar), GrammarError> {
-        let sized = |source: String| {
-            if source.len() > self.options.max_source_bytes {
-                return Err(GrammarError::TooComplex {
-                    reason: format!(
-                        "{} bytes, at most {} are compiled",
-                        source.len(),
-                        self.options.max_source_bytes
-                    ),
-                });
+    fn sized(&self, source: String) -> Result<String, GrammarError> {
+        let limit = self.options.max_source_bytes;
+        if source.len() > limit {
+            return Err(GrammarError::TooComplex {
+                reason: format!("{} bytes, at most {limit} are compiled", source.len()),
+            });
+        }
+        Ok(source)
+    }
+
+    /// The grammar as llguidance takes it, and what its output is.
+    fn top_level(
+        &self,
+        spec: &GrammarSpec,
+        patterns: Patterns,
+    ) -> Result<(TopLevelGrammar, Form), GrammarError> {
+        let bounds = &self.options.bounds;
+        let text = |bytes| Form::Text { bytes };
+        Ok(match spec {
+            GrammarSpec::JsonObject => {
+                let schema = with_policy(json!({"type": "object"}), false);
+                (TopLevelGrammar::from_json_schema(schema), Form::Json)
             }
-            Ok(source)
-        };
-        match spec {
-            GrammarSpec::JsonObject => Ok(json_schema(json!({"type": "object"}))),
             GrammarSpec::JsonSchema(schema) => {
-                sized(schema.to_string())?;
-                check_schema(schema)?;
-                Ok(json_schema(schema.clone()))
+                let schema = with_policy(prepare(schema, bounds, patterns)?, false);
+                (TopLevelGrammar::from_json_schema(schema), Form::Json)
             }
-            GrammarSpec::Lark(text) => {
-                let text = sized(text.clone())?;
-                let top = TopLevelGrammar::from_lark(text.clone());
-                Ok((format!("lark:{text}"), top))
+            GrammarSpec::Lark(source) => {
+                check_nesting(source)?;
+                let top = TopLevelGrammar::from_lark(source.clone());
+                (top, text(bounds.bytes))
             }
             GrammarSpec::Regex(pattern) => {
-                let pattern = sized(pattern.clone())?;
+                check_nesting(pattern)?;
+                let pattern = bound_digits(pattern, bounds.number_chars);
                 let top = TopLevelGrammar::from_regex(&pattern);
-                Ok((format!("regex:{pattern}"), top))
+                (top, text(bounds.string_bytes))
             }
             GrammarSpec::Choice(choices) => {
-                let text = sized(choice(choices)?)?;
-                let top = TopLevelGrammar::from_lark(text.clone());
-                Ok((format!("choice:{text}"), top))
+                let top = TopLevelGrammar::from_lark(choice(choices)?);
+                (top, text(bounds.bytes))
             }
+            GrammarSpec::Calls(calls) => {
+                let source = calls_source(calls, bounds, patterns)?;
+                (TopLevelGrammar::from_lark(source), calls.form)
+            }
+        })
+    }
+}
+
+/// The text that tells a grammar from all others.
+fn identity(spec: &GrammarSpec) -> String {
+    match spec {
+        GrammarSpec::JsonObject => "object:".to_owned(),
+        GrammarSpec::JsonSchema(schema) => format!("json:{schema}"),
+        GrammarSpec::Lark(text) => format!("lark:{text}"),
+        GrammarSpec::Regex(pattern) => format!("regex:{pattern}"),
+        GrammarSpec::Choice(choices) => format!("choice:{choices:?}"),
+        GrammarSpec::Calls(calls) => {
+            let mut text = format!("calls:{:?}:{}", calls.form, calls.rules);
+            for embedded in &calls.schemas {
+                let EmbeddedSchema {
+                    rule,
+                    schema,
+                    call,
+                    lenient,
+                } = embedded;
+                text.push_str(&format!("\n{rule}:{call:?}:{lenient}:{schema}"));
+            }
+            text
         }
     }
 }
 
-fn json_schema(mut schema: Value) -> (String, TopLevelGrammar) {
-    narrow(&mut schema);
-    whitespace_policy(&mut schema, false);
-    let source = format!("json:{schema}");
-    (source, TopLevelGrammar::from_json_schema(schema))
+/// Runs a compilation where it may recurse. One that panics is one that cannot be had.
+fn on_a_stack<T: Send>(
+    compile: impl FnOnce() -> Result<T, GrammarError> + Send,
+) -> Result<T, GrammarError> {
+    let gave_up = || GrammarError::TooComplex {
+        reason: "the compiler gave up on it".to_owned(),
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("grammar".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, compile);
+        let thread = thread.map_err(|_| gave_up())?;
+        thread.join().map_err(|_| gave_up())?
+    })
+}
+
+/// Refuses brackets that are nested deeper than parsers can follow.
+fn check_nesting(source: &str) -> Result<(), GrammarError> {
+    let (mut depth, mut escaped) = (0_usize, false);
+    for byte in source.bytes() {
+        let literal = escaped;
+        escaped = byte == b'\\' && !literal;
+        match byte {
+            _ if literal => {}
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(GrammarError::TooComplex {
+                reason: format!("brackets nested deeper than {MAX_NESTING}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The whole of a grammar of calls.
+fn calls_source(
+    calls: &CallsGrammar,
+    bounds: &Bounds,
+    patterns: Patterns,
+) -> Result<String, GrammarError> {
+    let mut source = calls.rules.clone();
+    for embedded in &calls.schemas {
+        let mut schema = prepare(&embedded.schema, bounds, patterns)?;
+        if let Some(call) = &embedded.call {
+            let mut definitions = None;
+            if let Some(arguments) = schema.as_object_mut() {
+                definitions = arguments.shift_remove("$defs");
+                arguments.shift_remove("$schema");
+                // Whatever the schema says, arguments are an object.
+                arguments.insert("type".to_owned(), json!("object"));
+            }
+            let mut whole = json!({
+                "type": "object",
+                "properties": {"name": {"const": call.name}, call.key: schema},
+                "required": ["name", call.key],
+                "additionalProperties": false,
+            });
+            if let Some(definitions) = definitions {
+                whole["$defs"] = definitions;
+            }
+            schema = whole;
+        }
+        let schema = with_policy(schema, embedded.lenient);
+        source.push_str(&format!("{}: %json {schema}\n", embedded.rule));
+    }
+    Ok(source)
 }
 
 /// Fixes llguidance's options for a schema, whatever `x-guidance` it brought.
 /// `lenient`: keywords that cannot be enforced are ignored instead of refused.
-pub(crate) fn whitespace_policy(schema: &mut Value, lenient: bool) {
+fn with_policy(mut schema: Value, lenient: bool) -> Value {
     if schema.is_object() {
         JsonCompileOptions {
             whitespace_pattern: Some(WHITESPACE.to_owned()),
             lenient,
             ..JsonCompileOptions::default()
         }
-        .apply_to(schema);
+        .apply_to(&mut schema);
     }
+    schema
 }
 
 fn choice(choices: &[String]) -> Result<String, GrammarError> {
@@ -199,8 +361,9 @@ fn choice(choices: &[String]) -> Result<String, GrammarError> {
             reason: "a choice needs at least one string, none of them empty".to_owned(),
         });
     }
+    // One terminal: as alternatives of a rule they would all be items of the parser at once.
     let literals: Vec<String> = choices.iter().map(|c| lark_literal(c)).collect();
-    Ok(format!("start: {}", literals.join(" | ")))
+    Ok(format!("start: CHOICE\nCHOICE: {}", literals.join(" | ")))
 }
 
 /// `text` as a Lark string literal, which has JSON's escapes.
@@ -208,48 +371,12 @@ fn lark_literal(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 
-/// A valid grammar that the matcher gave up on.
-fn too_complex(message: &str) -> GrammarError {
-    let message = message.replace("<non-verbose/>", "");
-    let reason = message.lines().next().unwrap_or_default().trim();
-    GrammarError::TooComplex {
-        reason: reason.to_owned(),
-    }
-}
-
-/// Sorts llguidance's messages into what the client can do about them.
-fn classify(message: &str) -> GrammarError {
-    let message = message.replace("<non-verbose/>", "");
-    let message = message.trim();
-    let keyword = |keyword: &str, reason: &str| GrammarError::Unsupported {
-        keyword: keyword.to_owned(),
-        reason: reason.to_owned(),
-    };
-    if let Some((_, keys)) = message.split_once("Unimplemented keys: ") {
-        let keys = keys.lines().next().unwrap_or_default();
-        let first = keys.split('"').nth(1).unwrap_or(keys);
-        return keyword(first, "this schema keyword cannot be enforced");
-    }
-    if message.contains("oneOf constraints are not supported") {
-        return keyword("oneOf", "its branches overlap; use `anyOf`");
-    }
-    let limits = ["too large", "too complex", "fuel", "limit", "exceeded"];
-    if limits.iter().any(|l| message.contains(l)) {
-        return GrammarError::TooComplex {
-            reason: message.to_owned(),
-        };
-    }
-    GrammarError::Invalid {
-        reason: message.to_owned(),
-    }
-}
-
 /// The vocabulary as llguidance wants it: special tokens behind a `0xFF` marker,
 /// so that no text of the grammar can match them by accident.
 ///
 /// The marks of tool calls are text even where they are special tokens: grammars
 /// of tool calls spell them out.
-fn trie(tokenizer: &TextTokenizer) -> TokTrie {
+fn vocabulary(tokenizer: &TextTokenizer) -> (TokTrie, TokenClasses) {
     let mut words: Vec<Vec<u8>> = (0..tokenizer.vocab_size())
         .map(|id| u32::try_from(id).unwrap_or(u32::MAX))
         .map(|id| {
@@ -272,7 +399,9 @@ fn trie(tokenizer: &TextTokenizer) -> TokTrie {
         words.push(b"\xFF<|no_eos|>".to_vec());
     }
     let size = u32::try_from(words.len()).unwrap_or(u32::MAX);
-    TokTrie::from(&TokRxInfo::new(size, eos[0]), &words).with_eos_tokens(&eos)
+    let classes = TokenClasses::of(&words, &eos);
+    let trie = TokTrie::from(&TokRxInfo::new(size, eos[0]), &words).with_eos_tokens(&eos);
+    (trie, classes)
 }
 
 /// Least recently used first; a scan of 64 entries costs less than a hash map.

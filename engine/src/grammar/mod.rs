@@ -5,10 +5,20 @@
 //! sequence takes its own [`Matcher`], which the device thread asks for a mask
 //! before each draw and tells what was drawn. With the mask applied the output
 //! matches whatever the weights are.
+//!
+//! It also ends whatever the weights are. A schema is prepared before it is compiled
+//! ([`schema`]: references resolved and made finite, numbers and patterns held to a
+//! length), and what still has no bound is followed while it is written ([`growth`]).
 
 mod compiler;
-pub(crate) mod narrow;
+mod growth;
+mod narrow;
+mod numbers;
+mod pattern;
+mod reasons;
+mod references;
 mod schema;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +26,11 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 
-use toktrie::SimpleVob;
+use toktrie::{SimpleVob, TokEnv, TokTrie};
 
-pub(crate) use compiler::whitespace_policy;
 pub use compiler::{CompilerOptions, GrammarCompiler};
-pub use schema::check_schema;
+pub use growth::{Bounds, Form};
+use growth::{Growth, TokenClasses};
 
 /// What the output must look like.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +45,41 @@ pub enum GrammarSpec {
     Regex(String),
     /// Exactly one of these strings.
     Choice(Vec<String>),
+    /// Tool calls as a model writes them.
+    Calls(CallsGrammar),
+}
+
+/// A grammar of what stands around JSON values, and the schemas of these.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallsGrammar {
+    /// Lark, without the rules that [`Self::schemas`] bring.
+    pub rules: String,
+    /// The values.
+    pub schemas: Vec<EmbeddedSchema>,
+    /// Where in the output they are.
+    pub form: Form,
+}
+
+/// A JSON value within other text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddedSchema {
+    /// The Lark rule that it becomes.
+    pub rule: String,
+    /// Its schema, or that of the arguments of `call`.
+    pub schema: serde_json::Value,
+    /// It is a call: `{"name": …, "arguments": …}`.
+    pub call: Option<EmbeddedCall>,
+    /// Keywords that cannot be enforced are ignored instead of refused.
+    pub lenient: bool,
+}
+
+/// A call that an [`EmbeddedSchema`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddedCall {
+    /// The function's name.
+    pub name: String,
+    /// The field that holds the arguments.
+    pub key: &'static str,
 }
 
 /// Why a grammar was refused, or why it can go no further.
@@ -74,6 +119,14 @@ pub enum GrammarError {
 pub struct Grammar {
     /// Never advanced: each sequence gets a deep copy.
     prototype: Arc<llguidance::Matcher>,
+    vocabulary: Arc<Vocabulary>,
+    growth: Growth,
+}
+
+/// The tokens' bytes, and what they end.
+struct Vocabulary {
+    env: TokEnv,
+    classes: TokenClasses,
 }
 
 impl Grammar {
@@ -86,6 +139,8 @@ impl Grammar {
         Matcher {
             inner: self.prototype.deep_clone(),
             mask: SimpleVob::new(),
+            vocabulary: Arc::clone(&self.vocabulary),
+            growth: self.growth.clone(),
         }
     }
 }
@@ -100,18 +155,22 @@ impl fmt::Debug for Grammar {
 pub struct Matcher {
     inner: llguidance::Matcher,
     mask: SimpleVob,
+    vocabulary: Arc<Vocabulary>,
+    growth: Growth,
 }
 
 impl Matcher {
     /// Tokens that may come next, one bit each: token `t` is allowed when bit
     /// `t % 32` of word `t / 32` is set. Tokens beyond the last word (a padded
     /// vocabulary) are not allowed. End-of-sequence tokens are allowed where the
-    /// grammar may end.
+    /// grammar may end. What has grown to its bound ([`Bounds`]) is only left the
+    /// tokens that end it, if the grammar allows any of these.
     ///
     /// # Errors
     /// [`GrammarError::Stuck`]: the sequence cannot continue.
     pub fn mask(&mut self) -> Result<&[u32], GrammarError> {
-        self.mask = self.inner.compute_mask_or_eos().map_err(|e| stuck(&e))?;
+        let mask = self.inner.compute_mask_or_eos().map_err(|e| stuck(&e))?;
+        self.mask = self.vocabulary.classes.restrict(mask, &self.growth);
         Ok(self.mask.as_slice())
     }
 
@@ -131,7 +190,12 @@ impl Matcher {
                 reason: "a token after the grammar's end".to_owned(),
             });
         }
-        self.inner.consume_token(token).map_err(|e| stuck(&e))
+        self.inner.consume_token(token).map_err(|e| stuck(&e))?;
+        let bytes = self.vocabulary.env.tok_trie().token(token);
+        if bytes.first() != Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
+            self.growth.push(bytes);
+        }
+        Ok(())
     }
 
     /// The grammar is complete and nothing but end-of-sequence may follow.

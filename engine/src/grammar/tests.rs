@@ -1,5 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod ends;
+mod spelling;
+
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
@@ -379,7 +382,7 @@ fn too_complex_grammars_are_refused_before_they_cost_anything() {
     let refused = [
         GrammarSpec::JsonSchema(deep),
         GrammarSpec::JsonSchema(json!({"enum": wide})),
-        GrammarSpec::JsonSchema(json!({"type": "array", "maxItems": 1_000_000})),
+        GrammarSpec::JsonSchema(json!({"type": "array", "minItems": 1_000_000})),
         GrammarSpec::Lark("x".repeat(1_000_000)),
     ];
     for spec in refused {
@@ -427,7 +430,13 @@ fn references_may_recurse_but_not_lead_back_to_themselves() {
     let compiler = GrammarCompiler::new(&byte_level()).unwrap();
     let compile = |schema| compiler.compile(&GrammarSpec::JsonSchema(schema));
     let chain: serde_json::Map<String, serde_json::Value> = (0..100)
-        .map(|n| (format!("d{n}"), json!({"$ref": format!("#/d{}", n + 1)})))
+        .map(|n| {
+            (
+                format!("d{n}"),
+                json!({"$ref": format!("#/$defs/d{}", n + 1)}),
+            )
+        })
+        .chain([("d100".to_owned(), json!({}))])
         .collect();
     for schema in [
         json!({"$ref": "#"}),
@@ -440,7 +449,7 @@ fn references_may_recurse_but_not_lead_back_to_themselves() {
             "{schema}: {error}"
         );
     }
-    let error = compile(serde_json::Value::Object(chain)).unwrap_err();
+    let error = compile(json!({"$ref": "#/$defs/d0", "$defs": chain})).unwrap_err();
     assert!(matches!(error, GrammarError::TooComplex { .. }), "{error}");
     let tree = json!({"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}},
         "additionalProperties": false});

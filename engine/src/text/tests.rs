@@ -41,7 +41,7 @@ proptest! {
         let tokenizer = tokenizer();
         let ids: Vec<u32> =
             ids.into_iter().filter(|&id| (id as usize) < tokenizer.vocab_size()).collect();
-        let options = TextOptions { stop: stop.clone(), skip_special: true, include_stop };
+        let options = TextOptions { stop: stop.clone(), skip_special: true, include_stop, min_tokens: 0 };
         let (pieces, stopped) = assemble(&ids, &options);
         let whole = tokenizer.decode(&ids, true);
         let text: String = pieces.iter().map(|p| p.text.as_str()).collect();
@@ -100,4 +100,28 @@ fn bytes_of_a_stop_string_are_not_reported_before_it_is_known() {
         .map(|t| t.id)
         .collect();
     assert_eq!(tokens, [0x61]);
+}
+
+#[test]
+fn a_stop_string_ends_nothing_before_the_least_number_of_tokens() {
+    let bytes = |text: &str| -> Vec<u32> { text.bytes().map(u32::from).collect() };
+    let text_of = |text: &str, stop: &[&str], min_tokens: usize| {
+        let options = TextOptions {
+            stop: stop.iter().map(|stop| (*stop).to_owned()).collect(),
+            min_tokens,
+            ..TextOptions::default()
+        };
+        let (pieces, stopped) = assemble(&bytes(text), &options);
+        let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
+        (text, stopped)
+    };
+    let got = |text: &str, stopped| (text.to_owned(), stopped);
+    assert_eq!(text_of("abcabc", &["c"], 0), got("ab", true));
+    assert_eq!(text_of("abcabc", &["c"], 2), got("ab", true));
+    assert_eq!(text_of("abcabc", &["c"], 3), got("abcab", true));
+    assert_eq!(text_of("abcabc", &["c"], 6), got("abcabc", false));
+    // One that begins among them and ends behind them ends the text.
+    assert_eq!(text_of("abcabc", &["bca"], 3), got("a", true));
+    // One that is within another that is held back has passed.
+    assert_eq!(text_of("abcabd", &["ab", "abcx"], 3), got("abc", true));
 }

@@ -48,14 +48,24 @@ impl StopStrings {
             return StopOutcome::Continue(String::new());
         }
         let mut text = std::mem::take(&mut self.held);
+        let held = text.len();
         text.push_str(piece);
-        if let Some((start, pattern)) = self.first_match(&text) {
+        if let Some((start, pattern)) = self.first_match(&text, held) {
             let stop = pattern.to_owned();
             text.truncate(start);
             return StopOutcome::Stopped { text, stop };
         }
         self.held = text.split_off(text.len() - self.hold_back(&text));
         StopOutcome::Continue(text)
+    }
+
+    /// Adds a piece of text in which no stop string may end, only begin. Returns what may be
+    /// delivered now.
+    pub fn pass(&mut self, piece: &str) -> String {
+        let mut text = std::mem::take(&mut self.held);
+        text.push_str(piece);
+        self.held = text.split_off(text.len() - self.hold_back(&text));
+        text
     }
 
     /// Ends the stream: what was held back is text after all.
@@ -69,11 +79,17 @@ impl StopStrings {
         self.held.len()
     }
 
-    /// Start and pattern of the match that ends first (the longest of those).
-    fn first_match(&self, text: &str) -> Option<(usize, &str)> {
+    /// Start and pattern of the match that ends first (the longest of those), behind the `seen`
+    /// first bytes.
+    fn first_match(&self, text: &str, seen: usize) -> Option<(usize, &str)> {
+        let find = |p: &String| {
+            let from = (seen + 1).saturating_sub(p.len());
+            let start = memmem::find(text.as_bytes().get(from..)?, p.as_bytes())?;
+            Some(from + start)
+        };
         self.patterns
             .iter()
-            .filter_map(|p| Some((memmem::find(text.as_bytes(), p.as_bytes())?, p.as_str())))
+            .filter_map(|p| Some((find(p)?, p.as_str())))
             .min_by_key(|(start, p)| (start + p.len(), *start))
     }
 

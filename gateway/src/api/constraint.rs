@@ -12,25 +12,33 @@ use crate::error::ApiError;
 #[cfg(test)]
 mod tests;
 
+/// What the output must match, and the field that says so.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Constraint {
+    /// What the client called it.
+    pub(crate) field: &'static str,
+    pub(crate) spec: GrammarSpec,
+}
+
 /// Takes the one constraint of a request; more than one is refused.
-pub(crate) fn take(request: &mut Fields) -> Result<Option<GrammarSpec>, ApiError> {
-    let mut found: Option<(&'static str, GrammarSpec)> = None;
+pub(crate) fn take(request: &mut Fields) -> Result<Option<Constraint>, ApiError> {
+    let mut found: Option<Constraint> = None;
+    let named = |field, spec: Option<GrammarSpec>| spec.map(|spec| Constraint { field, spec });
     let candidates = [
-        ("response_format", take_response_format(request)?),
-        ("guided_json", take_json(request, "guided_json")?),
-        ("guided_regex", take_regex(request, "guided_regex")?),
-        ("guided_choice", take_choice(request, "guided_choice")?),
-        ("guided_grammar", take_lark(request, "guided_grammar")?),
-        ("structured_outputs", take_structured(request)?),
+        named("response_format", take_response_format(request)?),
+        named("guided_json", take_json(request, "guided_json")?),
+        named("guided_regex", take_regex(request, "guided_regex")?),
+        named("guided_choice", take_choice(request, "guided_choice")?),
+        named("guided_grammar", take_lark(request, "guided_grammar")?),
+        take_structured(request)?,
     ];
-    for (name, spec) in candidates {
-        let Some(spec) = spec else { continue };
-        if let Some((first, _)) = found {
-            return Err(both(first, name));
+    for constraint in candidates.into_iter().flatten() {
+        if let Some(first) = found {
+            return Err(both(first.field, constraint.field));
         }
-        found = Some((name, spec));
+        found = Some(constraint);
     }
-    Ok(found.map(|(_, spec)| spec))
+    Ok(found)
 }
 
 /// `{"type": "text" | "json_object" | "json_schema", "json_schema": {name, schema, strict}}`.
@@ -141,17 +149,27 @@ fn take_choice(request: &mut Fields, key: &str) -> Result<Option<GrammarSpec>, A
 
 /// vLLM's newer form: an object with one of `json`, `regex`, `choice`, `grammar`,
 /// `json_object`.
-fn take_structured(request: &mut Fields) -> Result<Option<GrammarSpec>, ApiError> {
+fn take_structured(request: &mut Fields) -> Result<Option<Constraint>, ApiError> {
     let Some(mut inner) = request.object("structured_outputs")? else {
         return Ok(None);
     };
     let object = inner.boolean("json_object")?.unwrap_or(false);
+    let named = |field, spec: Option<GrammarSpec>| spec.map(|spec| Constraint { field, spec });
     let candidates = [
-        take_json(&mut inner, "json")?,
-        take_regex(&mut inner, "regex")?,
-        take_choice(&mut inner, "choice")?,
-        take_lark(&mut inner, "grammar")?,
-        object.then_some(GrammarSpec::JsonObject),
+        named("structured_outputs.json", take_json(&mut inner, "json")?),
+        named("structured_outputs.regex", take_regex(&mut inner, "regex")?),
+        named(
+            "structured_outputs.choice",
+            take_choice(&mut inner, "choice")?,
+        ),
+        named(
+            "structured_outputs.grammar",
+            take_lark(&mut inner, "grammar")?,
+        ),
+        named(
+            "structured_outputs.json_object",
+            object.then_some(GrammarSpec::JsonObject),
+        ),
     ];
     peers::check(&inner, peers::STRUCTURED_OUTPUTS)?;
     let mut found = candidates.into_iter().flatten();

@@ -1,5 +1,6 @@
 //! From a request's text to token ids and a sequence in the engine.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sluice_engine::generator::Generation;
@@ -124,15 +125,25 @@ pub(crate) async fn compile(
     spec: GrammarSpec,
     field: &'static str,
 ) -> Result<Grammar, ApiError> {
-    let compiler = Arc::clone(compiler);
-    let compiled = on_cpu(context, 0, move || compiler.compile(&spec))
-        .await
-        .ok_or_else(|| ApiError::internal("The grammar could not be compiled."))?;
+    let compiled = try_compile(context, compiler, spec).await?;
     compiled.map_err(|error| grammar_error(&error, field))
 }
 
+/// The same, with the compiler's own words.
+pub(crate) async fn try_compile(
+    context: &RequestContext,
+    compiler: &Arc<GrammarCompiler>,
+    spec: GrammarSpec,
+) -> Result<Result<Grammar, GrammarError>, ApiError> {
+    let compiler = Arc::clone(compiler);
+    on_cpu(context, 0, move || compiler.compile(&spec))
+        .await
+        .ok_or_else(|| ApiError::internal("The grammar could not be compiled."))
+}
+
 /// A grammar that cannot be had. `field` is what the client called it.
-pub(crate) fn grammar_error(error: &GrammarError, field: &'static str) -> ApiError {
+pub(crate) fn grammar_error(error: &GrammarError, field: impl Into<Cow<'static, str>>) -> ApiError {
+    let field = field.into();
     let code = match error {
         GrammarError::Unsupported { .. } => "unsupported_value",
         _ => "invalid_value",
@@ -282,6 +293,7 @@ pub(crate) fn text_of(
         stop: sampling.stop.clone(),
         skip_special: sampling.skip_special,
         include_stop: sampling.include_stop,
+        min_tokens: sampling.params.min_tokens,
     };
     let text = TextStream::new(generation, Arc::clone(&model.tokenizer), options);
     if continuation {

@@ -5,6 +5,7 @@ mod allow;
 mod check;
 pub mod deployment;
 mod gpu;
+mod grammar;
 pub mod human;
 mod problem;
 mod read;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use allow::{AllowConfig, NotAllowed};
 pub use deployment::{DeploymentConfig, ProviderConfig};
 pub use gpu::{CudaConfig, ProfileConfig, TensorRtConfig, options as gpu_options};
+pub use grammar::GrammarConfig;
 pub use problem::{Problem, Problems};
 pub use replicas::{DevicesConfig, MemoryLimit, ReplicasConfig};
 pub use sandbox::SandboxConfig;
@@ -47,6 +49,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
+    /// `[grammar]`.
+    pub grammar: GrammarConfig,
     /// `[upstream]`.
     pub upstream: UpstreamConfig,
     /// `[devices]`.
@@ -76,6 +80,7 @@ impl Default for Config {
             server: ServerConfig::default(),
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
+            grammar: GrammarConfig::default(),
             upstream: UpstreamConfig::default(),
             devices: DevicesConfig::default(),
             replicas: ReplicasConfig::default(),

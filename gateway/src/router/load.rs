@@ -112,6 +112,7 @@ async fn local(
         data: gateway.config().data.clone(),
         config: config.clone(),
         failed_runs: gateway.config().replicas.failed_runs,
+        grammar: gateway.config().grammar.options(),
         digest: String::new(),
     };
     let mut holding = None;

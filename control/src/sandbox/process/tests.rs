@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sluice_gateway::config::{DeploymentConfig, DevicesConfig};
+use sluice_gateway::config::{DeploymentConfig, DevicesConfig, GrammarConfig};
 
 use super::*;
 
@@ -19,6 +19,7 @@ fn script(text: &str, memory: u64, load: Duration) -> (Start, std::sync::mpsc::R
             config: Some(DeploymentConfig::of_folder("m", "/nowhere")),
             data: PathBuf::from("/"),
             devices: DevicesConfig::default(),
+            grammar: GrammarConfig::default(),
             socket: PathBuf::from("/nowhere/socket"),
             scratch: std::env::temp_dir(),
             memory,

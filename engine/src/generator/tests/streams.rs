@@ -222,3 +222,37 @@ async fn a_grammar_holds_with_any_weights_and_ends_the_sequence() {
         assert_eq!(got.end.unwrap().reason, FinishReason::Stop);
     }
 }
+
+#[tokio::test]
+async fn a_stop_token_within_a_grammar_ends_nothing_before_the_least_number_of_tokens() {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../examples/helpdesk/models/v1"
+    );
+    let tokenizer = TextTokenizer::from_folder(folder.as_ref()).unwrap();
+    let compiler = GrammarCompiler::new(&tokenizer).unwrap();
+    let text = "{\"a\": 1}";
+    let grammar = compiler
+        .compile(&GrammarSpec::Choice(vec![text.to_owned()]))
+        .unwrap();
+    let vocab = tokenizer.vocab_size() as u32;
+    let fake = FakeOptions {
+        vocab,
+        tokens: FakeTokens::Hash {
+            low: 0,
+            high: vocab,
+        },
+        ..model()
+    };
+    let mut with_eos = options();
+    with_eos.eos = tokenizer.eos().to_vec();
+    let (handle, _) = start(&fake, with_eos);
+    let mut constrained = request(&[10, 20], 100);
+    constrained.grammar = Some(grammar);
+    constrained.params.min_tokens = 60;
+    // Every token is a stop token, so that the grammar has no other.
+    constrained.params.stop_token_ids = (0..vocab).collect();
+    let got = collect(handle.submit(constrained).unwrap()).await;
+    assert_eq!(tokenizer.decode(&got.ids(), true), text);
+    assert_eq!(got.end.unwrap().reason, FinishReason::Stop);
+}

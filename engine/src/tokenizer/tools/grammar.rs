@@ -1,14 +1,13 @@
 //! Grammars that make tool calls hold with any weights.
 //!
 //! Each call is one JSON object, name first, then the arguments under the tool's
-//! own schema; around it stands what the model's format wants. Written in
-//! llguidance's Lark, where `%json` embeds a schema.
+//! own schema; around it stands what the model's format wants, written in
+//! llguidance's Lark.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{ToolChoice, ToolFormat, ToolSpec};
-use crate::grammar::narrow::narrow;
-use crate::grammar::{GrammarSpec, whitespace_policy};
+use crate::grammar::{CallsGrammar, EmbeddedCall, EmbeddedSchema, Form, GrammarSpec};
 
 /// Calls in one answer at most; keeps a model that never stops calling finite.
 const MAX_CALLS: usize = 16;
@@ -31,27 +30,32 @@ pub(super) fn forced(
     if tools.is_empty() {
         return None;
     }
-    let rules = call_list(format, most) + &calls(format, &tools, true);
-    Some(GrammarSpec::Lark(format!("start: list\n{rules}")))
+    let rules = format!("start: list\n{}", call_list(format, most));
+    Some(calls(format, rules, &tools, true, Form::Json))
 }
 
 pub(super) fn calls_or_content(
     format: ToolFormat,
     tools: &[ToolSpec],
     parallel: bool,
-    mut content: Value,
+    content: Value,
 ) -> Option<GrammarSpec> {
     if tools.is_empty() {
         return None;
     }
     let most = if parallel { MAX_CALLS } else { 1 };
-    narrow(&mut content);
-    whitespace_policy(&mut content, false);
     let tools: Vec<&ToolSpec> = tools.iter().collect();
-    let rules = call_list(format, most) + &calls(format, &tools, true);
-    Some(GrammarSpec::Lark(format!(
-        "start: list | content\ncontent: %json {content}\n{rules}"
-    )))
+    let rules = format!("start: list | content\n{}", call_list(format, most));
+    let mut spec = calls(format, rules, &tools, true, Form::Json);
+    if let GrammarSpec::Calls(calls) = &mut spec {
+        calls.schemas.push(EmbeddedSchema {
+            rule: "content".to_owned(),
+            schema: content,
+            call: None,
+            lenient: false,
+        });
+    }
+    Some(spec)
 }
 
 /// The rule `list`: one to `most` calls, and nothing else.
@@ -78,7 +82,7 @@ pub(super) fn strict(
         return None;
     }
     let most = if parallel { MAX_CALLS } else { 1 };
-    let mut grammar = match format {
+    let rules = match format {
         ToolFormat::Hermes => format!(
             "start: one{{0,{most}}} TEXT\n\
              one: lead call \"\\n\"? \"</tool_call>\"\n\
@@ -97,9 +101,16 @@ pub(super) fn strict(
             more("\";\" \" \"? call", most)
         ),
     };
+    let form = Form::Calls {
+        mark: match format {
+            ToolFormat::Hermes => "<tool_call>",
+            ToolFormat::Mistral => "[TOOL_CALLS]",
+            ToolFormat::Llama3Json => "<|python_tag|>",
+        },
+        bare: format == ToolFormat::Llama3Json,
+    };
     let tools: Vec<&ToolSpec> = tools.iter().collect();
-    grammar.push_str(&calls(format, &tools, false));
-    Some(GrammarSpec::Lark(grammar))
+    Some(calls(format, rules, &tools, false, form))
 }
 
 /// What may follow the first call, up to `most` calls in all.
@@ -110,43 +121,37 @@ fn more(next: &str, most: usize) -> String {
     }
 }
 
-/// The rules `call`, `call0`, `call1`, …. `enforce_all`: the schemas of tools that
+/// Adds the rules `call`, `call0`, `call1`, …. `enforce_all`: the schemas of tools that
 /// are not strict count too, as far as they can be enforced.
-fn calls(format: ToolFormat, tools: &[&ToolSpec], enforce_all: bool) -> String {
+fn calls(
+    format: ToolFormat,
+    mut rules: String,
+    tools: &[&ToolSpec],
+    enforce_all: bool,
+    form: Form,
+) -> GrammarSpec {
     let names: Vec<String> = (0..tools.len()).map(|n| format!("call{n}")).collect();
-    let mut rules = format!("call: {}\n", names.join(" | "));
-    for (rule, tool) in names.iter().zip(tools) {
-        let schema = call_schema(format, tool, enforce_all);
-        rules.push_str(&format!("{rule}: %json {schema}\n"));
-    }
-    rules
-}
-
-/// Schema of one call: `{"name": "…", "arguments": {…}}`.
-fn call_schema(format: ToolFormat, tool: &ToolSpec, enforce_all: bool) -> Value {
-    let key = arguments_key(format);
-    let enforced = tool.strict || enforce_all;
-    let own = tool.parameters.as_object().filter(|_| enforced);
-    let mut arguments = Value::Object(own.cloned().unwrap_or_default());
-    point_references_to(&mut arguments, &format!("#/properties/{key}"));
-    if let Some(arguments) = arguments.as_object_mut() {
-        // Whatever the schema says, arguments are an object.
-        arguments.insert("type".to_owned(), json!("object"));
-        arguments.shift_remove("$schema");
-        arguments.shift_remove("$id");
-    }
-    let mut properties = Map::new();
-    properties.insert("name".to_owned(), json!({"const": tool.name}));
-    properties.insert(key.to_owned(), arguments);
-    let mut schema = json!({
-        "type": "object",
-        "properties": properties,
-        "required": ["name", key],
-        "additionalProperties": false,
+    rules.push_str(&format!("call: {}\n", names.join(" | ")));
+    let schemas = names.into_iter().zip(tools).map(|(rule, tool)| {
+        let enforced = tool.strict || enforce_all;
+        EmbeddedSchema {
+            rule,
+            schema: match enforced && tool.parameters.is_object() {
+                true => tool.parameters.clone(),
+                false => json!({}),
+            },
+            call: Some(EmbeddedCall {
+                name: tool.name.clone(),
+                key: arguments_key(format),
+            }),
+            lenient: !tool.strict,
+        }
     });
-    narrow(&mut schema);
-    whitespace_policy(&mut schema, !tool.strict);
-    schema
+    GrammarSpec::Calls(CallsGrammar {
+        schemas: schemas.collect(),
+        rules,
+        form,
+    })
 }
 
 /// The field that holds the arguments.
@@ -154,24 +159,5 @@ pub(super) fn arguments_key(format: ToolFormat) -> &'static str {
     match format {
         ToolFormat::Hermes | ToolFormat::Mistral => "arguments",
         ToolFormat::Llama3Json => "parameters",
-    }
-}
-
-/// The tool's schema moves down in the document, so its `$ref`s move with it.
-fn point_references_to(value: &mut Value, root: &str) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|v| point_references_to(v, root)),
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                match (
-                    key.as_str(),
-                    value.as_str().and_then(|v| v.strip_prefix('#')),
-                ) {
-                    ("$ref", Some(path)) => *value = json!(format!("{root}{path}")),
-                    _ => point_references_to(value, root),
-                }
-            }
-        }
-        _ => {}
     }
 }

@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use http::Response;
 use serde_json::json;
-use sluice_engine::grammar::{Grammar, GrammarSpec, check_schema};
+use sluice_engine::grammar::{CallsGrammar, Grammar, GrammarCompiler, GrammarError, GrammarSpec};
 use sluice_engine::language::LanguageModel;
-use sluice_engine::tokenizer::tools::{ToolChoice, ToolSpec};
+use sluice_engine::tokenizer::tools::ToolChoice;
 
 use super::ask::Unanswered;
 use super::call::Call;
 use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
+use super::constraint::Constraint;
 use super::prompt::Limits;
 use super::{ids, prompt, sampling};
 use crate::Body;
@@ -163,29 +164,65 @@ async fn grammar_of(
     model: &Arc<LanguageModel>,
     request: &ChatRequest,
 ) -> Result<(Option<Grammar>, bool), ApiError> {
-    let tools = &request.tools;
-    let (spec, field, enforced) = match (&request.constraint, grammar_of_tools(model, request)) {
-        (Some(constraint), Some(either)) => {
-            check_schemas(&tools.specs)?;
-            check_content(constraint)?;
-            (either, "response_format", false)
-        }
+    let compiler = &model.grammar;
+    let Some(calls) = grammar_of_tools(model, request) else {
         // Patterns and grammars of one's own leave no room for calls.
-        (Some(constraint), None) => (constraint.clone(), "response_format", false),
-        (None, Some(spec)) => {
-            check_schemas(&tools.specs)?;
-            (spec, "tools", true)
-        }
-        (None, None) => return Ok((None, false)),
+        return Ok(match &request.constraint {
+            None => (None, false),
+            Some(Constraint { field, spec }) => {
+                let grammar = prompt::compile(context, compiler, spec.clone(), field).await?;
+                (Some(grammar), false)
+            }
+        });
     };
-    let grammar = prompt::compile(context, &model.grammar, spec, field).await?;
-    Ok((Some(grammar), enforced))
+    match prompt::try_compile(context, compiler, calls.clone()).await? {
+        Ok(grammar) => Ok((Some(grammar), request.constraint.is_none())),
+        Err(error) => Err(blame(context, compiler, request, calls, &error).await?),
+    }
+}
+
+/// The error of a grammar of calls, with the field that it is about: the one whose schema cannot be
+/// had by itself.
+async fn blame(
+    context: &RequestContext,
+    compiler: &Arc<GrammarCompiler>,
+    request: &ChatRequest,
+    calls: GrammarSpec,
+    error: &GrammarError,
+) -> Result<ApiError, ApiError> {
+    if let Some(Constraint { field, spec }) = &request.constraint {
+        prompt::compile(context, compiler, spec.clone(), field).await?;
+    }
+    // What is too much may be so only together, and each part would be compiled to find out.
+    let GrammarSpec::Calls(calls) = calls else {
+        return Ok(prompt::grammar_error(error, "tools"));
+    };
+    if matches!(error, GrammarError::TooComplex { .. }) {
+        return Ok(prompt::grammar_error(error, "tools"));
+    }
+    for schema in calls.schemas {
+        let Some(call) = &schema.call else { continue };
+        let tools = &request.tools.specs;
+        let Some(index) = tools.iter().position(|tool| tool.name == call.name) else {
+            continue;
+        };
+        let alone = GrammarSpec::Calls(CallsGrammar {
+            rules: format!("start: {}\n", schema.rule),
+            schemas: vec![schema],
+            form: calls.form,
+        });
+        if let Err(error) = prompt::try_compile(context, compiler, alone).await? {
+            let field = format!("tools[{index}].function.parameters");
+            return Ok(prompt::grammar_error(&error, field));
+        }
+    }
+    Ok(prompt::grammar_error(error, "tools"))
 }
 
 /// A grammar under which the answer may be (or has to be) calls.
 fn grammar_of_tools(model: &LanguageModel, request: &ChatRequest) -> Option<GrammarSpec> {
     let tools = &request.tools;
-    let content = match &request.constraint {
+    let content = match request.constraint.as_ref().map(|c| &c.spec) {
         None => None,
         Some(GrammarSpec::JsonObject) => Some(json!({"type": "object"})),
         Some(GrammarSpec::JsonSchema(schema)) => Some(schema.clone()),
@@ -206,21 +243,4 @@ fn grammar_of_tools(model: &LanguageModel, request: &ChatRequest) -> Option<Gram
                 .forced_grammar(&tools.specs, &tools.choice, tools.parallel)
         }
     }
-}
-
-/// The schema of the content, before it disappears within one grammar.
-fn check_content(constraint: &GrammarSpec) -> Result<(), ApiError> {
-    match constraint {
-        GrammarSpec::JsonSchema(schema) => {
-            check_schema(schema).map_err(|error| prompt::grammar_error(&error, "response_format"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The tools' own schemas, before they disappear within one grammar.
-fn check_schemas(tools: &[ToolSpec]) -> Result<(), ApiError> {
-    tools.iter().try_for_each(|tool| {
-        check_schema(&tool.parameters).map_err(|error| prompt::grammar_error(&error, "tools"))
-    })
 }

@@ -1,13 +1,12 @@
 //! The body of `POST /v1/chat/completions`, checked.
 
 use serde_json::Value;
-use sluice_engine::grammar::GrammarSpec;
 use sluice_engine::tokenizer::tools::ToolChoice;
 
 use super::form::PromptForm;
 use super::message::take_messages;
 use super::tools::Tools;
-use crate::api::constraint;
+use crate::api::constraint::{self, Constraint};
 use crate::api::fields::Fields;
 use crate::api::peers;
 use crate::api::sampling::Sampling;
@@ -29,7 +28,7 @@ pub(crate) struct ChatRequest {
     pub(crate) tools: Tools,
     pub(crate) sampling: Sampling,
     /// What the content must match.
-    pub(crate) constraint: Option<GrammarSpec>,
+    pub(crate) constraint: Option<Constraint>,
     /// `Some(n)`: log-probabilities with `n` alternatives.
     pub(crate) logprobs: Option<u8>,
     /// `max_completion_tokens` or `max_tokens`; absent: what the context holds.

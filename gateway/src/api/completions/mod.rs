@@ -15,6 +15,7 @@ use super::ask::Unanswered;
 use super::call::Call;
 use super::choices::{Choices, not_submitted};
 use super::chunk::{ChunkWriter, Identity};
+use super::constraint::Constraint;
 use super::prompt::Limits;
 use super::{ids, prompt, sampling};
 use crate::error::ApiError;
@@ -67,15 +68,9 @@ async fn begin(
     prompt::check_sequences(model, request.prompts.len(), request.sampling.n)?;
     let prompts = tokens_of(call, model, request).await?;
     let grammar = match &request.constraint {
-        Some(spec) => Some(
-            prompt::compile(
-                &call.context,
-                &model.grammar,
-                spec.clone(),
-                "response_format",
-            )
-            .await?,
-        ),
+        Some(Constraint { field, spec }) => {
+            Some(prompt::compile(&call.context, &model.grammar, spec.clone(), field).await?)
+        }
         None => None,
     };
     let sampling = &request.sampling;

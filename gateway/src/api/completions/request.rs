@@ -1,9 +1,8 @@
 //! The body of `POST /v1/completions`, checked.
 
 use serde_json::Value;
-use sluice_engine::grammar::GrammarSpec;
 
-use crate::api::constraint;
+use crate::api::constraint::{self, Constraint};
 use crate::api::fields::{self, Fields};
 use crate::api::peers;
 use crate::api::sampling::Sampling;
@@ -30,7 +29,7 @@ pub(crate) struct CompletionRequest {
     /// At least one.
     pub(crate) prompts: Vec<Prompt>,
     pub(crate) sampling: Sampling,
-    pub(crate) constraint: Option<GrammarSpec>,
+    pub(crate) constraint: Option<Constraint>,
     /// The answer begins with the prompt.
     pub(crate) echo: bool,
     /// `Some(n)`: log-probabilities with `n` alternatives; with `echo` of the

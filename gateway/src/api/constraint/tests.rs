@@ -8,7 +8,8 @@ use crate::api::fields::Fields;
 use crate::error::ApiError;
 
 fn read(value: &Value) -> Result<Option<GrammarSpec>, ApiError> {
-    take(&mut Fields::parse(value.to_string().as_bytes())?)
+    let taken = take(&mut Fields::parse(value.to_string().as_bytes())?)?;
+    Ok(taken.map(|constraint| constraint.spec))
 }
 
 fn schema(value: Value) -> GrammarSpec {

@@ -51,7 +51,7 @@ fn impossible() -> Vec<Case> {
             json!({"tool_choice": "required", "tools": [{"type": "function", "function":
                 {"name": "f", "parameters": {"properties": {"a": {"$ref": "#/properties/a"}}}}}]}),
             "invalid_value",
-            "tools",
+            "tools[0].function.parameters",
         ),
         case(
             "/v1/completions",

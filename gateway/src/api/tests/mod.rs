@@ -3,6 +3,7 @@
 
 mod chat;
 mod completions;
+mod constraints;
 mod encoders;
 mod fields;
 mod ledger;

@@ -10,6 +10,7 @@ use sluice_engine::backend::tensorrt::NativeOptions;
 use sluice_engine::encoder::{Encoder, EncoderOptions};
 use sluice_engine::folder::{ModelFolder, ModelKind};
 use sluice_engine::generator::GeneratorOptions;
+use sluice_engine::grammar::CompilerOptions;
 use sluice_engine::language::{LanguageModel, LanguageOptions};
 use sluice_engine::tensor::{TensorModel, TensorOptions};
 
@@ -48,6 +49,7 @@ pub(super) struct Recipe {
     pub(super) data: PathBuf,
     pub(super) config: DeploymentConfig,
     pub(super) failed_runs: u32,
+    pub(super) grammar: CompilerOptions,
     /// Of the folder, since it was first loaded.
     pub(super) digest: String,
 }
@@ -98,7 +100,8 @@ impl Recipe {
             }
             ModelKind::Generative(_) => {
                 fit_to_generate(config)?;
-                let options = language_options(config, data, device, runs);
+                let mut options = language_options(config, data, device, runs);
+                options.grammar = self.grammar;
                 let model = LanguageModel::load(&config.name, path, options)?;
                 LocalModel::Language(Arc::new(model))
             }
@@ -157,6 +160,7 @@ pub(super) fn language_options(
             failed_steps,
             ..defaults.generator
         },
+        grammar: defaults.grammar,
     }
 }
 
