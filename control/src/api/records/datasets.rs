@@ -13,9 +13,7 @@ use crate::api::input::{check_name, check_object, check_text};
 use crate::api::problem::Problem;
 use crate::api::registry::{Registry, get, post};
 use crate::api::resource::{LookedUp, Resource, Summaries, filter, serve};
-use crate::domain::record::{
-    Access, Artifact, Dataset, DatasetVersion, Department, Modality, Principal,
-};
+use crate::domain::record::{Access, Dataset, DatasetVersion, Department, Modality, Principal};
 use crate::domain::roles::Verb;
 use crate::domain::secrecy::Secrecy;
 use crate::id::{DatasetVersionId, DepartmentId, Id, PrincipalId};
