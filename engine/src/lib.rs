@@ -21,6 +21,7 @@ pub mod folder;
 pub mod generator;
 pub mod grammar;
 pub mod inventory;
+pub mod jinja;
 pub mod language;
 pub mod request;
 pub mod restriction;

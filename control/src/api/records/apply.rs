@@ -9,7 +9,7 @@ mod others;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::api::call::{Answer, Body, Call, Desk, NoQuery};
 use crate::api::input;
@@ -37,6 +37,8 @@ pub(crate) fn serve_all(api: &mut Registry) {
 /// A record: its kind, and the fields that making one takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(crate) struct ApplyItem {
+    /// What it is; the other fields are those that making one takes.
+    #[schemars(example = &"model")]
     kind: Kind,
     /// As for `POST` on the kind's collection. A `version` also names its `model` or `dataset`, and by `number` or by its
     /// content which one it is; a `key` may give the `sha256` of its secret instead of being given one.
@@ -51,10 +53,11 @@ const MOST: usize = 500;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApplyFields {
     /// In order: a record may refer to earlier ones. Where one is refused, nothing of the document is done.
-    #[schemars(length(max = 500))]
+    #[schemars(length(max = 500), example = json!([{ "kind": "model", "name": "helpdesk" }]))]
     records: Vec<ApplyItem>,
     /// Change nothing; tell what would.
     #[serde(default)]
+    #[schemars(example = true)]
     dry_run: bool,
 }
 

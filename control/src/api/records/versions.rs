@@ -266,7 +266,7 @@ async fn conversion_run_of(
 }
 
 /// Data that the caller may use.
-async fn linked(
+pub(super) async fn linked(
     desk: &Desk,
     links: &[DatasetLink],
 ) -> Result<Vec<(DatasetVersionId, String)>, Problem> {

@@ -254,10 +254,13 @@ async fn grants_keys_and_versions_are_applied_and_found_again() {
             (7, "digest", json!(OTHER)),
             (7, "note", json!("another")),
             (6, "digest", json!(CONTENT)),
+            (6, "row_count", json!(4)),
+            (6, "note", json!("another")),
+            (7, "datasets", json!([{ "dataset": "d@v1" }])),
         ] {
             let mut other = records.clone();
             other[index][field] = value;
-            if index == 6 {
+            if index == 6 && field == "digest" {
                 other[index]["number"] = json!(1);
             }
             let refused = apply(&other, false).await.expect(422);

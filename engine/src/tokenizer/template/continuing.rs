@@ -26,8 +26,7 @@ impl ChatTemplate {
         tools: Option<&[Value]>,
         extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
-        let developer = self.source.contains("developer");
-        let mut messages = messages::normalize(messages, self.content, developer)?;
+        let mut messages = messages::normalize(messages, self.form)?;
         let text = messages
             .last_mut()
             .filter(|message| message.get("tool_calls").is_none())

@@ -1,6 +1,7 @@
-//! What a template may take, also one that somebody approved.
+//! What a template of the control plane may take: those of an evaluation's prompts, which minijinja renders. Chat
+//! templates have an engine with limits of its own ([`crate::jinja`]).
 //!
-//! The engine of templates counts steps, but one step may multiply a text, and each may nest a value one level deeper;
+//! Minijinja counts steps, but one step may multiply a text, and each may nest a value one level deeper;
 //! a value is dropped, compared and printed by recursion. So what multiplies is looked at before it is done, the steps
 //! follow the size of the input, and a rendering has a stack that is deep enough for as many levels as it has steps.
 
@@ -11,26 +12,8 @@ use minijinja::{Environment, Error, ErrorKind, State, filters};
 pub const MAX_TEXT: usize = 16 << 20;
 /// Widths and precisions of formats, and of indentations.
 const MAX_WIDTH: usize = 10_000;
-/// Steps of a rendering, by the bytes of its input. The least is for any input; a conversation of 10,000 short
-/// messages takes fewer than the most.
-const STEPS: [(usize, u64); 2] = [(32 << 10, 250_000), (usize::MAX, 2_500_000)];
 /// Bytes of stack for each step: what comparing one level of a value takes at most. Only what is used is ever taken.
 const FRAME: u64 = 1 << 10;
-
-/// The kinds of renderings, the smallest first: their steps.
-#[must_use]
-pub fn steps() -> [u64; 2] {
-    STEPS.map(|(_, steps)| steps)
-}
-
-/// The kind that an input of so many bytes gets.
-#[must_use]
-pub fn kind_of(bytes: usize) -> usize {
-    STEPS
-        .iter()
-        .position(|(most, _)| bytes <= *most)
-        .unwrap_or(STEPS.len() - 1)
-}
 
 /// Runs a rendering of so many steps, with all that it leaves behind, on a stack of its own.
 pub fn on_deep_stack<T>(steps: u64, render: impl FnOnce() -> T) -> T {
@@ -144,6 +127,3 @@ fn formatted(format: &str, args: &[Value]) -> usize {
             .saturating_add(format.len()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,34 +1,38 @@
-//! Chat templates in Hugging Face's dialect of Jinja.
+//! Chat templates, as `transformers` renders them.
 //!
 //! The template is the model's own and decides the prompt to the last newline, so
-//! rendering follows `transformers`' `apply_chat_template`: same filters, same
-//! JSON, same variables. See [`dialect`] for what differs from plain minijinja and
-//! [`messages`] for how OpenAI's messages are put into the shape templates expect.
+//! rendering follows `transformers`' `apply_chat_template`: the same language
+//! ([`crate::jinja`]), the same variables. See [`messages`] for how OpenAI's messages
+//! are put into the shape that the template at hand expects.
 
 mod continuing;
-mod dialect;
-mod json;
 pub mod limits;
 mod messages;
-mod strftime;
 
+#[cfg(test)]
+mod parity;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value};
 
 use super::SpecialTokens;
 use super::files::read_object;
 use crate::error::LoadError;
-use dialect::{Bounded, RaisedException};
+use crate::jinja::{Fault, FaultKind, Limits, Template};
 
-pub use messages::ContentForm;
+pub use messages::{ArgumentForm, ContentForm, MessageForm};
 
-/// Bytes of a rendered prompt at most.
-const MAX_PROMPT_BYTES: usize = limits::MAX_TEXT;
+/// Bytes of a rendered prompt, and of any text that a template makes, at most.
+const MAX_TEXT: usize = 16 << 20;
+/// Bytes of all that a template has made and still holds, at most.
+const MAX_MEMORY: usize = 64 << 20;
+/// Steps of a rendering, by the bytes of its input. The least is for any input; a conversation of 10,000 short
+/// messages takes fewer than the most.
+const STEPS: [(usize, u64); 2] = [(32 << 10, 500_000), (usize::MAX, 5_000_000)];
 /// Variables of a rendering that the caller's extra arguments cannot replace.
 const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
 
@@ -52,17 +56,18 @@ pub enum TemplateError {
 
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
-    /// By the steps that a rendering gets; the same templates in each.
-    environments: [Environment<'static>; 2],
+    default: Template,
+    /// For requests with tools.
+    tool_use: Option<Template>,
     source: String,
     special: SpecialTokens,
-    content: ContentForm,
+    form: MessageForm,
 }
 
 impl std::fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ChatTemplate")
-            .field("content", &self.content)
+            .field("form", &self.form)
             .finish_non_exhaustive()
     }
 }
@@ -96,27 +101,16 @@ impl ChatTemplate {
     }
 
     fn compile(sources: Sources, special: SpecialTokens) -> Result<Self, String> {
-        let mut environment = dialect::environment();
-        let mut add = |name: &'static str, source: &str| {
-            environment
-                .add_template_owned(name, dialect::without_generation_tags(source))
-                .map_err(|e| format!("chat template: {}", describe(&e)))
-        };
-        add(DEFAULT, &sources.default)?;
-        if let Some(source) = &sources.tool_use {
-            add(TOOL_USE, source)?;
-        }
+        let read =
+            |source: &str| Template::new(source).map_err(|fault| format!("chat template: {fault}"));
         let mut template = Self {
-            environments: limits::steps().map(|steps| {
-                let mut environment = environment.clone();
-                environment.set_fuel(Some(steps));
-                environment
-            }),
+            default: read(&sources.default)?,
+            tool_use: sources.tool_use.as_deref().map(read).transpose()?,
             source: sources.default + sources.tool_use.as_deref().unwrap_or_default(),
             special,
-            content: ContentForm::Text,
+            form: MessageForm::default(),
         };
-        template.content = ContentForm::probe(&template);
+        template.form = MessageForm::probe(&template);
         Ok(template)
     }
 
@@ -126,10 +120,10 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Whether the template takes contents as strings or as lists of parts.
+    /// How the template takes messages.
     #[must_use]
-    pub fn content_form(&self) -> ContentForm {
-        self.content
+    pub fn form(&self) -> MessageForm {
+        self.form
     }
 
     /// Renders messages (in OpenAI's form) to the model's prompt. `extra` holds
@@ -144,9 +138,17 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         extra: &Map<String, Value>,
     ) -> Result<String, TemplateError> {
-        let developer = self.source.contains("developer");
-        let messages = messages::normalize(messages, self.content, developer)?;
-        self.render_raw(&messages, tools, add_generation_prompt, extra)
+        let render = |form: MessageForm| {
+            let messages = messages::normalize(messages, form)?;
+            self.render_raw(&messages, tools, add_generation_prompt, extra)
+        };
+        match render(self.form) {
+            // The form was found by a conversation of our own; this one may show another side.
+            Err(error @ TemplateError::Failed(_)) if messages.iter().any(messages::has_calls) => {
+                render(self.form.with_other_arguments()).map_err(|_| error)
+            }
+            rendered => rendered,
+        }
     }
 
     fn render_raw(
@@ -169,22 +171,25 @@ impl ChatTemplate {
             "add_generation_prompt".to_owned(),
             Value::Bool(add_generation_prompt),
         );
-        let kind = limits::kind_of(context.values().map(weight).sum());
-        let environment = &self.environments[kind];
-        let named = tools.and_then(|_| environment.get_template(TOOL_USE).ok());
-        let template = match named {
-            Some(template) => template,
-            None => environment
-                .get_template(DEFAULT)
-                .map_err(|e| TemplateError::Failed(describe(&e)))?,
-        };
-        let mut prompt = Bounded::new(MAX_PROMPT_BYTES);
-        // What the rendering leaves behind is dropped there as well.
-        limits::on_deep_stack(limits::steps()[kind], || {
-            let rendered = template.render_captured_to(&context, &mut prompt);
-            rendered.map(drop).map_err(|e| sort_error(&e))
-        })?;
-        Ok(prompt.into_string())
+        let named = tools.and(self.tool_use.as_ref());
+        let template = named.unwrap_or(&self.default);
+        let limits = limits_of(context.values().map(weight).sum());
+        // Nothing that is known of panics; whatever does is the template's failure, not the server's.
+        catch_unwind(AssertUnwindSafe(|| template.render(&context, limits)))
+            .unwrap_or_else(|_| {
+                let message = "it could not be evaluated".to_owned();
+                let (kind, line) = (FaultKind::Failed, None);
+                Err(Fault {
+                    kind,
+                    message,
+                    line,
+                })
+            })
+            .map_err(|fault| match fault.kind {
+                FaultKind::Raised => TemplateError::Raised(fault.message),
+                FaultKind::TooMuch => TemplateError::TooLarge(fault.to_string()),
+                FaultKind::Failed | FaultKind::Syntax => TemplateError::Failed(fault.to_string()),
+            })
     }
 
     /// The variables that `apply_chat_template` always defines.
@@ -208,6 +213,16 @@ impl ChatTemplate {
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
+
+/// What a rendering of an input of so many bytes may take.
+fn limits_of(bytes: usize) -> Limits {
+    let steps = STEPS.iter().find(|(most, _)| bytes <= *most);
+    Limits {
+        steps: steps.map_or(0, |(_, steps)| *steps),
+        memory: MAX_MEMORY,
+        text: MAX_TEXT,
+    }
+}
 
 /// About the bytes of a value.
 fn weight(value: &Value) -> usize {
@@ -292,31 +307,4 @@ fn read_text(path: &Path) -> Result<Option<String>, LoadError> {
             reason: e.to_string(),
         }),
     }
-}
-
-/// Tells what the template said from what went wrong in it.
-fn sort_error(error: &minijinja::Error) -> TemplateError {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = source {
-        if let Some(raised) = current.downcast_ref::<RaisedException>() {
-            return TemplateError::Raised(raised.0.clone());
-        }
-        source = current.source();
-    }
-    match error.kind() {
-        ErrorKind::OutOfFuel => TemplateError::TooLarge("it takes too many steps".to_owned()),
-        ErrorKind::WriteFailure => {
-            TemplateError::TooLarge(format!("the prompt exceeds {MAX_PROMPT_BYTES} bytes"))
-        }
-        _ => TemplateError::Failed(describe(error)),
-    }
-}
-
-/// One line, with the place in the template.
-fn describe(error: &minijinja::Error) -> String {
-    let detail = error.detail().unwrap_or_default();
-    let line = error
-        .line()
-        .map_or(String::new(), |n| format!(" (line {n})"));
-    format!("{}: {detail}{line}", error.kind())
 }

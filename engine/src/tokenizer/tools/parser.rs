@@ -1,9 +1,18 @@
 //! Reading tool calls out of streamed text.
 //!
 //! Text goes through as content; what may be the beginning of a mark is held back.
-//! After a mark the call's JSON is collected and checked; what turns out not to be
-//! a call is content after all, to the last character. Blanks around calls are
-//! layout and are dropped.
+//! After a mark the call's JSON is collected and checked. Marks never reach the
+//! content, whatever becomes of the call:
+//!
+//! - a call of a tool that was not declared is a call like any other, under the name
+//!   that the model wrote: whoever asked can tell the model that there is no such tool;
+//! - a call that the answer's end cuts off is delivered as far as it came, its
+//!   arguments unfinished, if its name is complete; otherwise it is dropped;
+//! - an object that is no call is dropped up to its closing mark;
+//! - a mark without an object behind it is dropped, and what follows it is text.
+//!
+//! An object without a mark (Llama) that is no call is an answer in JSON, and stays
+//! text. Blanks around calls are layout and are dropped.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -31,7 +40,8 @@ pub enum ToolEvent {
         /// Piece of JSON.
         fragment: String,
     },
-    /// The call is complete and its arguments are valid JSON.
+    /// The call is complete and its arguments are valid JSON. A call that the
+    /// answer's end cuts off has none.
     CallEnd {
         /// Which call.
         index: usize,
@@ -45,8 +55,8 @@ enum State {
     Start,
     /// In text in which a mark may appear.
     Text,
-    /// In text that goes on to the end.
-    Plain,
+    /// In what is no call, up to its closing mark or the end.
+    Dropped,
     /// After a mark, before the call's `{`.
     Opening,
     /// In the call's JSON; bytes of its arguments that are already passed on.
@@ -67,8 +77,10 @@ pub struct ToolCallParser {
     state: State,
     /// Text not yet understood.
     buffer: String,
-    /// The mark before the call, in case it turns out not to be one.
+    /// What was skipped since the mark before the call; empty where there is no mark.
     mark: String,
+    /// Objects without a mark are calls only of these tools: the content may be JSON too.
+    declared_only: bool,
     /// Blanks at the end of the content, delivered only if more content follows.
     blanks: String,
     /// There was content since the last call (or from the beginning).
@@ -88,10 +100,19 @@ impl ToolCallParser {
             },
             buffer: String::new(),
             mark: String::new(),
+            declared_only: false,
             blanks: String::new(),
             content_since_call: true,
             calls: 0,
         }
+    }
+
+    /// The content may be JSON of a form that the request asks for: an object without
+    /// a mark is a call only if it names a declared tool.
+    #[must_use]
+    pub fn beside_json(mut self) -> Self {
+        self.declared_only = true;
+        self
     }
 
     /// Takes a piece of the answer.
@@ -102,7 +123,7 @@ impl ToolCallParser {
         events
     }
 
-    /// Ends the answer: an unfinished or malformed call is delivered as content.
+    /// Ends the answer.
     pub fn finish(&mut self) -> Vec<ToolEvent> {
         let mut events = Vec::new();
         while self.step(true, &mut events) {}
@@ -126,11 +147,7 @@ impl ToolCallParser {
         match self.state {
             State::Start => self.start(end),
             State::Text => self.text(end, events),
-            State::Plain => {
-                let text = std::mem::take(&mut self.buffer);
-                self.content(&text, events);
-                false
-            }
+            State::Dropped => self.dropped(end),
             State::Opening => self.opening(end, events),
             State::Body { .. } => self.body(end, events),
             State::Closing => self.closing(end),
@@ -148,30 +165,60 @@ impl ToolCallParser {
             self.mark = self.buffer.drain(..blanks + TAG.len()).collect();
             State::Opening
         } else if text.starts_with('{') {
+            let lead: String = self.buffer.drain(..blanks).collect();
+            self.blanks.push_str(&lead);
             State::Opening
         } else {
-            State::Plain
+            State::Text
         };
         true
     }
 
     fn text(&mut self, end: bool, events: &mut Vec<ToolEvent>) -> bool {
-        let mark = match self.format {
-            ToolFormat::Hermes => "<tool_call>",
-            ToolFormat::Mistral => "[TOOL_CALLS]",
-            ToolFormat::Llama3Json => "<|python_tag|>",
-        };
-        if let Some(at) = self.buffer.find(mark) {
+        let marks = self.format.marks();
+        let found = marks
+            .iter()
+            .filter_map(|mark| Some((self.buffer.find(mark)?, *mark)))
+            .min();
+        if let Some((at, mark)) = found {
             let before: String = self.buffer.drain(..at).collect();
             self.content(&before, events);
-            self.mark = self.buffer.drain(..mark.len()).collect();
-            self.state = State::Opening;
+            self.buffer.drain(..mark.len());
+            // A closing mark without a call before it closes nothing.
+            if mark == marks[0] {
+                mark.clone_into(&mut self.mark);
+                self.state = State::Opening;
+            }
             return true;
         }
-        let held = if end { 0 } else { overlap(&self.buffer, mark) };
+        let held = marks.iter().map(|mark| overlap(&self.buffer, mark)).max();
+        let held = if end { 0 } else { held.unwrap_or(0) };
         let ready: String = self.buffer.drain(..self.buffer.len() - held).collect();
         self.content(&ready, events);
         false
+    }
+
+    /// Skips what is no call.
+    fn dropped(&mut self, end: bool) -> bool {
+        let close = match self.format {
+            ToolFormat::Hermes => "</tool_call>",
+            ToolFormat::Mistral | ToolFormat::Llama3Json => {
+                self.buffer.clear();
+                return false;
+            }
+        };
+        match self.buffer.find(close) {
+            Some(at) => {
+                self.buffer.drain(..at + close.len());
+                self.state = State::Text;
+                true
+            }
+            None => {
+                let held = if end { 0 } else { overlap(&self.buffer, close) };
+                self.buffer.drain(..self.buffer.len() - held);
+                false
+            }
+        }
     }
 
     /// Skips what stands between the mark and the call's `{`.
@@ -231,18 +278,19 @@ impl ToolCallParser {
         match progress {
             Progress::Complete(length) => self.complete(length, streaming, events),
             Progress::Incomplete if !end => return false,
-            // The answer was cut off, or went wrong in spite of the grammar, after
-            // the call was announced: what was passed on stands.
-            Progress::Incomplete | Progress::Malformed if streaming => {
-                self.buffer.clear();
-                self.state = State::Plain;
+            Progress::Incomplete => self.cut(streaming, events),
+            Progress::Malformed if streaming => {
+                // Went wrong in spite of the grammar, after the call was announced:
+                // what was passed on stands.
+                self.content_since_call = false;
+                self.state = State::Dropped;
             }
-            Progress::Incomplete | Progress::Malformed => self.give_up(events),
+            Progress::Malformed => self.give_up(events),
         }
         true
     }
 
-    /// The object is complete: a call if it is one, else content.
+    /// The object is complete: a call if it is one.
     fn complete(&mut self, length: usize, streaming: bool, events: &mut Vec<ToolEvent>) {
         if !streaming {
             let Some(call) = self.read_call(&self.buffer[..length]) else {
@@ -259,13 +307,54 @@ impl ToolCallParser {
             index: self.calls - 1,
         });
         self.buffer.drain(..length);
-        self.blanks.clear();
-        self.mark.clear();
-        self.content_since_call = false;
+        self.called();
         self.state = State::Closing;
     }
 
-    /// Name and arguments of a complete call to a known tool.
+    /// The answer ends within the object. What is known of the call is delivered.
+    fn cut(&mut self, streaming: bool, events: &mut Vec<ToolEvent>) {
+        let State::Body { scanner, .. } = &self.state else {
+            return;
+        };
+        let (name, arguments) = (scanner.name().map(str::to_owned), scanner.arguments());
+        let begun = name.is_some() || scanner.names_a_tool();
+        let known =
+            |name: &String| !self.mark.is_empty() || self.is_call(name, arguments.is_some());
+        match name.filter(known) {
+            Some(name) if !streaming => {
+                let index = self.calls;
+                events.push(ToolEvent::CallStart { index, name });
+                if let Some(range) = arguments {
+                    let fragment = self.buffer[range].to_owned();
+                    events.push(ToolEvent::CallArguments { index, fragment });
+                }
+                self.calls += 1;
+            }
+            None if self.mark.is_empty() && (!begun || self.declared_only) => {
+                // The beginning of any object.
+                self.state = State::Text;
+                return;
+            }
+            _ => {}
+        }
+        self.called();
+        self.buffer.clear();
+        self.state = State::Text;
+    }
+
+    /// There was a call: the blanks before it were layout.
+    fn called(&mut self) {
+        self.blanks.clear();
+        self.mark.clear();
+        self.content_since_call = false;
+    }
+
+    /// Whether an object without a mark is a call.
+    fn is_call(&self, name: &str, arguments: bool) -> bool {
+        self.names.iter().any(|it| it == name) || (arguments && !self.declared_only)
+    }
+
+    /// Name and arguments of a complete call.
     fn read_call(&self, text: &str) -> Option<(String, String)> {
         #[derive(Deserialize)]
         struct Call<'a> {
@@ -274,6 +363,9 @@ impl ToolCallParser {
             arguments: Option<&'a RawValue>,
         }
         let call: Call<'_> = serde_json::from_str(text).ok()?;
+        if self.mark.is_empty() && !self.is_call(&call.name, call.arguments.is_some()) {
+            return None;
+        }
         let arguments = match call.arguments.map(RawValue::get) {
             None => "{}".to_owned(),
             Some(object) if object.starts_with('{') => object.to_owned(),
@@ -282,19 +374,33 @@ impl ToolCallParser {
                 serde_json::from_str::<serde_json::Value>(inner).is_ok_and(|v| v.is_object())
             })?,
         };
-        self.names
-            .contains(&call.name)
-            .then_some((call.name, arguments))
+        Some((call.name, arguments))
     }
 
-    /// Not a call: the mark is content, and what follows is looked at again.
+    /// Not a call. Without a mark it is an answer in JSON; with one, what stands in an
+    /// object is dropped, and anything else is text.
     fn give_up(&mut self, events: &mut Vec<ToolEvent>) {
         let mark = std::mem::take(&mut self.mark);
-        self.content(&mark, events);
-        self.state = match self.format {
-            ToolFormat::Llama3Json => State::Plain,
-            ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
+        let object = matches!(self.state, State::Body { .. });
+        let in_list =
+            self.format == ToolFormat::Mistral && self.calls > 0 && !self.content_since_call;
+        self.state = match (object && !mark.is_empty()) || in_list {
+            true => State::Dropped,
+            false => State::Text,
         };
+        if in_list {
+            self.buffer.clear();
+        } else if !object && !self.buffer.is_empty() {
+            let skipped = self.format.marks().first();
+            let skipped = skipped
+                .and_then(|it| mark.strip_prefix(it))
+                .unwrap_or_default();
+            self.content(skipped, events);
+        } else if object && mark.is_empty() {
+            // To its end: what it quotes are no marks.
+            let text = std::mem::take(&mut self.buffer);
+            self.content(&text, events);
+        }
     }
 
     /// Skips what stands between a call and what comes next.
@@ -316,11 +422,12 @@ impl ToolCallParser {
                 ToolFormat::Hermes | ToolFormat::Mistral => State::Text,
             };
         } else if self.format == ToolFormat::Mistral && text.starts_with(',') {
-            self.mark = self.buffer.drain(..=blanks).collect();
+            self.buffer.drain(..=blanks);
+            // Still within the list that the mark opened.
+            "[TOOL_CALLS][".clone_into(&mut self.mark);
             self.state = State::Opening;
-        } else if self.format == ToolFormat::Llama3Json {
-            let call = text.starts_with('{');
-            self.state = if call { State::Opening } else { State::Plain };
+        } else if self.format == ToolFormat::Llama3Json && text.starts_with('{') {
+            self.state = State::Opening;
         } else {
             self.state = State::Text;
         }

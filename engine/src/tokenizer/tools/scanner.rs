@@ -61,6 +61,11 @@ impl Scanner {
         self.name.as_deref()
     }
 
+    /// Whether the object has begun to say which tool it calls.
+    pub(super) fn names_a_tool(&self) -> bool {
+        self.key == "name"
+    }
+
     /// The part of the text scanned so far that belongs to the arguments object.
     pub(super) fn arguments(&self) -> Option<Range<usize>> {
         let from = self.arguments_from?;

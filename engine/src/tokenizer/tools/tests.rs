@@ -189,12 +189,12 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_lost_and_cuts_do_not_matter(
+    fn marks_never_show_and_cuts_do_not_matter(
         parts in prop::collection::vec(prop::sample::select(vec![
             "<tool_call>", "</tool_call>", "<tool_", "[TOOL_CALLS]", "[", "]", ", ", "; ", "{", "}",
             "<|python_tag|>", " ", "\n", "text", "\"", "\\", "{\"name\": \"now\", \"arguments\": {}}",
             "{\"name\": \"now\", \"parameters\": {\"a\": [1, \"}\"]}}", "{\"x\": 1}", "你好",
-            "{\"name\": \"unknown\", \"arguments\": {}}",
+            "{\"name\": \"unknown\", \"arguments\": {}}", "{\"name\": \"now\", \"arguments\": {\"a",
         ]), 0..8),
         cut in 1usize..7,
     ) {
@@ -203,13 +203,16 @@ proptest! {
             let whole = parse(format, &text, usize::MAX, false);
             let pieces = parse(format, &text, cut, false);
             prop_assert_eq!(&pieces, &whole, "{:?} {}", format, &text);
+            prop_assert!(whole.calls.iter().all(|(n, _)| n == "now" || n == "unknown"));
+            let finished = &whole.calls[..whole.ended];
             let object = |a: &str| serde_json::from_str::<Value>(a).unwrap().is_object();
-            prop_assert!(whole.calls.iter().all(|(n, a)| n == "now" && object(a)));
-            if whole.calls.is_empty() {
+            prop_assert!(finished.iter().all(|(_, a)| object(a)));
+            for mark in format.marks() {
+                prop_assert!(!whole.content.contains(mark), "{:?} {} {}", format, text, whole.content);
+            }
+            if !format.marks().iter().any(|mark| text.contains(mark)) && !text.contains("\"name\"") {
                 prop_assert_eq!(&whole.content, &text, "{:?}", format);
             }
-            // Every word of the text is content or part of a call.
-            prop_assert_eq!(whole.content.matches("你好").count(), text.matches("你好").count());
         }
     }
 }
@@ -259,34 +262,140 @@ fn content_around_calls_is_kept_without_layout() {
 }
 
 #[test]
-fn what_is_not_a_call_is_content() {
+fn what_is_not_a_call_is_content_without_its_marks() {
     let texts = [
+        (ToolFormat::Hermes, "<tool_call>soon</tool_call>", "soon"),
         (
             ToolFormat::Hermes,
-            "<tool_call>{\"name\": \"now\", \"arguments\": {}",
+            "Say <tool_call> to call.",
+            "Say  to call.",
+        ),
+        (ToolFormat::Hermes, "a</tool_call>b", "ab"),
+        (
+            ToolFormat::Hermes,
+            "a<tool_call>{\"name\": \"now\", \"arguments\": [1]}</tool_call> b",
+            "a b",
         ),
         (
             ToolFormat::Hermes,
-            "<tool_call>{\"name\": \"nowhere\", \"arguments\": {}}</tool_call>",
+            "<tool_call>{now}</tool_call>then",
+            "then",
         ),
-        (ToolFormat::Hermes, "<tool_call>soon</tool_call>"),
         (
-            ToolFormat::Hermes,
-            "<tool_call>{\"name\": \"now\", \"arguments\": [1]}</tool_call>",
+            ToolFormat::Llama3Json,
+            "{\"answer\": 42}",
+            "{\"answer\": 42}",
         ),
-        (ToolFormat::Llama3Json, "{\"answer\": 42}"),
+        (ToolFormat::Llama3Json, " {\"answer\": 4", " {\"answer\": 4"),
+        (
+            ToolFormat::Llama3Json,
+            "{\"name\": \"Ann\", \"age\": 4}",
+            "{\"name\": \"Ann\", \"age\": 4}",
+        ),
         (
             ToolFormat::Llama3Json,
             "Say {\"name\": \"now\", \"parameters\": {}}",
+            "Say {\"name\": \"now\", \"parameters\": {}}",
         ),
-        (ToolFormat::Mistral, "[TOOL_CALLS] none"),
-        (ToolFormat::Mistral, "a list: [1, 2]"),
+        (ToolFormat::Llama3Json, "<|python_tag|>print(1)", "print(1)"),
+        (ToolFormat::Mistral, "[TOOL_CALLS]none", "none"),
+        (ToolFormat::Mistral, "a list: [1, 2]", "a list: [1, 2]"),
+        (ToolFormat::Mistral, "so [TOOL_CALLS] [{\"x\": 1}]", "so "),
     ];
-    for (format, text) in texts {
+    for (format, text, content) in texts {
         for cut in [1, 3, 1000] {
             let answer = parse(format, text, cut, false);
-            assert_eq!(answer.content, text);
-            assert!(answer.calls.is_empty());
+            assert_eq!(answer.content, content, "{text}");
+            assert!(answer.calls.is_empty(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_call_of_an_undeclared_tool_is_a_call() {
+    let texts = [
+        (
+            ToolFormat::Hermes,
+            "<tool_call>{\"name\": \"nowhere\", \"arguments\": {\"a\": 1}}</tool_call>",
+        ),
+        (
+            ToolFormat::Llama3Json,
+            "{\"name\": \"nowhere\", \"parameters\": {\"a\": 1}}",
+        ),
+        (
+            ToolFormat::Llama3Json,
+            "<|python_tag|>{\"name\": \"nowhere\", \"parameters\": {\"a\": 1}}",
+        ),
+        (
+            ToolFormat::Mistral,
+            "[TOOL_CALLS][{\"name\": \"nowhere\", \"arguments\": {\"a\": 1}}]",
+        ),
+    ];
+    for (format, text) in texts {
+        for cut in [1, 4, 1000] {
+            let answer = parse(format, text, cut, false);
+            assert_eq!(answer.content, "", "{text}");
+            assert_eq!(answer.calls, calls(&[("nowhere", "{\"a\": 1}")]), "{text}");
+        }
+    }
+}
+
+#[test]
+fn json_beside_tools_is_no_call_of_an_undeclared_one() {
+    let text = "{\"name\": \"Ann\", \"parameters\": {\"a\": 1}}";
+    for length in 1..=text.len() {
+        let mut parser = ToolFormat::Llama3Json.parser(&tools(), false).beside_json();
+        let mut events = parser.push(&text[..length]);
+        events.extend(parser.finish());
+        let content = |event: ToolEvent| match event {
+            ToolEvent::Content(text) => text,
+            other => panic!("{other:?}"),
+        };
+        let content: String = events.into_iter().map(content).collect();
+        assert_eq!(content, text[..length]);
+    }
+}
+
+#[test]
+fn a_call_cut_anywhere_leaves_no_markup() {
+    let texts = [
+        (
+            ToolFormat::Hermes,
+            "<tool_call>\n{\"name\": \"now\", \"arguments\": {\"a\": \"b\"}}\n</tool_call>",
+        ),
+        (
+            ToolFormat::Llama3Json,
+            "{\"name\": \"now\", \"parameters\": {\"a\": \"b\"}}",
+        ),
+        (
+            ToolFormat::Llama3Json,
+            "<|python_tag|>{\"name\": \"now\", \"parameters\": {\"a\": \"b\"}}",
+        ),
+        (
+            ToolFormat::Mistral,
+            "[TOOL_CALLS] [{\"name\": \"now\", \"arguments\": {\"a\": \"b\"}}]",
+        ),
+    ];
+    for (format, text) in texts {
+        let mark = text.find('{').unwrap();
+        for length in 1..text.len() {
+            for enforced in [false, true] {
+                let answer = parse(format, &text[..length], 3, enforced);
+                let unmarked = format == ToolFormat::Llama3Json && mark == 0;
+                // Within a mark, and in an object that has not said what it is, nothing is known.
+                let unknown = length < mark.max(1) || (unmarked && length < 7);
+                if !unknown {
+                    assert_eq!(answer.content, "", "{}", &text[..length]);
+                }
+                if length > text.find("now").unwrap() + 3 {
+                    assert_eq!(answer.calls[0].0, "now", "{}", &text[..length]);
+                    let arguments = &answer.calls[0].1;
+                    assert!(
+                        "{\"a\": \"b\"}".starts_with(arguments.as_str()),
+                        "{arguments}"
+                    );
+                }
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `messages`: checked, and brought into the form that chat templates read.
 //!
-//! Templates know text, not OpenAI's unions: content parts become one string,
-//! `developer` becomes `system`, and a call's `arguments` become an object again.
+//! What a model's template makes of roles, content parts and a call's `arguments` differs; the
+//! engine knows the template and brings them into its form
+//! ([`sluice_engine::tokenizer::template`]). Here they are only checked.
 
 use serde_json::{Map, Value};
 
@@ -15,6 +16,7 @@ mod tests;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     System,
+    Developer,
     User,
     Assistant,
     Tool,
@@ -24,6 +26,7 @@ impl Role {
     fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
+            Self::Developer => "developer",
             Self::User => "user",
             Self::Assistant => "assistant",
             Self::Tool => "tool",
@@ -61,22 +64,18 @@ fn read_message(message: Value, path: String) -> Result<Value, ApiError> {
     let may_be_empty = calls.is_some() || (role == Role::Assistant && refusal.is_some());
     let content = match message.take("content") {
         Some(content) => read_content(content, &message.path_of("content"), role)?,
-        None if may_be_empty => refusal.unwrap_or_default(),
+        None if may_be_empty => refusal.map_or(Value::Null, Value::String),
         None => return Err(ApiError::missing(message.path_of("content"))),
     };
-    out.insert("content".into(), content.into());
+    out.insert("content".into(), content);
     if let Some(calls) = calls {
         out.insert("tool_calls".into(), Value::Array(calls));
     }
-    // `reasoning` is what vLLM calls it now.
-    let reasoning = [
-        message.string("reasoning_content")?,
-        message.string("reasoning")?,
-    ];
-    if role == Role::Assistant
-        && let Some(reasoning) = reasoning.into_iter().flatten().next()
-    {
-        out.insert("reasoning_content".into(), reasoning.into());
+    for name in ["reasoning_content", "reasoning", "thinking"] {
+        let reasoning = message.string(name)?.filter(|_| role == Role::Assistant);
+        if let Some(reasoning) = reasoning {
+            out.insert(name.into(), reasoning.into());
+        }
     }
     if role == Role::Tool {
         let id = message.required_string("tool_call_id")?;
@@ -89,7 +88,7 @@ fn read_message(message: Value, path: String) -> Result<Value, ApiError> {
 fn take_role(message: &mut Fields) -> Result<Role, ApiError> {
     const ROLES: [(&str, Role); 5] = [
         ("system", Role::System),
-        ("developer", Role::System),
+        ("developer", Role::Developer),
         ("user", Role::User),
         ("assistant", Role::Assistant),
         ("tool", Role::Tool),
@@ -100,10 +99,10 @@ fn take_role(message: &mut Fields) -> Result<Role, ApiError> {
     }
 }
 
-/// A string, or text parts joined by line breaks.
-fn read_content(content: Value, path: &str, role: Role) -> Result<String, ApiError> {
+/// A string, or text parts.
+fn read_content(content: Value, path: &str, role: Role) -> Result<Value, ApiError> {
     let parts = match content {
-        Value::String(text) => return Ok(text),
+        Value::String(_) => return Ok(content),
         Value::Array(parts) => parts,
         other => {
             let expected = "a string or an array of content parts";
@@ -113,16 +112,13 @@ fn read_content(content: Value, path: &str, role: Role) -> Result<String, ApiErr
     if parts.is_empty() {
         return Err(fields::empty_array(path.to_owned()));
     }
-    let mut text = String::new();
+    let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.into_iter().enumerate() {
         let mut part = Fields::nested(part, format!("{path}[{index}]"))?;
-        if index > 0 {
-            text.push('\n');
-        }
         let kind = part.required_string("type")?;
         match kind.as_str() {
-            "text" => text += &part.required_string("text")?,
-            "refusal" if role == Role::Assistant => text += &part.required_string("refusal")?,
+            "text" => texts.push(part.required_string("text")?),
+            "refusal" if role == Role::Assistant => texts.push(part.required_string("refusal")?),
             "image_url" | "input_audio" | "file" | "video_url" | "audio_url" => {
                 return Err(ApiError::bad_request(
                     "unsupported_value",
@@ -139,11 +135,12 @@ fn read_content(content: Value, path: &str, role: Role) -> Result<String, ApiErr
             }
         }
     }
-    Ok(text)
+    let part = |text: String| serde_json::json!({"type": "text", "text": text});
+    Ok(texts.into_iter().map(part).collect())
 }
 
-/// An assistant's `tool_calls`, their `arguments` as JSON where they are JSON:
-/// templates print them by `tojson`, which would quote a string once more.
+/// An assistant's `tool_calls`, in the order of fields in which they came: templates print
+/// whole calls.
 fn take_calls(message: &mut Fields) -> Result<Option<Vec<Value>>, ApiError> {
     if message.has("function_call") {
         return Err(ApiError::unsupported(
@@ -164,32 +161,35 @@ fn take_calls(message: &mut Fields) -> Result<Option<Vec<Value>>, ApiError> {
 }
 
 fn read_call(call: Value, path: String) -> Result<Value, ApiError> {
+    let as_given = call.clone();
     let mut call = Fields::nested(call, path)?;
-    let id = call.string("id")?;
+    call.string("id")?;
     call.choice("type", &[("function", ())])?;
     let Some(mut function) = call.object("function")? else {
         return Err(ApiError::missing(call.path_of("function")));
     };
-    let name = function.required_string("name")?;
-    let arguments = match function.take("arguments") {
-        None => Value::Object(Map::new()),
-        Some(Value::String(text)) if text.trim().is_empty() => Value::Object(Map::new()),
-        // What a model wrote may not be JSON; then it is shown as it was.
-        Some(Value::String(text)) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
-        Some(object @ Value::Object(_)) => object,
+    function.required_string("name")?;
+    match function.take("arguments") {
+        None | Some(Value::String(_) | Value::Object(_)) => {}
         Some(other) => {
             let path = function.path_of("arguments");
             return Err(fields::wrong_type(path, "a string of JSON", &other));
         }
-    };
-    let mut out = Map::new();
-    if let Some(id) = id {
-        out.insert("id".into(), id.into());
     }
-    out.insert("type".into(), "function".into());
-    out.insert(
-        "function".into(),
-        serde_json::json!({"name": name, "arguments": arguments}),
-    );
+    let mut out = match as_given {
+        Value::Object(out) => out,
+        other => return Ok(other),
+    };
+    out.retain(|_, value| !value.is_null());
+    if !out.contains_key("type") {
+        out.insert("type".into(), "function".into());
+    }
+    if let Some(function) = out.get_mut("function").and_then(Value::as_object_mut) {
+        // A call without arguments has none.
+        let arguments = function.entry("arguments").or_insert(Value::Null);
+        if arguments.is_null() {
+            *arguments = Value::Object(Map::new());
+        }
+    }
     Ok(Value::Object(out))
 }

@@ -108,7 +108,11 @@ async fn begin(
         streams.push(text);
     }
     let outcome = Arc::clone(&call.context.outcome);
-    let turn = || Turn::new(model.tools, &request.tools, enforced);
+    let json = matches!(request.constraint, Some(GrammarSpec::JsonSchema(_)));
+    let turn = || match Turn::new(model.tools, &request.tools, enforced) {
+        turn if json => turn.beside_json(),
+        turn => turn,
+    };
     Ok(Answer {
         identity: identity(call, sampling),
         turns: (0..sampling.n).map(|_| turn()).collect(),

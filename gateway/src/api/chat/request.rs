@@ -76,8 +76,14 @@ impl ChatRequest {
 /// What the assistant has said last, if the last message is its own.
 fn last_words(messages: &[Value]) -> Option<String> {
     let last = messages.last()?;
-    let text = last["content"].as_str().filter(|text| !text.is_empty())?;
-    (last["role"] == "assistant").then(|| text.to_owned())
+    let text = match &last["content"] {
+        Value::Array(parts) => {
+            let texts = parts.iter().filter_map(|part| part["text"].as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        content => content.as_str()?.to_owned(),
+    };
+    (last["role"] == "assistant" && !text.is_empty()).then_some(text)
 }
 
 fn take_logprobs(request: &mut Fields) -> Result<Option<u8>, ApiError> {

@@ -56,6 +56,15 @@ impl Turn {
         }
     }
 
+    /// The content is JSON of a form that the request asks for.
+    pub(super) fn beside_json(mut self) -> Self {
+        self.calls = self.calls.map(|calls| Calls {
+            parser: calls.parser.beside_json(),
+            ..calls
+        });
+        self
+    }
+
     /// True the first time: the choice's first chunk is to be written.
     pub(super) fn open(&mut self) -> bool {
         !std::mem::replace(&mut self.opened, true)

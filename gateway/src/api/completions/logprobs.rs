@@ -16,21 +16,21 @@ pub(super) struct Logprobs {
     /// Always with the token itself, so that whether it was the likeliest can be
     /// read from it. Two tokens of the same text share an entry, the likelier one's.
     top_logprobs: Vec<Option<IndexMap<String, f32>>>,
-    /// Where each token begins in the choice's text, in characters.
+    /// Where each token begins in the choice's text, in characters. A character that
+    /// takes several tokens begins with each of them.
     text_offset: Vec<usize>,
 }
 
 impl Logprobs {
-    /// Adds a token; returns where the next one begins.
+    /// Adds a token that begins after so many characters.
     pub(super) fn push(
         &mut self,
         tokenizer: &TextTokenizer,
         id: u32,
         evidence: Option<&SampledToken>,
         offset: usize,
-    ) -> usize {
+    ) {
         let text = tokenizer.token_text(id);
-        let next = offset + text.chars().count();
         self.token_logprobs
             .push(evidence.map(|token| finite(token.logprob)));
         self.top_logprobs.push(evidence.map(|token| {
@@ -44,7 +44,6 @@ impl Logprobs {
         }));
         self.tokens.push(text);
         self.text_offset.push(offset);
-        next
     }
 
     /// Adds what follows.

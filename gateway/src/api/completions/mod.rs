@@ -24,7 +24,7 @@ use crate::{Body, Outcome};
 use request::CompletionRequest;
 pub(crate) use request::{Prompt, take_prompts};
 use stream::TextChunks;
-use writer::Progress;
+use writer::{Progress, Ruler};
 
 /// Tokens generated when the request does not say (OpenAI's default).
 const DEFAULT_MAX_TOKENS: usize = 16;
@@ -95,13 +95,15 @@ async fn begin(
                 .map_err(|error| not_submitted(error, "prompt"))?;
             let text = prompt::text_of(model, sampling, generation, true);
             streams.push(text);
+            let echo = request.echo.then(|| echo_of(model, given));
+            let before = echo.as_ref().map_or(0, |echo| echo.chars().count());
             progress.push(Progress {
+                ruler: Ruler::of_answer(&model.tokenizer, sampling.skip_special, before),
                 model: Arc::clone(model),
-                echo: request.echo.then(|| echo_of(model, given)),
+                echo,
                 logprobs: request.logprobs.is_some(),
                 token_ids: request.return_token_ids,
                 prompt_ids: request.return_token_ids.then(|| Arc::clone(tokens)),
-                offset: 0,
             });
         }
     }

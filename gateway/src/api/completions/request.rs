@@ -109,8 +109,21 @@ pub(crate) fn take_prompts(
     if items.len() > limit {
         return Err(fields::long_array(path, limit, items.len()));
     }
+    // As at OpenAI, all are of one kind: the first says of which.
+    let texts = items.first().is_some_and(Value::is_string);
     let read = |(index, item): (usize, Value)| match item {
-        Value::String(text) => Ok(Prompt::Text(text)),
+        Value::String(text) if texts => Ok(Prompt::Text(text)),
+        Value::String(_) | Value::Array(_) if texts != item.is_string() => {
+            let expected = match texts {
+                true => "a string, as the first element is",
+                false => "an array of token ids, as the first element is",
+            };
+            Err(fields::wrong_type(
+                format!("{path}[{index}]"),
+                expected,
+                &item,
+            ))
+        }
         Value::Array(ids) if ids.is_empty() => Err(fields::empty_array(format!("{path}[{index}]"))),
         item @ Value::Array(_) => {
             fields::token_ids(&item, || format!("{path}[{index}]")).map(Prompt::Tokens)

@@ -164,6 +164,57 @@ async fn tool_calls_are_told_apart_from_text() {
     assert_eq!(none["choices"][0]["message"]["content"], call);
 }
 
+#[tokio::test]
+async fn a_call_of_an_undeclared_tool_is_a_call() {
+    let call = "Well.<tool_call>\n{\"name\": \"h\", \"arguments\": {\"x\": 1}}\n</tool_call>";
+    let rig = Rig::saying(call).await;
+    let whole = rig.chat(json!({"tools": tools()})).await.json();
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["message"]["content"], "Well.");
+    assert_eq!(
+        choice["message"]["tool_calls"][0]["function"],
+        json!({"name": "h", "arguments": "{\"x\": 1}"})
+    );
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    let streamed = rig.chat(json!({"tools": tools(), "stream": true})).await;
+    let events = streamed.events();
+    assert_eq!(joined(&events, 0, "/delta/content"), "Well.");
+    let names = joined(&events, 0, "/delta/tool_calls/0/function/name");
+    assert_eq!(names, "h");
+}
+
+#[tokio::test]
+async fn a_call_cut_by_the_length_limit_shows_no_markup() {
+    let call = "Well.<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call>";
+    let rig = Rig::saying(call).await;
+    // A token is a byte here; from the complete mark on.
+    for length in "Well.<tool_call>".len()..call.len() {
+        let body = json!({"tools": tools(), "max_tokens": length});
+        let whole = rig.chat(body.clone()).await.json();
+        let choice = &whole["choices"][0];
+        let content = choice["message"]["content"].as_str().unwrap();
+        assert_eq!(
+            (content.trim_end(), &choice["finish_reason"]),
+            ("Well.", &json!("length"))
+        );
+        let calls = choice["message"]["tool_calls"].as_array();
+        assert_eq!(
+            calls.is_some(),
+            length >= call.find("f\"").unwrap() + 2,
+            "{length}"
+        );
+        let mut body = body;
+        body["stream"] = json!(true);
+        let events = rig.chat(body).await.events();
+        assert_eq!(joined(&events, 0, "/delta/content"), content);
+        assert_eq!(joined(&events, 0, "/finish_reason"), "length");
+        let arguments = joined(&events, 0, "/delta/tool_calls/0/function/arguments");
+        let function = |calls: &Vec<Value>| calls[0]["function"]["arguments"].clone();
+        assert_eq!(calls.map_or(json!(""), function), arguments);
+        assert!("{\"x\": 1}".starts_with(&arguments), "{arguments}");
+    }
+}
+
 /// Whatever the model would say, the grammar makes it a call.
 #[tokio::test]
 async fn forced_calls_hold_with_any_weights() {

@@ -108,3 +108,48 @@ async fn sixteen_tokens_are_the_default() {
     assert_eq!(joined(&events, 0, "/text"), "x".repeat(16));
     assert_eq!(joined(&events, 0, "/finish_reason"), "length");
 }
+
+/// A byte is a token here, so that characters take several.
+#[tokio::test]
+async fn offsets_count_characters_of_the_text() {
+    let said = "é😀 b中c";
+    let rig = Rig::saying(said).await;
+    for (echo, prompt, text) in [
+        (false, json!("x"), said.to_owned()),
+        (true, json!("😀 a"), format!("😀 a{said}")),
+        (true, json!([240, 159, 152, 128, 97]), format!("😀a{said}")),
+    ] {
+        for stream in [false, true] {
+            let body = json!({"prompt": prompt, "echo": echo, "logprobs": 0, "max_tokens": 40, "stream": stream});
+            let answer = rig.complete(body).await;
+            let parts = match stream {
+                true => answer.events(),
+                false => vec![answer.json()],
+            };
+            let offsets: Vec<u64> = parts
+                .iter()
+                .filter_map(|part| part.pointer("/choices/0/logprobs/text_offset")?.as_array())
+                .flatten()
+                .map(|offset| offset.as_u64().unwrap())
+                .collect();
+            // Every byte of a character begins where the character does.
+            let mut expected: Vec<u64> = Vec::new();
+            for (at, c) in text.chars().enumerate() {
+                expected.extend(vec![u64::try_from(at).unwrap(); c.len_utf8()]);
+            }
+            let ends = offsets.len() - expected.len();
+            assert!(ends <= 1, "{offsets:?}");
+            assert_eq!(offsets[..expected.len()], expected, "{text} {stream}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn prompts_of_two_kinds_are_refused() {
+    let rig = Rig::saying("!").await;
+    for prompt in [json!(["a", [98]]), json!([[98], "a"])] {
+        let answer = rig.complete(json!({"prompt": prompt})).await;
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.json()["error"]["param"], "prompt[1]");
+    }
+}

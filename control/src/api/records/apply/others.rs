@@ -7,7 +7,9 @@ use super::{Outcome, allowed, shown};
 use crate::api::call::Desk;
 use crate::api::input;
 use crate::api::problem::Problem;
-use crate::api::records::datasets::{DatasetVersionFields, number_of, version_added};
+use crate::api::records::datasets::{
+    DatasetVersionFields, number_of, refer_version, version_added,
+};
 use crate::api::records::granting;
 use crate::api::records::keys::{self, KeyFields};
 use crate::api::records::people::GrantFields;
@@ -18,8 +20,8 @@ use crate::api::resource::{Resource, changed, made};
 use crate::deploy::Settings;
 use crate::domain::apply::Applied;
 use crate::domain::record::{
-    ApiKey, Artifact, Dataset, DatasetVersion, Department, Deployment, Grant, Model, ModelVersion,
-    Principal, WorkOrder,
+    Access, ApiKey, Artifact, Dataset, DatasetVersion, Department, Deployment, Grant, Model,
+    ModelVersion, Principal, WorkOrder,
 };
 use crate::domain::roles::Verb;
 use crate::id::ModelVersionId;
@@ -216,6 +218,7 @@ async fn model_version(
     let found = found(desk, own, number, digest).await?;
     if let Some(current) = found.current {
         check_unchanged(&current, &fields)?;
+        check_lineage(desk, &current, &fields).await?;
         let name = format!("{}@v{}", model.name, current.number);
         let before = value(&current.record);
         return match (&current.digest, content) {
@@ -270,6 +273,32 @@ fn check_unchanged(is: &ModelVersion, said: &VersionFields) -> Result<(), Proble
     }
 }
 
+/// The data that a document names is behind the version already.
+async fn check_lineage(
+    desk: &Desk,
+    is: &Stored<ModelVersion>,
+    said: &VersionFields,
+) -> Result<(), Problem> {
+    let named = versions::linked(desk, &said.datasets).await?;
+    if named.is_empty() {
+        return Ok(());
+    }
+    let mut tx = desk.store.begin().await?;
+    let known = tx.lineage_datasets(is.id).await?;
+    let is_known = |data| known.iter().any(|it| it.version == data);
+    match named.iter().all(|(data, _)| is_known(*data)) {
+        true => Ok(()),
+        false => Err(Problem::field(
+            "datasets",
+            format!(
+                "name data that v{} does not come from, and versions do not change by a document: `sluice model link` \
+                 adds to the lineage of one that is not approved yet",
+                is.number
+            ),
+        )),
+    }
+}
+
 async fn dataset_version(
     desk: &Desk,
     dataset: &str,
@@ -294,6 +323,7 @@ async fn dataset_version(
         if digest.is_some_and(|digest| digest != current.digest) {
             return Err(other_content(current.number));
         }
+        check_same_data(desk, &current, &fields).await?;
         let name = format!("{}@v{}", dataset.name, current.number);
         return Ok(Outcome::unchanged(
             name,
@@ -306,6 +336,37 @@ async fn dataset_version(
     let name = format!("{}@v{}", dataset.name, stored.number);
     let after = value(&stored.record);
     Ok(Outcome::new(name, &stored.id, Applied::Created, after))
+}
+
+/// What a dataset's version says of itself beside its content does not change either.
+async fn check_same_data(
+    desk: &Desk,
+    is: &DatasetVersion,
+    said: &DatasetVersionFields,
+) -> Result<(), Problem> {
+    let parent = match &said.parent {
+        Some(text) => Some(refer_version(desk, "parent", text, Access::Use).await?.id),
+        None => None,
+    };
+    let differs = [
+        ("note", !said.note.is_empty() && said.note != is.note),
+        (
+            "row_count",
+            said.row_count.is_some_and(|it| it != is.row_count),
+        ),
+        ("bytes", said.bytes.is_some_and(|it| it != is.bytes)),
+        ("parent", parent.is_some() && parent != is.parent),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        Some((field, _)) => Err(Problem::field(
+            *field,
+            format!(
+                "is another than that of v{}, and versions do not change: add the next one",
+                is.number
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The version that a document means, if it is there.

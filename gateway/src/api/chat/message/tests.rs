@@ -33,12 +33,12 @@ fn messages_take_the_form_of_templates() {
     assert_eq!(
         Value::Array(messages),
         json!([
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "name": "ann", "content": "a\nb"},
-            {"role": "assistant", "content": "", "tool_calls": [
-                call("call_1", "f", json!({"x": 1})),
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "name": "ann", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": null, "tool_calls": [
+                call("call_1", "f", json!("{\"x\": 1}")),
                 call("call_2", "g", json!("not json")),
-                call("call_3", "h", json!({})),
+                call("call_3", "h", json!("")),
             ]},
             {"role": "tool", "content": "done", "tool_call_id": "call_1"},
             {"role": "assistant", "content": "no"},

@@ -127,6 +127,15 @@ impl Date {
             'z' => out.write_str("+0000"),
             'F' => out.write_str(&strftime_fields(self, "Y-m-d")),
             'T' => out.write_str(&strftime_fields(self, "H:M:S")),
+            'D' | 'x' => out.write_str(&strftime_fields(self, "m/d/y")),
+            'R' => out.write_str(&strftime_fields(self, "H:M")),
+            'X' => out.write_str(&strftime_fields(self, "H:M:S")),
+            'c' => out.write_str(&strftime_fields(self, "a b e H:M:S Y")),
+            'u' => write!(out, "{}", (self.weekday + 6) % 7 + 1),
+            // The clock is read to the second.
+            'f' => out.write_str("000000"),
+            'n' => out.write_char('\n'),
+            't' => out.write_char('\t'),
             '%' => out.write_char('%'),
             other => write!(out, "%{other}"),
         };
