@@ -108,7 +108,8 @@ async fn begin(
         streams.push(text);
     }
     let outcome = Arc::clone(&call.context.outcome);
-    let json = matches!(request.constraint, Some(GrammarSpec::JsonSchema(_)));
+    let constraint = request.constraint.as_ref();
+    let json = constraint.is_some_and(|it| matches!(it.spec, GrammarSpec::JsonSchema(_)));
     let turn = || match Turn::new(model.tools, &request.tools, enforced) {
         turn if json => turn.beside_json(),
         turn => turn,
