@@ -68,6 +68,9 @@ enum State {
     Closing,
 }
 
+/// Characters of a mark that are no accident at the end of an answer.
+const CERTAIN: usize = 4;
+
 /// Separates tool calls from text. Feed it deltas; partial marks are held back.
 #[derive(Debug, Clone)]
 pub struct ToolCallParser {
@@ -192,9 +195,18 @@ impl ToolCallParser {
             return true;
         }
         let held = marks.iter().map(|mark| overlap(&self.buffer, mark)).max();
-        let held = if end { 0 } else { held.unwrap_or(0) };
+        let held = held.unwrap_or(0);
+        if end && held < CERTAIN {
+            let rest = std::mem::take(&mut self.buffer);
+            self.content(&rest, events);
+            return false;
+        }
         let ready: String = self.buffer.drain(..self.buffer.len() - held).collect();
         self.content(&ready, events);
+        if end {
+            // A mark that the answer's end cut off.
+            self.buffer.clear();
+        }
         false
     }
 
@@ -396,10 +408,6 @@ impl ToolCallParser {
                 .and_then(|it| mark.strip_prefix(it))
                 .unwrap_or_default();
             self.content(skipped, events);
-        } else if object && mark.is_empty() {
-            // To its end: what it quotes are no marks.
-            let text = std::mem::take(&mut self.buffer);
-            self.content(&text, events);
         }
     }
 
@@ -412,7 +420,11 @@ impl ToolCallParser {
             ToolFormat::Mistral => "]",
             ToolFormat::Llama3Json => ";",
         };
-        if !end && close.starts_with(text) && text.len() < close.len() {
+        if close.starts_with(text) && text.len() < close.len() {
+            // At the end it is a closing mark that was cut off.
+            if end && !text.is_empty() {
+                self.buffer.clear();
+            }
             return false;
         }
         if text.starts_with(close) {

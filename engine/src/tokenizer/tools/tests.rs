@@ -210,7 +210,7 @@ proptest! {
             for mark in format.marks() {
                 prop_assert!(!whole.content.contains(mark), "{:?} {} {}", format, text, whole.content);
             }
-            if !format.marks().iter().any(|mark| text.contains(mark)) && !text.contains("\"name\"") {
+            if !text.ends_with("<tool_") && !format.marks().iter().any(|mark| text.contains(mark)) && !text.contains("\"name\"") {
                 prop_assert_eq!(&whole.content, &text, "{:?}", format);
             }
         }
@@ -271,6 +271,8 @@ fn what_is_not_a_call_is_content_without_its_marks() {
             "Say  to call.",
         ),
         (ToolFormat::Hermes, "a</tool_call>b", "ab"),
+        (ToolFormat::Hermes, "a<tool_c", "a"),
+        (ToolFormat::Hermes, "a <", "a <"),
         (
             ToolFormat::Hermes,
             "a<tool_call>{\"name\": \"now\", \"arguments\": [1]}</tool_call> b",
