@@ -15,7 +15,7 @@ use crate::folder::{ModelFolder, ModelKind};
 use crate::generator::{GeneratorHandle, GeneratorOptions};
 use crate::grammar::{CompilerOptions, GrammarCompiler};
 use crate::tokenizer::TextTokenizer;
-use crate::tokenizer::template::ChatTemplate;
+use crate::tokenizer::template::{ChatTemplate, TemplateLimits};
 use crate::tokenizer::tools::ToolFormat;
 
 /// How a language model is loaded and run.
@@ -27,6 +27,8 @@ pub struct LanguageOptions {
     pub generator: GeneratorOptions,
     /// Constrained output.
     pub grammar: CompilerOptions,
+    /// Of its chat template.
+    pub template: TemplateLimits,
 }
 
 /// What is known of a loaded model.
@@ -82,7 +84,8 @@ impl LanguageModel {
                 reason: "the vocabulary is empty".to_owned(),
             });
         }
-        let template = ChatTemplate::from_folder(dir)?;
+        let template =
+            ChatTemplate::from_folder(dir)?.map(|template| template.within(options.template));
         let parts = Parts {
             architecture: config.architecture.clone(),
             context_length: config.context_length as usize,

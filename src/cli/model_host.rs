@@ -78,6 +78,7 @@ async fn serve(order: Order, listener: UnixListener, isolation: String) -> Resul
         data: order.data,
         devices: order.devices,
         grammar: order.grammar,
+        templates: order.templates,
         ..Config::default()
     };
     config.control.enabled = false;

@@ -106,6 +106,16 @@ class Server:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def sockets(self) -> int:
+        """Descriptors that are sockets: those of the records and of models do not count."""
+        found = 0
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            try:
+                found += os.readlink(descriptor).startswith("socket:")
+            except FileNotFoundError:
+                pass
+        return found
+
     def resident_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))

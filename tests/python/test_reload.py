@@ -182,12 +182,12 @@ def test_a_drain_loses_no_request(start):
     whole, statuses = [], []
 
     def stream():
-        with httpx.Client(base_url=server.url, timeout=60) as client, client.stream("POST", "/v1/completions", json=long) as answer:
+        with httpx.Client(base_url=server.url, timeout=240) as client, client.stream("POST", "/v1/completions", json=long) as answer:
             begun.release()
             whole.append(list(answer.iter_lines())[-2:])
 
     def ask():
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+        with httpx.Client(base_url=server.url, timeout=240) as client:
             while True:
                 try:
                     statuses.append(client.post("/v1/chat/completions", json=CHAT).status_code)

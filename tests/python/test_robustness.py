@@ -45,11 +45,12 @@ def test_dropped_streams_leave_nothing_behind(start):
         server.wait_until(lambda: running(server) == 0, what="every slot being free")
 
     round_of_drops()
-    server.wait_until(lambda: server.descriptors() < 60, what="descriptors being closed")
-    descriptors, memory = server.descriptors(), server.resident_mb()
+    server.wait_until(lambda: server.sockets() < 30, what="sockets being closed")
+    memory = server.resident_mb()
     for _ in range(3):
         round_of_drops()
-    server.wait_until(lambda: server.descriptors() <= descriptors + 2, what="descriptors being closed")
+    # A listener, the runtime's own and this test's client: whatever one of 800 dropped streams leaves is more.
+    server.wait_until(lambda: server.sockets() < 10, what="sockets being closed")
     assert server.resident_mb() < memory + 30
 
 

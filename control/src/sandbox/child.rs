@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sluice_gateway::Gateway;
 use sluice_gateway::config::{DeploymentConfig, ProviderConfig, SandboxConfig, UpstreamConfig};
+use sluice_gateway::host::FIRST_TOKEN;
 use sluice_gateway::metrics::RunningProcess;
 use sluice_gateway::remote::RemotePool;
 use sluice_gateway::router::Target;
@@ -157,6 +158,7 @@ impl ChildHosts {
             data: std::path::absolute(&self.gateway.config().data)?,
             devices: self.gateway.config().devices.clone(),
             grammar: self.gateway.config().grammar.clone(),
+            templates: self.gateway.config().templates.clone(),
             socket: socket.to_owned(),
             scratch: scratch.to_owned(),
             memory: begin.memory,
@@ -191,6 +193,7 @@ impl ChildHosts {
         UpstreamConfig {
             first_byte_timeout: patience,
             idle_timeout: patience,
+            pass_headers: vec![FIRST_TOKEN.to_owned()],
             ..self.gateway.config().upstream.clone()
         }
     }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sluice_gateway::config::{DeploymentConfig, DevicesConfig, GrammarConfig};
+use sluice_gateway::config::{DeploymentConfig, DevicesConfig, GrammarConfig, TemplatesConfig};
 
 /// What a child is to hold, and within which limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,7 @@ pub struct Order {
     pub data: PathBuf,
     pub devices: DevicesConfig,
     pub grammar: GrammarConfig,
+    pub templates: TemplatesConfig,
     /// Where the child listens.
     pub socket: PathBuf,
     /// A folder of its own, which only builds for GPUs may write to.

@@ -30,6 +30,7 @@ impl Config {
             "must be at least 1, or a share from 1% to 100%",
         );
         self.grammar.check(&mut problems);
+        self.templates.check(&mut problems);
         self.replicas.check(&mut problems);
         self.check_metrics(&mut problems);
         self.check_release(&mut problems);

@@ -13,6 +13,7 @@ mod replicas;
 mod sandbox;
 mod sections;
 mod server;
+mod templates;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -33,6 +34,7 @@ pub use sections::{
     AuthConfig, ControlConfig, LimitsConfig, LogConfig, LogFormat, MetricsConfig, PrefixSharing,
     ReleaseConfig, ReleasesConfig, RevisionHeader, ServerConfig, TasksConfig, WebhookConfig,
 };
+pub use templates::TemplatesConfig;
 pub use upstream::UpstreamConfig;
 
 /// The whole configuration.
@@ -51,6 +53,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[grammar]`.
     pub grammar: GrammarConfig,
+    /// `[templates]`.
+    pub templates: TemplatesConfig,
     /// `[upstream]`.
     pub upstream: UpstreamConfig,
     /// `[devices]`.
@@ -81,6 +85,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             limits: LimitsConfig::default(),
             grammar: GrammarConfig::default(),
+            templates: TemplatesConfig::default(),
             upstream: UpstreamConfig::default(),
             devices: DevicesConfig::default(),
             replicas: ReplicasConfig::default(),

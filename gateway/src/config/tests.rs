@@ -216,6 +216,24 @@ fn origins_are_checked() {
 }
 
 #[test]
+fn limits_of_templates_are_checked() {
+    let right =
+        parse("[templates]\nmax_text = \"4KiB\"\nmax_memory = \"4KiB\"\nmax_steps = 1000\n");
+    assert_eq!(right.unwrap().templates.limits().text, 4096);
+    for (field, value) in [
+        ("max_text", "\"1B\""),
+        ("max_memory", "\"1MiB\""),
+        ("max_steps", "999"),
+    ] {
+        let message = parse(&format!("[templates]\n{field} = {value}\n")).unwrap_err();
+        assert!(
+            message.contains(&format!("`templates.{field}`")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn webhooks_are_checked_and_no_message_holds_their_url() {
     let config = |hooks: &str| parse(&format!("[control.releases]\nwebhooks = [{hooks}]\n"));
     let right = config(

@@ -113,6 +113,7 @@ async fn local(
         config: config.clone(),
         failed_runs: gateway.config().replicas.failed_runs,
         grammar: gateway.config().grammar.options(),
+        template: gateway.config().templates.limits(),
         digest: String::new(),
     };
     let mut holding = None;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sluice_gateway::config::{DeploymentConfig, DevicesConfig, GrammarConfig};
+use sluice_gateway::config::{DeploymentConfig, DevicesConfig, GrammarConfig, TemplatesConfig};
 
 use super::*;
 
@@ -20,6 +20,7 @@ fn script(text: &str, memory: u64, load: Duration) -> (Start, std::sync::mpsc::R
             data: PathBuf::from("/"),
             devices: DevicesConfig::default(),
             grammar: GrammarConfig::default(),
+            templates: TemplatesConfig::default(),
             socket: PathBuf::from("/nowhere/socket"),
             scratch: std::env::temp_dir(),
             memory,

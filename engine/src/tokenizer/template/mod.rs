@@ -26,13 +26,8 @@ use crate::jinja::{Fault, FaultKind, Limits, Template};
 
 pub use messages::{ArgumentForm, ContentForm, MessageForm};
 
-/// Bytes of a rendered prompt, and of any text that a template makes, at most.
-const MAX_TEXT: usize = 16 << 20;
-/// Bytes of all that a template has made and still holds, at most.
-const MAX_MEMORY: usize = 64 << 20;
-/// Steps of a rendering, by the bytes of its input. The least is for any input; a conversation of 10,000 short
-/// messages takes fewer than the most.
-const STEPS: [(usize, u64); 2] = [(32 << 10, 500_000), (usize::MAX, 5_000_000)];
+/// An input of at most so many bytes has a tenth of the steps: it needs no more, and there may be many such requests.
+const SMALL_INPUT: usize = 32 << 10;
 /// Variables of a rendering that the caller's extra arguments cannot replace.
 const RESERVED: [&str; 3] = ["messages", "tools", "add_generation_prompt"];
 
@@ -54,6 +49,43 @@ pub enum TemplateError {
     Failed(String),
 }
 
+/// What one rendering of a chat template may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateLimits {
+    /// Bytes of a rendered prompt, and of any text that a template makes.
+    pub text: usize,
+    /// Bytes of all that a template has made and still holds.
+    pub memory: usize,
+    /// Steps of a rendering; a tenth of them for an input of up to 32 KiB. A conversation of 10,000 short messages
+    /// takes fewer than the default.
+    pub steps: u64,
+}
+
+impl Default for TemplateLimits {
+    fn default() -> Self {
+        Self {
+            text: 16 << 20,
+            memory: 64 << 20,
+            steps: 5_000_000,
+        }
+    }
+}
+
+impl TemplateLimits {
+    /// For an input of so many bytes.
+    fn of(self, bytes: usize) -> Limits {
+        let steps = match bytes <= SMALL_INPUT {
+            true => self.steps.div_ceil(10),
+            false => self.steps,
+        };
+        Limits {
+            steps,
+            memory: self.memory,
+            text: self.text,
+        }
+    }
+}
+
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
     default: Template,
@@ -62,6 +94,7 @@ pub struct ChatTemplate {
     source: String,
     special: SpecialTokens,
     form: MessageForm,
+    limits: TemplateLimits,
 }
 
 impl std::fmt::Debug for ChatTemplate {
@@ -109,9 +142,16 @@ impl ChatTemplate {
             source: sources.default + sources.tool_use.as_deref().unwrap_or_default(),
             special,
             form: MessageForm::default(),
+            limits: TemplateLimits::default(),
         };
         template.form = MessageForm::probe(&template);
         Ok(template)
+    }
+
+    /// The same within other limits.
+    #[must_use]
+    pub fn within(self, limits: TemplateLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The template's text (all named templates, one after the other).
@@ -173,7 +213,7 @@ impl ChatTemplate {
         );
         let named = tools.and(self.tool_use.as_ref());
         let template = named.unwrap_or(&self.default);
-        let limits = limits_of(context.values().map(weight).sum());
+        let limits = self.limits.of(context.values().map(weight).sum());
         // Nothing that is known of panics; whatever does is the template's failure, not the server's.
         catch_unwind(AssertUnwindSafe(|| template.render(&context, limits)))
             .unwrap_or_else(|_| {
@@ -213,16 +253,6 @@ impl ChatTemplate {
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
-
-/// What a rendering of an input of so many bytes may take.
-fn limits_of(bytes: usize) -> Limits {
-    let steps = STEPS.iter().find(|(most, _)| bytes <= *most);
-    Limits {
-        steps: steps.map_or(0, |(_, steps)| *steps),
-        memory: MAX_MEMORY,
-        text: MAX_TEXT,
-    }
-}
 
 /// About the bytes of a value.
 fn weight(value: &Value) -> usize {

@@ -375,6 +375,40 @@ fn a_hostile_template_ends() {
 }
 
 #[test]
+fn limits_are_those_that_were_set() {
+    let said = |source: &str, limits: TemplateLimits| {
+        let template = ChatTemplate::new(source, SpecialTokens::default()).unwrap();
+        template
+            .within(limits)
+            .render(&[], None, false, &Map::new())
+    };
+    let defaults = TemplateLimits::default();
+    let long = "{{ 'x' * 4000 }}";
+    assert!(said(long, defaults).is_ok());
+    let text = TemplateLimits {
+        text: 3_999,
+        ..defaults
+    };
+    let memory = TemplateLimits {
+        memory: 3_999,
+        ..defaults
+    };
+    let walk = "{% for a in range(300) %}{% set x = 1 %}{% endfor %}";
+    let steps = TemplateLimits {
+        steps: 1_000,
+        ..defaults
+    };
+    assert!(said(walk, defaults).is_ok());
+    for (source, limits) in [(long, text), (long, memory), (walk, steps)] {
+        let refused = said(source, limits);
+        assert!(
+            matches!(refused, Err(TemplateError::TooLarge(_))),
+            "{limits:?}: {refused:?}"
+        );
+    }
+}
+
+#[test]
 fn templates_are_found_in_each_of_their_places() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();

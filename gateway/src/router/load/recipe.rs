@@ -13,6 +13,7 @@ use sluice_engine::generator::GeneratorOptions;
 use sluice_engine::grammar::CompilerOptions;
 use sluice_engine::language::{LanguageModel, LanguageOptions};
 use sluice_engine::tensor::{TensorModel, TensorOptions};
+use sluice_engine::tokenizer::template::TemplateLimits;
 
 use crate::config::{DeploymentConfig, ProviderConfig, gpu_options};
 use crate::replicas::Placed;
@@ -50,6 +51,7 @@ pub(super) struct Recipe {
     pub(super) config: DeploymentConfig,
     pub(super) failed_runs: u32,
     pub(super) grammar: CompilerOptions,
+    pub(super) template: TemplateLimits,
     /// Of the folder, since it was first loaded.
     pub(super) digest: String,
 }
@@ -102,6 +104,7 @@ impl Recipe {
                 fit_to_generate(config)?;
                 let mut options = language_options(config, data, device, runs);
                 options.grammar = self.grammar;
+                options.template = self.template;
                 let model = LanguageModel::load(&config.name, path, options)?;
                 LocalModel::Language(Arc::new(model))
             }
@@ -161,6 +164,7 @@ pub(super) fn language_options(
             ..defaults.generator
         },
         grammar: defaults.grammar,
+        template: defaults.template,
     }
 }
 
