@@ -149,23 +149,28 @@ def start(
 ) -> Server:
     """Starts a server with its files in `folder`, ready when it returns. `verify`: it speaks
     TLS with a certificate that this file vouches for. `port`: that of one that ran there before."""
-    if not BINARY.exists():
-        raise FileNotFoundError(f"{BINARY} is missing: run `make build`, or name a binary in SLUICE_BIN")
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     config = folder / "sluice.toml"
     # Records of its own: what one test writes, another must not find.
     sections = {"control": {"database": f"sqlite:{folder / 'sluice.db'}"}, **(sections or {})}
     config.write_text(config_text(port, deployments, sections))
-    log = folder / "sluice.log"
+    return serve(config, port, env={"SLUICE_DATA": str(DATA), **(env or {})}, args=args, wait=wait, verify=verify)
+
+
+def serve(config: Path, port: int, env=None, args=(), cwd: Path = ROOT, wait: float = 120.0, verify: str | None = None) -> Server:
+    """Starts a server with a configuration that is there, ready when it returns; its log lies beside it."""
+    if not BINARY.exists():
+        raise FileNotFoundError(f"{BINARY} is missing: run `make build`, or name a binary in SLUICE_BIN")
+    log = config.parent / "sluice.log"
     with log.open("a") as sink:
         process = subprocess.Popen(
             [str(BINARY), "serve", "--config", str(config), *args],
             stdout=sink,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            cwd=ROOT,
-            env={**os.environ, "SLUICE_DATA": str(DATA), **(env or {})},
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
         )
     context = ssl.create_default_context(cafile=verify)
     url = f"{'https' if verify else 'http'}://127.0.0.1:{port}"
