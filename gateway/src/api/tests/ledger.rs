@@ -259,3 +259,121 @@ async fn inputs_that_were_run_are_paid_for_when_another_fails_or_the_client_leav
     // What was in the last batches may not be run to its end yet.
     until(|| run(&rig) - before >= left.prompt as u64).await;
 }
+
+/// How a request of [`the_ledger_is_what_was_computed`] comes to its end.
+#[derive(Debug, Clone)]
+enum Ending {
+    /// `max_tokens` tokens.
+    Length(u64),
+    /// A letter that the model may say at any time.
+    Stop(char),
+    /// After so many milliseconds, by the server's clock.
+    Deadline(u64),
+    /// After so many milliseconds, by the client's.
+    Leaves(u64),
+    /// With so many bytes of the answer.
+    LeavesAt(usize),
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    chat: bool,
+    stream: bool,
+    n: u64,
+    ending: Ending,
+}
+
+impl Asked {
+    fn body(&self) -> Value {
+        let path = if self.chat { CHAT } else { "/v1/completions" };
+        let mut body = body(path, self.stream, self.n);
+        match self.ending {
+            Ending::Length(tokens) => body["max_tokens"] = tokens.into(),
+            Ending::Stop(letter) => body["stop"] = letter.to_string().into(),
+            _ => {}
+        }
+        body
+    }
+
+    async fn ask(&self, rig: &Rig) {
+        let path = if self.chat { CHAT } else { "/v1/completions" };
+        let patience = match self.ending {
+            Ending::Deadline(milliseconds) => milliseconds.to_string(),
+            _ => "60000".to_owned(),
+        };
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-request-timeout-ms", &*patience),
+        ];
+        let asking = async {
+            let sent = rig.send(Method::POST, path, &headers, self.body().to_string());
+            let mut answer = sent.await.into_body();
+            let mut read = 0;
+            while let Some(Ok(frame)) = answer.frame().await {
+                read += frame.data_ref().map_or(0, bytes::Bytes::len);
+                if matches!(self.ending, Ending::LeavesAt(bytes) if read >= bytes) {
+                    return;
+                }
+            }
+        };
+        match self.ending {
+            Ending::Leaves(milliseconds) => {
+                let patience = Duration::from_millis(milliseconds);
+                drop(tokio::time::timeout(patience, asking).await);
+            }
+            _ => asking.await,
+        }
+    }
+}
+
+fn asked() -> impl proptest::strategy::Strategy<Value = Asked> {
+    use proptest::prelude::*;
+    let ending = prop_oneof![
+        (1_u64..40).prop_map(Ending::Length),
+        proptest::char::range('a', 'z').prop_map(Ending::Stop),
+        (1_u64..60).prop_map(Ending::Deadline),
+        (0_u64..60).prop_map(Ending::Leaves),
+        (1_usize..6_000).prop_map(Ending::LeavesAt),
+    ];
+    (any::<bool>(), any::<bool>(), 1_u64..4, ending).prop_map(|(chat, stream, n, ending)| Asked {
+        chat,
+        stream,
+        n,
+        ending,
+    })
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 24, ..Default::default() })]
+
+    /// Many at once, each with an end of its own: all that the model has computed stands in the ledger, once.
+    #[test]
+    fn the_ledger_is_what_was_computed(all in proptest::collection::vec(asked(), 1..16)) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let backend = sluice_engine::backend::fake::FakeOptions {
+                slots: 6,
+                tokens: FakeTokens::Hash { low: 97, high: 122 },
+                step_time: Duration::from_millis(1),
+                ..Default::default()
+            };
+            let rig = Rig::with(backend, GeneratorOptions::default()).await;
+            let billed = Billed::of(&rig);
+            futures_util::future::join_all(all.iter().map(|asked| asked.ask(&rig))).await;
+            until(|| billed.0.lock().len() == all.len()).await;
+            until(|| rig.model.generator.stats().snapshot().running == 0).await;
+            let computed = rig.model.generator.stats().snapshot().generated_tokens;
+            let paid: u64 = billed.0.lock().iter().map(|usage| usage.completion as u64).sum();
+            // A sequence that was stopped may have been in a step, whose token nobody was told of.
+            let stopped: u64 = all
+                .iter()
+                .filter(|asked| !matches!(asked.ending, Ending::Length(_)))
+                .map(|asked| asked.n * if asked.chat { 1 } else { 2 })
+                .sum();
+            assert!(
+                (paid..=paid + stopped).contains(&computed),
+                "{paid} paid, {computed} computed, {stopped} stopped: {all:?}"
+            );
+        });
+    }
+}
