@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::{JsonCompileOptions, ParserFactory};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
+use llguidance::{JsonCompileOptions, ParserFactory, TokenParser};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -145,10 +145,7 @@ impl GrammarCompiler {
 
     fn build(&self, spec: &GrammarSpec, patterns: Patterns) -> Result<Grammar, GrammarError> {
         let (top, form) = self.top_level(spec, patterns)?;
-        let parser = self
-            .factory
-            .create_parser(top)
-            .map_err(|e| classify(&format!("{e:#}")))?;
+        let parser = self.parser(top)?;
         let matcher = llguidance::Matcher::new(Ok(parser));
         if let Some(error) = matcher.get_error() {
             return Err(classify(&error));
@@ -160,6 +157,30 @@ impl GrammarCompiler {
         };
         self.try_out(&grammar)?;
         Ok(grammar)
+    }
+
+    /// llguidance looks for the bytes with which an output may begin before it counts what it spends, and that alone can
+    /// take minutes and gigabytes: which of a hundred million remainders lead to none. So it is done here first,
+    /// within what a compilation may spend.
+    fn parser(&self, top: TopLevelGrammar) -> Result<TokenParser, GrammarError> {
+        let mut limits = self.factory.limits().clone();
+        let init = GrammarInit::Serialized(top);
+        let env = Some(self.vocabulary.env.clone());
+        let (rules, lexemes) = init.to_internal(env, limits.clone()).map_err(refused)?;
+        let mut lexer = lexemes.to_regex_vec(&mut limits).map_err(refused)?;
+        lexer.set_fuel(limits.initial_lexer_fuel);
+        let start = lexer.initial_state(&lexemes.all_lexemes());
+        for byte in 0..=u8::MAX {
+            lexer.transition(start, byte);
+            if lexer.has_error() {
+                return Err(GrammarError::TooComplex {
+                    reason: "it takes too long to find how an output may begin".to_owned(),
+                });
+            }
+        }
+        self.factory
+            .create_parser_from_init_default(GrammarInit::Internal(rules, lexemes))
+            .map_err(refused)
     }
 
     /// The first masks are where a grammar that is too much for the lexer shows. Tried here, it is a
@@ -267,6 +288,11 @@ fn identity(spec: &GrammarSpec) -> String {
             text
         }
     }
+}
+
+/// What the compiler says, in its causes too.
+fn refused(error: impl std::fmt::Display) -> GrammarError {
+    classify(&format!("{error:#}"))
 }
 
 /// Runs a compilation where it may recurse. One that panics is one that cannot be had.

@@ -23,6 +23,9 @@ const RANGE: f64 = 1e-6;
 /// Coefficient of a `multipleOf` with which remainders fit into 32 bits.
 const MAX_COEFFICIENT: f64 = 300_000_000.0;
 
+/// Decimals of a `multipleOf`.
+const MAX_DECIMALS: u32 = 8;
+
 const LOW: [&str; 2] = ["minimum", "exclusiveMinimum"];
 const HIGH: [&str; 2] = ["maximum", "exclusiveMaximum"];
 
@@ -99,18 +102,136 @@ fn check_multiple(fields: &Map<String, Value>) -> Result<(), GrammarError> {
         return Ok(());
     };
     let step = multiple.as_f64().filter(|step| *step > 0.0);
-    let mut coefficient = step.ok_or_else(|| GrammarError::Invalid {
+    let step = step.ok_or_else(|| GrammarError::Invalid {
         reason: "`multipleOf` must be a number above 0".to_owned(),
     })?;
-    let mut decimals = 0;
-    while coefficient.fract() != 0.0 && decimals <= 8 {
+    match decimal(step) {
+        Some(_) => Ok(()),
+        None => Err(GrammarError::TooComplex {
+            reason: "a `multipleOf` of over 8 digits".to_owned(),
+        }),
+    }
+}
+
+/// A step as whole units of `10^-decimals`; `None` where its remainders do not fit.
+fn decimal(step: f64) -> Option<(u64, u32)> {
+    let (mut coefficient, mut decimals) = (step, 0);
+    while coefficient.fract() != 0.0 && decimals <= MAX_DECIMALS {
         coefficient *= 10.0;
         decimals += 1;
     }
-    if coefficient > MAX_COEFFICIENT || decimals > 8 {
-        return Err(GrammarError::TooComplex {
-            reason: "a `multipleOf` of over 8 digits".to_owned(),
-        });
+    let fits = coefficient <= MAX_COEFFICIENT && decimals <= MAX_DECIMALS;
+    fits.then_some((coefficient as u64, decimals))
+}
+
+/// A step in units of `10^-decimals`.
+type Step = (u64, u32);
+
+/// Alternatives that are told apart; more are taken for one.
+const ALTERNATIVES: usize = 64;
+
+/// References that are followed in a row.
+const HOPS: usize = 16;
+
+/// Refuses several `multipleOf` that describe one number where the compiler would compute their common multiple in too
+/// few bits.
+///
+/// # Errors
+/// [`GrammarError::TooComplex`]
+pub(super) fn check_merged(root: &Value) -> Result<(), GrammarError> {
+    check_below(root, root)
+}
+
+fn check_below(schema: &Value, root: &Value) -> Result<(), GrammarError> {
+    match schema {
+        Value::Array(items) => items.iter().try_for_each(|item| check_below(item, root)),
+        Value::Object(fields) => {
+            if !alternatives(fields, root, HOPS)
+                .iter()
+                .all(|steps| have_a_common_multiple(steps))
+            {
+                return Err(GrammarError::TooComplex {
+                    reason: "several `multipleOf` of one number with a large common multiple"
+                        .to_owned(),
+                });
+            }
+            fields
+                .values()
+                .try_for_each(|value| check_below(value, root))
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The steps that a number has to keep at once: one list for each way through `anyOf` and `oneOf`.
+fn alternatives(fields: &Map<String, Value>, root: &Value, hops: usize) -> Vec<Vec<Step>> {
+    let own = fields
+        .get("multipleOf")
+        .and_then(Value::as_f64)
+        .and_then(decimal);
+    let mut all = vec![Vec::from_iter(own)];
+    let below = |schema: &Value| match schema {
+        Value::Object(fields) => alternatives(fields, root, hops),
+        _ => vec![Vec::new()],
+    };
+    if let Some(Value::Array(members)) = fields.get("allOf") {
+        for member in members {
+            all = both(&all, &below(member));
+        }
+    }
+    for key in ["anyOf", "oneOf"] {
+        if let Some(Value::Array(branches)) = fields.get(key) {
+            let ways: Vec<_> = branches.iter().flat_map(below).collect();
+            all = both(&all, &ways);
+        }
+    }
+    let target = fields
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|to| to.strip_prefix('#'));
+    if let (Some(Value::Object(target)), true) = (target.and_then(|to| root.pointer(to)), hops > 0)
+    {
+        all = both(&all, &alternatives(target, root, hops - 1));
+    }
+    all
+}
+
+/// Each of these with each of those.
+fn both(these: &[Vec<Step>], those: &[Vec<Step>]) -> Vec<Vec<Step>> {
+    if those.iter().all(Vec::is_empty) {
+        return these.to_vec();
+    }
+    if these.len() * those.len() > ALTERNATIVES {
+        return vec![these.iter().chain(those).flatten().copied().collect()];
+    }
+    let pairs = these.iter().flat_map(|a| those.iter().map(move |b| (a, b)));
+    pairs
+        .map(|(a, b)| a.iter().chain(b).copied().collect())
+        .collect()
+}
+
+/// Whether their least common multiple, and the product on the way to it, fit into 32 bits.
+fn have_a_common_multiple(steps: &[Step]) -> bool {
+    let decimals = steps
+        .iter()
+        .map(|(_, decimals)| *decimals)
+        .max()
+        .unwrap_or_default();
+    let mut common = 1_u64;
+    steps.len() < 2
+        || steps.iter().all(|(coefficient, own)| {
+            let step = coefficient * 10_u64.pow(decimals - own);
+            let fits = step <= u64::from(u32::MAX) && common * step <= u64::from(u32::MAX);
+            if fits {
+                common = common * step / gcd(common, step);
+            }
+            fits
+        })
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    match b {
+        0 => a,
+        b => gcd(b, a % b),
+    }
 }

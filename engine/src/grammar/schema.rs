@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::GrammarError;
 use super::growth::Bounds;
 use super::narrow::{Patterns, narrow};
+use super::numbers;
 use super::references::resolve;
 
 /// Deeper schemas are refused: the compiler recurses over them.
@@ -24,6 +25,7 @@ pub(super) fn prepare(
     check(schema)?;
     let mut schema = resolve(schema, bounds.depth)?;
     narrow(&mut schema, bounds, patterns)?;
+    numbers::check_merged(&schema)?;
     Ok(schema)
 }
 
