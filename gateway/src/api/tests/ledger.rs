@@ -1,6 +1,7 @@
 //! Whoever leaves, is stopped or runs out of time pays for what was computed for it, and for
 //! nothing else.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -18,11 +19,16 @@ use crate::metrics::observer::{Record, UsageSink};
 
 /// What a ledger was told of.
 #[derive(Debug, Default)]
-struct Billed(Mutex<Vec<Usage>>);
+struct Billed(Mutex<Vec<Usage>>, Mutex<HashMap<Arc<str>, Usage>>);
 
 impl UsageSink for Billed {
     fn record(&self, record: &Record) {
-        self.0.lock().push(record.context.outcome.usage());
+        let (id, usage) = (&record.context.id, record.context.outcome.usage());
+        assert!(
+            self.1.lock().insert(Arc::clone(id), usage).is_none(),
+            "{id}"
+        );
+        self.0.lock().push(usage);
     }
 }
 
@@ -260,7 +266,7 @@ async fn inputs_that_were_run_are_paid_for_when_another_fails_or_the_client_leav
     until(|| run(&rig) - before >= left.prompt as u64).await;
 }
 
-/// How a request of [`the_ledger_is_what_was_computed`] comes to its end.
+/// How a request of [`the_ledger_holds_what_was_computed`] comes to its end.
 #[derive(Debug, Clone)]
 enum Ending {
     /// `max_tokens` tokens.
@@ -287,6 +293,8 @@ impl Asked {
     fn body(&self) -> Value {
         let path = if self.chat { CHAT } else { "/v1/completions" };
         let mut body = body(path, self.stream, self.n);
+        // Nothing but letters.
+        body["temperature"] = 0.into();
         match self.ending {
             Ending::Length(tokens) => body["max_tokens"] = tokens.into(),
             Ending::Stop(letter) => body["stop"] = letter.to_string().into(),
@@ -295,7 +303,8 @@ impl Asked {
         body
     }
 
-    async fn ask(&self, rig: &Rig) {
+    /// Tokens that its client has seen; each is a letter.
+    async fn ask(&self, rig: &Rig, id: &str) -> usize {
         let path = if self.chat { CHAT } else { "/v1/completions" };
         let patience = match self.ending {
             Ending::Deadline(milliseconds) => milliseconds.to_string(),
@@ -304,14 +313,15 @@ impl Asked {
         let headers = [
             ("content-type", "application/json"),
             ("x-request-timeout-ms", &*patience),
+            ("x-request-id", id),
         ];
+        let mut got = Vec::new();
         let asking = async {
             let sent = rig.send(Method::POST, path, &headers, self.body().to_string());
             let mut answer = sent.await.into_body();
-            let mut read = 0;
             while let Some(Ok(frame)) = answer.frame().await {
-                read += frame.data_ref().map_or(0, bytes::Bytes::len);
-                if matches!(self.ending, Ending::LeavesAt(bytes) if read >= bytes) {
+                got.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                if matches!(self.ending, Ending::LeavesAt(bytes) if got.len() >= bytes) {
                     return;
                 }
             }
@@ -323,7 +333,38 @@ impl Asked {
             }
             _ => asking.await,
         }
+        seen(&String::from_utf8_lossy(&got))
     }
+}
+
+/// Letters in an answer, or in the whole events of one.
+fn seen(answer: &str) -> usize {
+    let documents = match answer.starts_with("data: ") {
+        true => answer
+            .split("\n\n")
+            .filter_map(|event| event.strip_prefix("data: "))
+            .collect(),
+        false => vec![answer],
+    };
+    let documents = documents
+        .iter()
+        .filter_map(|text| serde_json::from_str::<Value>(text).ok());
+    let letters = |choice: &Value| {
+        let texts = [
+            &choice["text"],
+            &choice["delta"]["content"],
+            &choice["message"]["content"],
+        ];
+        texts
+            .iter()
+            .filter_map(|text| text.as_str())
+            .map(str::len)
+            .sum::<usize>()
+    };
+    documents
+        .flat_map(|document| document["choices"].as_array().cloned().unwrap_or_default())
+        .map(|choice| letters(&choice))
+        .sum()
 }
 
 fn asked() -> impl proptest::strategy::Strategy<Value = Asked> {
@@ -346,9 +387,10 @@ fn asked() -> impl proptest::strategy::Strategy<Value = Asked> {
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 24, ..Default::default() })]
 
-    /// Many at once, each with an end of its own: all that the model has computed stands in the ledger, once.
+    /// Many at once, each with an end of its own. Each is in the ledger once: with all that its client has seen, with
+    /// exactly what it asked for where it came to that, and all together with no more than the model has computed.
     #[test]
-    fn the_ledger_is_what_was_computed(all in proptest::collection::vec(asked(), 1..16)) {
+    fn the_ledger_holds_what_was_computed(all in proptest::collection::vec(asked(), 1..16)) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let backend = sluice_engine::backend::fake::FakeOptions {
@@ -359,10 +401,12 @@ proptest::proptest! {
             };
             let rig = Rig::with(backend, GeneratorOptions::default()).await;
             let billed = Billed::of(&rig);
-            futures_util::future::join_all(all.iter().map(|asked| asked.ask(&rig))).await;
+            let ids: Vec<String> = (0..all.len()).map(|number| format!("request-{number}")).collect();
+            let asking = all.iter().zip(&ids).map(|(asked, id)| asked.ask(&rig, id));
+            let seen = futures_util::future::join_all(asking).await;
             // Who leaves at once may never have asked.
-            let asked = || all.iter().filter(|asked| !matches!(asked.ending, Ending::Leaves(_))).count();
-            until(|| billed.0.lock().len() >= asked()).await;
+            let sure = all.iter().filter(|asked| !matches!(asked.ending, Ending::Leaves(_))).count();
+            until(|| billed.0.lock().len() >= sure).await;
             let mut quiet = 0;
             while quiet < 80 {
                 let running = rig.model.generator.stats().snapshot().running;
@@ -370,18 +414,22 @@ proptest::proptest! {
                 quiet = if running == 0 && in_flight == 0 { quiet + 1 } else { 0 };
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            let paid = billed.1.lock().clone();
             let computed = rig.model.generator.stats().snapshot().generated_tokens;
-            let paid: u64 = billed.0.lock().iter().map(|usage| usage.completion as u64).sum();
-            // A sequence that was stopped may have been in a step, whose token nobody was told of.
-            let stopped: u64 = all
-                .iter()
-                .filter(|asked| !matches!(asked.ending, Ending::Length(_)))
-                .map(|asked| asked.n * if asked.chat { 1 } else { 2 })
-                .sum();
-            assert!(
-                (paid..=paid + stopped).contains(&computed),
-                "{paid} paid, {computed} computed, {stopped} stopped: {all:?}"
-            );
+            let sum: u64 = paid.values().map(|usage| usage.completion as u64).sum();
+            assert!(sum <= computed, "{sum} paid, {computed} computed: {all:?}");
+            for ((asked, id), seen) in all.iter().zip(&ids).zip(seen) {
+                let Some(usage) = paid.get(&**id) else {
+                    assert!(matches!(asked.ending, Ending::Leaves(_)) && seen == 0, "{asked:?}");
+                    continue;
+                };
+                assert!(usage.completion >= seen, "{asked:?}: {usage:?}, {seen} seen");
+                if let Ending::Length(tokens) = asked.ending {
+                    let sequences = asked.n * if asked.chat { 1 } else { 2 };
+                    assert_eq!(usage.completion as u64, sequences * tokens, "{asked:?}");
+                    assert_eq!(usage.completion, seen, "{asked:?}");
+                }
+            }
         });
     }
 }
