@@ -50,9 +50,10 @@ make_kit() { # DIR small|full
 	say "Building"
 	# All packages, where their tests are built anyway: one package alone would be built anew with its own features.
 	local scope=(-p sluice-engine)
-	[ "$2" = full ] || scope=(--workspace "${QUICKLY[@]}")
+	local by=()
+	[ "$2" = full ] || { scope=(--workspace "${QUICKLY[@]}") by=("${LINTED[@]}"); }
 	(cd "$ROOT" && cargo build --release --locked --quiet --bin sluice &&
-		cargo test --release --locked --quiet "${scope[@]}" --no-run --message-format=json) |
+		"${by[@]}" cargo test --release --locked --quiet "${scope[@]}" --no-run --message-format=json) |
 		python3 "$HERE/programs.py" "$kit/bin"
 	cp "${CARGO_TARGET_DIR:-$ROOT/target}/release/sluice" "$kit/bin"
 	strip "$kit"/bin/*

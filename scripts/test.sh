@@ -40,18 +40,15 @@ use_test_venv() {
 		"the reference implementations and clients for the tests (3 GB, a few minutes)" --no-deps --no-cache-dir
 }
 
-# Clippy is a compiler, too: it compiles the tests, and what it finds fails them. A pass of its own over all that they stand
-# on would take another eight minutes. CLIPPY_ARGS is what `cargo clippy -- -D warnings` sets.
 rust_tests() {
-	local -x RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS='-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__'
 	# The kernels are compiled as a server that was built without nvcc does when it starts.
 	local -x LD_LIBRARY_PATH=$CUDA_COMPILERS/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} SLUICE_TEST_REQUIRE_NVRTC=1
 	# The benches, too.
-	cargo build --workspace --all-targets --release --locked "${QUICKLY[@]}"
+	"${LINTED[@]}" cargo build --workspace --all-targets --release --locked "${QUICKLY[@]}"
 	if command -v cargo-nextest >/dev/null; then
-		cargo nextest run --workspace --release --locked --no-fail-fast "${QUICKLY[@]}"
+		"${LINTED[@]}" cargo nextest run --workspace --release --locked --no-fail-fast "${QUICKLY[@]}"
 	else
-		cargo test --workspace --release --locked --no-fail-fast "${QUICKLY[@]}"
+		"${LINTED[@]}" cargo test --workspace --release --locked --no-fail-fast "${QUICKLY[@]}"
 	fi
 }
 
