@@ -239,6 +239,23 @@ impl ToolCallParser {
             // Mistral's mark is followed by one bracket.
             let rest = self.mark.strip_prefix("[TOOL_CALLS]");
             let list = rest.is_some_and(|rest| !rest.contains('['));
+            if list && self.buffer.starts_with('[') {
+                const MARK: &str = "[TOOL_CALLS]";
+                if self.buffer.starts_with(MARK) {
+                    // The mark before this one had no call.
+                    self.buffer.drain(..MARK.len());
+                    MARK.clone_into(&mut self.mark);
+                    continue;
+                }
+                if MARK.starts_with(&*self.buffer) {
+                    if !end {
+                        return false;
+                    }
+                    if self.buffer.len() >= CERTAIN {
+                        self.buffer.clear();
+                    }
+                }
+            }
             match self.buffer.chars().next() {
                 Some('{') => {
                     self.state = State::Body {

@@ -498,3 +498,17 @@ fn no_grammar_without_a_tool_to_force() {
     };
     assert_eq!(ToolFormat::Hermes.strict_grammar(&[loose], true), None);
 }
+
+#[test]
+fn a_mark_behind_a_mark_opens_no_list() {
+    for (text, content) in [
+        ("[TOOL_CALLS][TOOL_CALLS]", ""),
+        ("[TOOL_CALLS] [TOOL_CALLS] hello", "hello"),
+        ("[TOOL_CALLS][TOOL_", ""),
+    ] {
+        for cut in 0..=text.len() {
+            let parsed = parse(ToolFormat::Mistral, text, cut, false);
+            assert_eq!(parsed.content.trim(), content, "{text} {cut}");
+        }
+    }
+}
